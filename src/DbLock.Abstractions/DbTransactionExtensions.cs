@@ -1,0 +1,23 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+internal static class DbTransactionExtensions
+{
+    extension(DbTransaction transaction)
+    {
+        /// <summary>Says whether a transaction has neither been committed nor rolled back.</summary>
+        public bool IsOpen()
+        {
+            try
+            {
+                // The convention of ADO.NET: a completed transaction has no connection. Npgsql throws instead.
+                return transaction.Connection is not null;
+            }
+            catch (InvalidOperationException)
+            {
+                return false;
+            }
+        }
+    }
+}

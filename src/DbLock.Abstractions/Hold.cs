@@ -1,0 +1,46 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>One lock that a session holds, from its grant to its end.</summary>
+internal sealed class Hold(LockKey key, LockOptions options, ILockDriver driver, DbTransaction? transaction)
+{
+    private CancellationTokenSource? _lost;
+    private volatile bool _isLost;
+    private volatile bool _isReleased;
+
+    public LockKey Key { get; } = key;
+
+    public LockOptions Options { get; } = options;
+
+    public ILockDriver Driver { get; } = driver;
+
+    /// <summary>Gets or sets how many acquires stand, over all the locks of the connection that share this hold.</summary>
+    public int Count { get; set; } = 1;
+
+    /// <summary>Gets whether the hold stands, as far as is known here.</summary>
+    public bool Stands => !_isLost && !_isReleased && (transaction is null || transaction.IsOpen());
+
+    public bool IsLost => _isLost;
+
+    public CancellationToken Lost
+    {
+        get
+        {
+            // Whoever comes second, this getter or Lose, sees what the other did.
+            var lost = _lost ?? Interlocked.CompareExchange(ref _lost, new CancellationTokenSource(), null) ?? _lost!;
+            return _isLost ? new CancellationToken(canceled: true) : lost.Token;
+        }
+    }
+
+    public void Release() => _isReleased = true;
+
+    public void Lose()
+    {
+        _isLost = true;
+        Interlocked.MemoryBarrier();
+
+        // The callbacks run elsewhere: they are the caller's, and this may be the middle of the connection's own close.
+        _ = _lost?.CancelAsync();
+    }
+}

@@ -1,0 +1,37 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>A way to send a statement over a connection that the caller has. It does not know what a lock is.</summary>
+/// <remarks><b>Threads.</b> A driver has no state and is shared by every lock. A connection is used by one call at a time.</remarks>
+public interface ILockDriver
+{
+    /// <summary>Says whether this driver can use a connection.</summary>
+    /// <param name="connection">The connection, open or not.</param>
+    bool Supports(DbConnection connection);
+
+    /// <summary>Sends a statement, in one round trip where it can, and returns the first value of the first row that comes back, or null.</summary>
+    /// <param name="connection">An open connection.</param>
+    /// <param name="transaction">The caller's transaction, to put on every command; null when there is none.</param>
+    /// <param name="statement">The statement. Its <see cref="LockStatement.CommandTimeout"/> must be heeded.</param>
+    /// <param name="async">False: return a completed task, having blocked as long as it took. True: never block a thread while the server waits.</param>
+    /// <param name="cancellationToken">Cancels the wait, and returns only when the server has answered or the connection is broken.</param>
+    ValueTask<object?> Execute(
+        DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken);
+
+    /// <summary>Reads the codes of an exception that <see cref="Execute"/> threw.</summary>
+    /// <param name="exception">The exception.</param>
+    DbError Read(Exception exception);
+
+    /// <summary>Returns the server session that the client believes it speaks to; null when the provider does not tell.</summary>
+    /// <param name="connection">An open connection.</param>
+    int? SessionId(DbConnection connection) => null;
+
+    /// <summary>Closes a connection so that its session cannot be taken from a pool again.</summary>
+    /// <param name="connection">The connection, perhaps closed already.</param>
+    void Discard(DbConnection connection)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        connection.Close();
+    }
+}

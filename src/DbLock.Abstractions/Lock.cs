@@ -1,0 +1,763 @@
+using System.Data;
+using System.Data.Common;
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Runtime.ExceptionServices;
+using Microsoft.Extensions.Logging;
+
+namespace DbLock;
+
+/// <summary>A lock on the database: what holds it, on which connection, under which key.</summary>
+/// <remarks>
+/// <para>
+/// The lock lives on the caller's connection: closing it ends the hold, and every statement of the lock takes its turn among the caller's own. Where two
+/// programs must agree on the lock, the key is what they share.
+/// </para>
+/// <para><b>Threads.</b> A lock, like its connection, is used by one call at a time; a second one at the same time throws <see cref="InvalidOperationException"/>.
+/// <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.</para>
+/// <para><b>Cancellation.</b> A cancelled wait ends in <see cref="OperationCanceledException"/> after the server was asked: the lock is not held then. A try and a
+/// release are one short round trip and are not interrupted.</para>
+/// </remarks>
+public sealed class Lock : IDisposable, IAsyncDisposable
+{
+    /// <summary>The category to make <see cref="LockOptions.Logger"/> with: <c>loggerFactory.CreateLogger(Lock.LogCategory)</c>.</summary>
+    public const string LogCategory = "DbLock";
+
+    private readonly DbConnection _connection;
+    private readonly ILockDriver _driver;
+    private readonly LockOptions _options;
+    private readonly Session _session;
+    private Hold? _hold;
+    private string _identity = "";
+    private int _count;
+    private int _inUse;
+    private bool _errorHandled;
+    private bool _warnedOfCommit;
+    private bool _warnedOfSnapshot;
+    private bool _disposed;
+
+    /// <summary>Initializes a new lock. Nothing is sent to the server.</summary>
+    /// <param name="connection">The connection that will hold the lock; it stays the caller's, and must be open when the lock is acquired.</param>
+    /// <param name="key">The key.</param>
+    /// <param name="lockInterface">The driver's name; null finds it from the connection (<see cref="LockInterface.For"/>).</param>
+    /// <param name="options">How the lock is held; null is an exclusive lock of session scope.</param>
+    /// <exception cref="ArgumentException">The driver cannot use the connection.</exception>
+    /// <exception cref="LockException">No driver was found for the connection.</exception>
+    public Lock(DbConnection connection, LockKey key, LockInterface? lockInterface = null, LockOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        ArgumentNullException.ThrowIfNull(key);
+        Interface = lockInterface ?? LockInterface.For(connection);
+        if (!Interface.Driver.Supports(connection))
+        {
+            throw new ArgumentException(
+                $"LockInterface.{Interface} cannot use a {connection.GetType().FullName}: leave the interface out, and it is found from the connection.", nameof(lockInterface));
+        }
+
+        _connection = connection;
+        _driver = Interface.Driver;
+        _options = options ?? LockOptions.Default;
+        _session = Session.Of(connection);
+        Key = key;
+    }
+
+    /// <summary>Gets the key.</summary>
+    public LockKey Key { get; }
+
+    /// <summary>Gets the driver's name.</summary>
+    public LockInterface Interface { get; }
+
+    /// <summary>
+    /// Gets or sets the transaction that is open on the connection, as <see cref="DbCommand.Transaction"/>; null when none is. Providers cannot be asked for
+    /// it, so a transaction that the lock is used in must be given here. A completed transaction counts as none.
+    /// </summary>
+    /// <exception cref="ArgumentException">The transaction is another connection's.</exception>
+    public DbTransaction? Transaction
+    {
+        get;
+        set
+        {
+            if (value is not null && value.IsOpen() && value.Connection != _connection)
+            {
+                throw new ArgumentException("This transaction belongs to another connection: begin one on the lock's own connection.", nameof(value));
+            }
+
+            field = value;
+        }
+    }
+
+    /// <summary>Gets whether the lock is held, as far as is known without asking the server.</summary>
+    public bool IsHeld => _hold is { } hold && _count > 0 && hold.Stands;
+
+    /// <summary>
+    /// Gets a token of this hold that fires when it is noticed that the server no longer holds the lock for us: the connection was closed or broken, or a
+    /// later call found the lock gone. Before the first acquire it is <see cref="CancellationToken.None"/>. A release does not fire it.
+    /// </summary>
+    public CancellationToken Lost => _hold?.Lost ?? CancellationToken.None;
+
+    private DbTransaction? OpenTransaction => Transaction is { } transaction && transaction.IsOpen() ? transaction : null;
+
+    /// <summary>Acquires the lock.</summary>
+    /// <param name="block">True waits for ever; false tries once.</param>
+    /// <returns>True when the lock is held; false when it is held elsewhere, which only a try answers.</returns>
+    /// <exception cref="LockNotAcquiredException">The server ended the wait: its statement_timeout, or an administrator's cancel.</exception>
+    /// <exception cref="LockDeadlockException">The server ended the wait to break a deadlock.</exception>
+    /// <exception cref="LockException">The server's locks cannot be trusted here, or the wait would be for this very session.</exception>
+    /// <exception cref="InvalidOperationException">The connection is closed or busy, a transaction is missing or not given, or the lock is in use.</exception>
+    public bool Acquire(bool block = true) => Completed(Acquire(Timeout(block), async: false, CancellationToken.None));
+
+    /// <summary>Acquires the lock, waiting no longer than a timeout.</summary>
+    /// <param name="timeout">From zero, which tries once, to about 24 days (136 years on MySQL and MariaDB), rounded up to what the engine counts in (milliseconds;
+    /// seconds on MySQL); <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever.</param>
+    /// <inheritdoc cref="Acquire(bool)" path="/returns"/>
+    /// <inheritdoc cref="Acquire(bool)" path="/exception"/>
+    /// <exception cref="ArgumentOutOfRangeException">The timeout is negative, or longer than the engine can count.</exception>
+    public bool Acquire(TimeSpan timeout) => Completed(Acquire(timeout, async: false, CancellationToken.None));
+
+    /// <summary>Acquires the lock.</summary>
+    /// <param name="block">True waits for ever; false tries once.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <inheritdoc cref="Acquire(bool)" path="/returns"/>
+    /// <inheritdoc cref="Acquire(bool)" path="/exception"/>
+    /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
+    public ValueTask<bool> AcquireAsync(bool block = true, CancellationToken cancellationToken = default) =>
+        Acquire(Timeout(block), async: true, cancellationToken);
+
+    /// <summary>Acquires the lock, waiting for ever.</summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <inheritdoc cref="AcquireAsync(bool, CancellationToken)" path="/returns"/>
+    /// <inheritdoc cref="AcquireAsync(bool, CancellationToken)" path="/exception"/>
+    public ValueTask<bool> AcquireAsync(CancellationToken cancellationToken) => Acquire(Timeout(block: true), async: true, cancellationToken);
+
+    /// <summary>Acquires the lock, waiting no longer than a timeout.</summary>
+    /// <param name="timeout">As for <see cref="Acquire(TimeSpan)"/>.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <inheritdoc cref="Acquire(TimeSpan)" path="/returns"/>
+    /// <inheritdoc cref="Acquire(TimeSpan)" path="/exception"/>
+    /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
+    public ValueTask<bool> AcquireAsync(TimeSpan timeout, CancellationToken cancellationToken = default) => Acquire(timeout, async: true, cancellationToken);
+
+    /// <summary>Lets go of the lock.</summary>
+    /// <returns>True when this acquire was let go; false when the lock was not held, or ends with its transaction, or was lost after <see cref="HandleError(Exception)"/>.</returns>
+    /// <exception cref="LockLostException">The server no longer held the lock: the work under it may not have been alone.</exception>
+    /// <exception cref="LockException">The transaction has failed and may not be rolled back here, so the server refuses to unlock: the lock is still held.</exception>
+    public bool Release() => Completed(Release(async: false));
+
+    /// <inheritdoc cref="Release()"/>
+    public ValueTask<bool> ReleaseAsync() => Release(async: true);
+
+    /// <summary>
+    /// Prepares the release after the work failed: rolls <see cref="Transaction"/> back, unless <see cref="LockOptions.RollbackOnError"/> is off. It does not
+    /// throw, and the release that follows does not throw over the caller's own exception either.
+    /// </summary>
+    /// <param name="error">The work's exception.</param>
+    public void HandleError(Exception error) => Completed(HandleError(error, async: false));
+
+    /// <inheritdoc cref="HandleError(Exception)"/>
+    public ValueTask HandleErrorAsync(Exception error) => HandleError(error, async: true);
+
+    /// <summary>Runs a body under the lock: acquires, runs, rolls back on error, always releases.</summary>
+    /// <param name="body">The body.</param>
+    /// <param name="timeout">How long to wait for the lock; null waits for ever.</param>
+    /// <exception cref="LockNotAcquiredException">The lock was held elsewhere for the whole timeout. The body did not run.</exception>
+    /// <exception cref="LockLostException">The body ran to its end, but the lock was lost before.</exception>
+    public void Run(Action body, TimeSpan? timeout = null)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        Demand(Completed(Run(Body(body), timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async: false, CancellationToken.None)), timeout);
+    }
+
+    /// <inheritdoc cref="Run(Action, TimeSpan?)"/>
+    /// <returns>What the body returns.</returns>
+    public T Run<T>(Func<T> body, TimeSpan? timeout = null)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        var result = default(T)!;
+        Run(() => { result = body(); }, timeout);
+        return result;
+    }
+
+    /// <summary>Runs an asynchronous body under the lock: acquires, runs, rolls back on error, always releases.</summary>
+    /// <param name="body">The body.</param>
+    /// <param name="timeout">How long to wait for the lock; null waits for ever.</param>
+    /// <param name="cancellationToken">Ends the wait, and is given to the body.</param>
+    /// <inheritdoc cref="Run(Action, TimeSpan?)" path="/exception"/>
+    /// <remarks>The body's token fires when the caller's does, or when <see cref="Lost"/> does.</remarks>
+    /// <exception cref="OperationCanceledException">The wait was cancelled. The body did not run.</exception>
+    public async Task RunAsync(Func<CancellationToken, Task> body, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        Demand(await Run(Body(body), timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async: true, cancellationToken).ConfigureAwait(false), timeout);
+    }
+
+    /// <inheritdoc cref="RunAsync(Func{CancellationToken, Task}, TimeSpan?, CancellationToken)"/>
+    /// <returns>What the body returns.</returns>
+    public async Task<T> RunAsync<T>(Func<CancellationToken, Task<T>> body, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        var result = default(T)!;
+        await RunAsync(async token => { result = await body(token).ConfigureAwait(false); }, timeout, cancellationToken).ConfigureAwait(false);
+        return result;
+    }
+
+    /// <summary>Runs a body under the lock, or skips it when the lock is held elsewhere.</summary>
+    /// <param name="body">The body.</param>
+    /// <param name="timeout">How long to wait for the lock; zero (default) tries once.</param>
+    /// <returns>True when the body ran; false when it was skipped.</returns>
+    /// <exception cref="LockLostException">The body ran to its end, but the lock was lost before.</exception>
+    public bool TryRun(Action body, TimeSpan timeout = default)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        return Completed(Run(Body(body), timeout, async: false, CancellationToken.None));
+    }
+
+    /// <summary>Runs an asynchronous body under the lock, or skips it when the lock is held elsewhere.</summary>
+    /// <param name="body">The body.</param>
+    /// <param name="timeout">How long to wait for the lock; zero (default) tries once.</param>
+    /// <param name="cancellationToken">Ends the wait, and is given to the body.</param>
+    /// <inheritdoc cref="TryRun(Action, TimeSpan)" path="/returns"/>
+    /// <inheritdoc cref="TryRun(Action, TimeSpan)" path="/exception"/>
+    /// <remarks>The body's token fires when the caller's does, or when <see cref="Lost"/> does.</remarks>
+    public Task<bool> TryRunAsync(Func<CancellationToken, Task> body, TimeSpan timeout = default, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        return Run(Body(body), timeout, async: true, cancellationToken).AsTask();
+    }
+
+    /// <summary>Stops an asynchronous body, which would lose the lock at its first await.</summary>
+    /// <param name="body">The body.</param>
+    /// <param name="timeout">The timeout.</param>
+    [Obsolete("use RunAsync", error: true)]
+    [ExcludeFromCodeCoverage]
+    public void Run(Func<Task> body, TimeSpan? timeout = null) => throw new NotSupportedException("An asynchronous body needs RunAsync.");
+
+    /// <inheritdoc cref="Run(Func{Task}, TimeSpan?)"/>
+    [Obsolete("use RunAsync", error: true)]
+    [ExcludeFromCodeCoverage]
+    public T Run<T>(Func<Task<T>> body, TimeSpan? timeout = null) => throw new NotSupportedException("An asynchronous body needs RunAsync.");
+
+    /// <inheritdoc cref="Run(Func{Task}, TimeSpan?)"/>
+    [Obsolete("use TryRunAsync", error: true)]
+    [ExcludeFromCodeCoverage]
+    public bool TryRun(Func<Task> body, TimeSpan timeout = default) => throw new NotSupportedException("An asynchronous body needs TryRunAsync.");
+
+    /// <summary>
+    /// Lets go of the lock if it is held, all its acquires at once. It does not throw when the server cannot be reached; where the lock cannot be let go,
+    /// the session is ended, so that a pooled connection never goes back with it.
+    /// </summary>
+    public void Dispose() => Completed(Dispose(async: false));
+
+    /// <inheritdoc cref="Dispose()"/>
+    public ValueTask DisposeAsync() => Dispose(async: true);
+
+    private static TimeSpan Timeout(bool block) => block ? System.Threading.Timeout.InfiniteTimeSpan : TimeSpan.Zero;
+
+    // Every synchronous call ends in one of these two: what was asked to be synchronous has run to its end.
+    private static T Completed<T>(ValueTask<T> call) =>
+        call.IsCompleted ? call.Result : throw new NotSupportedException("The driver went on asynchronously when it was asked not to: mend the driver.");
+
+    private static void Completed(ValueTask call) => Completed(Answered(call));
+
+    private static async ValueTask<bool> Answered(ValueTask call)
+    {
+        await call.ConfigureAwait(false);
+        return true;
+    }
+
+    private static Func<CancellationToken, ValueTask> Body(Action body) => _ =>
+    {
+        body();
+        return ValueTask.CompletedTask;
+    };
+
+    private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
+
+    private async ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        cancellationToken.ThrowIfCancellationRequested();
+        Enter();
+        try
+        {
+            CheckConnection();
+            var dialect = _options.Dialect ?? _session.Dialect(_connection, Interface);
+            CheckTimeout(timeout, dialect);
+            var transaction = CheckTransaction(timeout);
+            var request = new LockRequest(
+                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _driver.SessionId(_connection));
+            var identity = dialect.Identify(Key);
+            var statement = dialect.Acquire(request);
+            if (_session.Find(identity) is { } hold)
+            {
+                return await AcquireAgain(hold, dialect, identity, request, transaction, async).ConfigureAwait(false);
+            }
+
+            var acquired = await AcquireFirst(dialect, request, statement, transaction, async, cancellationToken).ConfigureAwait(false);
+            if (acquired)
+            {
+                hold = new Hold(Key, _options, _driver, _options.Scope == LockScope.Transaction ? transaction : null);
+                _session.Add(identity, hold);
+                Take(hold, identity);
+                if (_connection.State != ConnectionState.Open)
+                {
+                    _session.End();
+                }
+            }
+
+            if (_options.Logger is { } logger)
+            {
+                if (acquired)
+                {
+                    Log.Acquired(logger, Key);
+                }
+                else
+                {
+                    Log.NotAcquired(logger, Key);
+                }
+            }
+
+            return acquired;
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    private async ValueTask<bool> AcquireFirst(
+        LockDialect dialect, LockRequest request, LockStatement statement, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
+    {
+        Exception? error = null;
+        LockOutcome outcome;
+        try
+        {
+            // A try is short, and interrupting it would cost a question or the caller's transaction.
+            var token = request.Try ? CancellationToken.None : cancellationToken;
+            outcome = dialect.Read(await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false));
+        }
+        catch (LockException)
+        {
+            throw;
+        }
+        catch (Exception e)
+        {
+            var read = _driver.Read(e);
+            if (read.NotSent && _connection.State == ConnectionState.Open)
+            {
+                throw new InvalidOperationException(
+                    $"The provider did not send the command of lock '{Key}': {e.Message} Close an open reader; give an open transaction to Lock.Transaction. The lock is not acquired.", e);
+            }
+
+            error = e;
+            outcome = dialect.Read(read);
+        }
+
+        if (error is null && outcome is LockOutcome.Acquired or LockOutcome.NotAcquired)
+        {
+            return outcome == LockOutcome.Acquired;
+        }
+
+        await Undo(dialect, request, transaction, outcome, error, async).ConfigureAwait(false);
+        switch (outcome)
+        {
+            case LockOutcome.NotAcquired:
+                return false;
+            case LockOutcome.Deadlock:
+                var held = _session.Held();
+                throw new LockDeadlockException(
+                    $"The wait for lock '{Key}' was ended by the server to break a deadlock, and the lock is not acquired. "
+                    + (held.Length == 0
+                        ? "Try again."
+                        : $"This session still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again."),
+                    error);
+            case LockOutcome.Cancelled or LockOutcome.Unknown when cancellationToken.IsCancellationRequested:
+                throw new OperationCanceledException($"The wait for lock '{Key}' was cancelled. The lock is not acquired.", error, cancellationToken);
+            case LockOutcome.Cancelled:
+                throw new LockNotAcquiredException(
+                    $"The wait for lock '{Key}' was ended by the server before its time: a limit on statements (PostgreSQL's statement_timeout, MariaDB's max_statement_time) or an "
+                    + "administrator's cancel. The lock is not acquired; wait with a timeout shorter than the limit, or raise the limit.",
+                    error);
+            default:
+                ExceptionDispatchInfo.Throw(error ?? new LockException($"The server refused lock '{Key}' and gave no reason. The lock is not acquired."));
+                return false;
+        }
+    }
+
+    // A failed acquire may have been granted in the same instant, and the server is the only one who knows. What it cannot tell costs the session.
+    private async ValueTask Undo(LockDialect dialect, LockRequest request, DbTransaction? transaction, LockOutcome outcome, Exception? error, bool async)
+    {
+        Exception? reason = error;
+        if (_connection.State == ConnectionState.Open)
+        {
+            // A cancel that the server noticed late may hit the question instead of the wait.
+            for (var attempt = 0; attempt < 3; attempt++)
+            {
+                try
+                {
+                    await _driver.Execute(_connection, transaction, dialect.Undo(request), async, CancellationToken.None).ConfigureAwait(false);
+                    return;
+                }
+                catch (Exception e)
+                {
+                    reason = e;
+                    var failure = dialect.Read(_driver.Read(e));
+                    if (failure == LockOutcome.TransactionAborted && outcome is not (LockOutcome.Cancelled or LockOutcome.Unknown))
+                    {
+                        // Nothing is in doubt: the server said no. The transaction is the caller's to roll back.
+                        ThrowIfUnknownTransaction(e);
+                        return;
+                    }
+
+                    if (failure != LockOutcome.Cancelled)
+                    {
+                        break;
+                    }
+                }
+            }
+        }
+
+        await EndSession(dialect, reason, async).ConfigureAwait(false);
+    }
+
+    private async ValueTask EndSession(LockDialect dialect, Exception? reason, bool async)
+    {
+        if (_options.Logger is { } logger)
+        {
+            Log.SessionEnded(logger, Key, reason);
+        }
+
+        try
+        {
+            if (_connection.State == ConnectionState.Open && dialect.EndSession is { } statement)
+            {
+                await _driver.Execute(_connection, OpenTransaction, statement, async, CancellationToken.None).ConfigureAwait(false);
+            }
+        }
+        catch (Exception)
+        {
+            // Expected: the session ends before it can answer. Where it did not end, closing the connection does it.
+        }
+
+        _session.End();
+        _driver.Discard(_connection);
+    }
+
+    private async ValueTask<bool> AcquireAgain(
+        Hold hold, LockDialect dialect, string identity, LockRequest request, DbTransaction? transaction, bool async)
+    {
+        var reason = !_options.Reentrant ? "LockOptions.Reentrant is not set"
+            : hold.Options.Shared && !_options.Shared ? "it is held shared, and an exclusive lock would wait for that"
+            : hold.Options.Scope != _options.Scope ? "it is held with another scope"
+            : null;
+        if (reason is not null)
+        {
+            return request.Try
+                ? false
+                : throw new LockException(
+                    $"This connection already holds lock '{hold.Key}', and would wait for itself ({reason}): release it first, or use the lock that is held.");
+        }
+
+        // The server is asked, so that a lock that was lost is not claimed once more. Its own count stays at one.
+        var answer = await _driver.Execute(
+            _connection, transaction, dialect.IsHeld(request with { Shared = hold.Options.Shared }), async, CancellationToken.None).ConfigureAwait(false);
+        if (!Yes(answer))
+        {
+            _session.Remove(identity, hold);
+            hold.Lose();
+            throw Loss(null);
+        }
+
+        hold.Count++;
+        Take(hold, identity);
+        return true;
+    }
+
+    private void Take(Hold hold, string identity)
+    {
+        _count = _hold == hold ? _count + 1 : 1;
+        _hold = hold;
+        _identity = identity;
+        _errorHandled = false;
+    }
+
+    private async ValueTask<bool> Release(bool async)
+    {
+        Enter();
+        try
+        {
+            return await ReleaseOne(async).ConfigureAwait(false);
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    private async ValueTask<bool> ReleaseOne(bool async)
+    {
+        if (_hold is not { } hold || _count == 0 || hold.Options.Scope == LockScope.Transaction)
+        {
+            return false;
+        }
+
+        if (hold.IsLost || _connection.State != ConnectionState.Open)
+        {
+            return Lose(hold, null);
+        }
+
+        if (hold.Count > 1)
+        {
+            hold.Count--;
+            _count--;
+            return true;
+        }
+
+        var dialect = _options.Dialect ?? _session.Dialect(_connection, Interface);
+        var request = new LockRequest(Key, hold.Options.Shared);
+        var transaction = OpenTransaction;
+        bool released;
+        try
+        {
+            released = Yes(await _driver.Execute(_connection, transaction, dialect.Release(request), async, CancellationToken.None).ConfigureAwait(false));
+        }
+        catch (Exception e)
+        {
+            switch (dialect.Read(_driver.Read(e)))
+            {
+                case LockOutcome.ConnectionLost:
+                case var _ when _connection.State != ConnectionState.Open:
+                    return Lose(hold, e);
+                case LockOutcome.TransactionAborted when transaction is not null && _options.RollbackOnError:
+                    // The server takes nothing but a rollback now, and the transaction can come to nothing else.
+                    await HandleError(e, async).ConfigureAwait(false);
+                    return OpenTransaction is null && await ReleaseOne(async).ConfigureAwait(false);
+                case var failure:
+                    return ReleaseFailed(failure, transaction, e);
+            }
+        }
+
+        if (!released)
+        {
+            return Lose(hold, null);
+        }
+
+        _count = 0;
+        _session.Remove(_identity, hold);
+        hold.Release();
+        if (_options.Logger is { } logger)
+        {
+            Log.Released(logger, Key);
+            if (transaction is not null && !_warnedOfCommit)
+            {
+                _warnedOfCommit = true;
+                Log.ReleasedBeforeCommit(logger, Key);
+            }
+        }
+
+        return true;
+    }
+
+    // After HandleError the caller's own exception is on its way, and nothing may be thrown over it.
+    private bool Lose(Hold hold, Exception? error)
+    {
+        _count = 0;
+        _session.Remove(_identity, hold);
+        hold.Lose();
+        if (_options.Logger is { } logger)
+        {
+            Log.Lost(logger, Key, error);
+        }
+
+        return _errorHandled ? false : throw Loss(error);
+    }
+
+    private bool ReleaseFailed(LockOutcome failure, DbTransaction? transaction, Exception error)
+    {
+        if (_errorHandled)
+        {
+            if (_options.Logger is { } logger)
+            {
+                Log.ReleaseFailed(logger, Key, error);
+            }
+
+            return false;
+        }
+
+        if (failure == LockOutcome.TransactionAborted)
+        {
+            throw new LockException(
+                $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
+                + (transaction is null
+                    ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
+                    : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
+                error);
+        }
+
+        ExceptionDispatchInfo.Throw(error);
+        return false;
+    }
+
+    private LockLostException Loss(Exception? error) => new(
+        $"Lock '{Key}' was lost: the server no longer held it for this connection, which was closed or whose session ended. "
+        + "The work under the lock may not have been alone: check it.",
+        error);
+
+    private async ValueTask HandleError(Exception error, bool async)
+    {
+        ArgumentNullException.ThrowIfNull(error);
+        _errorHandled = true;
+        if (_options.RollbackOnError && OpenTransaction is { } transaction)
+        {
+            try
+            {
+                if (async)
+                {
+                    await transaction.RollbackAsync(CancellationToken.None).ConfigureAwait(false);
+                }
+                else
+                {
+                    transaction.Rollback();
+                }
+            }
+            catch (Exception e)
+            {
+                if (_options.Logger is { } logger)
+                {
+                    Log.RollbackFailed(logger, Key, e);
+                }
+            }
+        }
+    }
+
+    private async ValueTask<bool> Run(Func<CancellationToken, ValueTask> body, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (!await Acquire(timeout, async, cancellationToken).ConfigureAwait(false))
+        {
+            return false;
+        }
+
+        try
+        {
+            using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, async ? Lost : CancellationToken.None);
+            await body(ended.Token).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            await HandleError(e, async).ConfigureAwait(false);
+            await Release(async).ConfigureAwait(false);
+            throw;
+        }
+
+        await Release(async).ConfigureAwait(false);
+        return true;
+    }
+
+    private void Demand(bool ran, TimeSpan? timeout)
+    {
+        if (!ran)
+        {
+            throw new LockNotAcquiredException(string.Create(
+                CultureInfo.InvariantCulture,
+                $"Lock '{Key}' is held elsewhere and was not acquired within {timeout.GetValueOrDefault().TotalSeconds:0.###} s: the body did not run. Wait longer, or use TryRun to skip it."));
+        }
+    }
+
+    private async ValueTask Dispose(bool async)
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        Enter();
+        _disposed = true;
+        try
+        {
+            if (!IsHeld || _hold!.Options.Scope == LockScope.Transaction)
+            {
+                return;
+            }
+
+            // What is thrown in a using would hide the caller's own exception.
+            _errorHandled = true;
+            _hold.Count -= _count - 1;
+            _count = 1;
+            if (!await ReleaseOne(async).ConfigureAwait(false) && _connection.State == ConnectionState.Open && IsHeld)
+            {
+                await EndSession(_options.Dialect ?? _session.Dialect(_connection, Interface), null, async).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    private void Enter()
+    {
+        if (Interlocked.Exchange(ref _inUse, 1) != 0)
+        {
+            throw new InvalidOperationException(
+                $"Lock '{Key}' is in use by another call at this moment. A Lock, like its connection, serves one caller at a time: give each task its own connection and Lock.");
+        }
+    }
+
+    private void Exit() => Volatile.Write(ref _inUse, 0);
+
+    private void CheckConnection()
+    {
+        if (_connection.State != ConnectionState.Open)
+        {
+            throw new InvalidOperationException($"The connection of lock '{Key}' is {_connection.State}, not open: open it (again) before Acquire.");
+        }
+
+        if (System.Transactions.Transaction.Current is not null)
+        {
+            throw new InvalidOperationException(
+                $"A TransactionScope is open, and nobody can say whether the connection of lock '{Key}' is enlisted in it: acquire before the scope begins or under "
+                + "TransactionScopeOption.Suppress, or use BeginTransaction and give the transaction to Lock.Transaction.");
+        }
+    }
+
+    private void CheckTimeout(TimeSpan timeout, LockDialect dialect)
+    {
+        if (timeout != System.Threading.Timeout.InfiniteTimeSpan && (timeout < TimeSpan.Zero || timeout > dialect.MaxTimeout))
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(timeout), timeout,
+                $"A timeout for lock '{Key}' must lie between zero and {dialect.MaxTimeout}, the longest that {dialect.Name} can count, or be Timeout.InfiniteTimeSpan.");
+        }
+    }
+
+    private DbTransaction? CheckTransaction(TimeSpan timeout)
+    {
+        var transaction = OpenTransaction;
+        if (_options.Scope == LockScope.Transaction && transaction is null)
+        {
+            throw new InvalidOperationException(
+                $"Lock '{Key}' has transaction scope and no open transaction, and would be gone at once: begin one on its connection and give it to Lock.Transaction.");
+        }
+
+        if (transaction is not null && timeout != TimeSpan.Zero && !_warnedOfSnapshot && _options.Logger is { } logger
+            && transaction.IsolationLevel is IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot)
+        {
+            _warnedOfSnapshot = true;
+            Log.OldSnapshot(logger, Key, transaction.IsolationLevel);
+        }
+
+        return transaction;
+    }
+
+    private void ThrowIfUnknownTransaction(Exception error)
+    {
+        if (OpenTransaction is null)
+        {
+            throw new LockException(
+                $"Lock '{Key}' is not acquired, and its connection is in a transaction that the lock does not know and that has failed with the acquire: roll it back, and give the "
+                + "next one to Lock.Transaction, so that a lock that is held elsewhere leaves it usable.",
+                error);
+        }
+    }
+
+    private static bool Yes(object? answer) => answer is not (null or DBNull) && Convert.ToInt64(answer, CultureInfo.InvariantCulture) == 1;
+}

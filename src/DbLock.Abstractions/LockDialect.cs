@@ -1,0 +1,56 @@
+namespace DbLock;
+
+/// <summary>A server's way to say "lock": it writes statements and reads answers, and never sees a connection.</summary>
+/// <remarks>
+/// Statements other than <see cref="Acquire"/> answer 1 for yes and 0 for no, whatever the engine's own codes are.
+/// <b>Threads.</b> A dialect has no state and is shared by every lock.
+/// </remarks>
+public abstract class LockDialect
+{
+    /// <summary>Gets the dialect of PostgreSQL: advisory locks.</summary>
+    public static LockDialect PostgreSql { get; } = new PostgreSqlDialect();
+
+    /// <summary>Gets the name of the engine, for messages.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Gets the longest finite timeout that the engine can count.</summary>
+    public abstract TimeSpan MaxTimeout { get; }
+
+    /// <summary>Says whether a server speaks this dialect.</summary>
+    /// <param name="product">What the connection tells: its type's full name, the server's version and, where those are not enough, the product's name.</param>
+    public abstract bool Speaks(string product);
+
+    /// <summary>Returns what the server tells one lock from another by: two keys with the same identity are one lock.</summary>
+    /// <param name="key">The key.</param>
+    /// <exception cref="ArgumentException">The engine cannot lock this key.</exception>
+    public abstract string Identify(LockKey key);
+
+    /// <summary>Returns the statement that acquires, or tries to.</summary>
+    /// <param name="request">What is asked.</param>
+    /// <exception cref="NotSupportedException">The engine has no such lock.</exception>
+    public abstract LockStatement Acquire(in LockRequest request);
+
+    /// <summary>Returns the statement that puts the session back after a failed acquire: a lock that was granted all the same is let go.</summary>
+    /// <param name="request">What was asked.</param>
+    public abstract LockStatement Undo(in LockRequest request);
+
+    /// <summary>Returns the statement that asks whether this session holds the lock.</summary>
+    /// <param name="request">What was asked.</param>
+    public abstract LockStatement IsHeld(in LockRequest request);
+
+    /// <summary>Returns the statement that lets go of a lock of session scope: 1 when it was held, 0 when it was not.</summary>
+    /// <param name="request">What was asked.</param>
+    public abstract LockStatement Release(in LockRequest request);
+
+    /// <summary>Gets the statement with which a session ends itself; null when the engine has none.</summary>
+    public virtual LockStatement? EndSession => null;
+
+    /// <summary>Says what the answer to <see cref="Acquire"/> means.</summary>
+    /// <param name="answer">The value that came back; null when none did.</param>
+    /// <exception cref="LockException">The server's locks cannot be trusted here; the message says why and what to do.</exception>
+    public abstract LockOutcome Read(object? answer);
+
+    /// <summary>Says what an error means.</summary>
+    /// <param name="codes">The error's codes.</param>
+    public abstract LockOutcome Read(DbError codes);
+}

@@ -1,0 +1,247 @@
+using System.Buffers.Binary;
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+
+namespace DbLock;
+
+/// <summary>What is locked: a name for engines that lock names, and a 64-bit number or a pair of 32-bit numbers for PostgreSQL.</summary>
+/// <remarks>
+/// A text is hashed to the number by a <see cref="KeyScheme"/>; the default is the one of postgresql-lock (SHA-1, big-endian).
+/// Two keys are equal when they are one lock to PostgreSQL and have one name.
+/// </remarks>
+public sealed class LockKey : IEquatable<LockKey>
+{
+    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
+    private readonly KeyScheme? _textScheme;
+
+    private LockKey(string name, long number, bool isPair, KeyScheme? textScheme = null)
+    {
+        Name = name;
+        Number = number;
+        IsPair = isPair;
+        _textScheme = textScheme;
+    }
+
+    /// <summary>Gets the name: the text as it was given, or the decimal text of a number ("42") or a pair ("1,2").</summary>
+    public string Name { get; }
+
+    /// <summary>Gets the number that PostgreSQL locks. For a pair: the first in the high 32 bits, the second in the low 32 bits.</summary>
+    public long Number { get; }
+
+    /// <summary>Gets whether the key lives in PostgreSQL's space of pairs, which never meets the space of single numbers.</summary>
+    public bool IsPair { get; }
+
+    /// <summary>Gets the pair; (0, 0) has no meaning unless <see cref="IsPair"/>.</summary>
+    public (int First, int Second) Pair => IsPair ? ((int)(Number >> 32), (int)Number) : default;
+
+    /// <summary>Makes a key from a text, as <see cref="From(string, KeyScheme)"/> does with the default scheme.</summary>
+    /// <param name="text">The text.</param>
+    public static implicit operator LockKey(string text) => From(text);
+
+    /// <summary>Makes a key from a number.</summary>
+    /// <param name="number">The number.</param>
+    public static implicit operator LockKey(long number) => From(number);
+
+    /// <summary>Makes a key from a pair of numbers.</summary>
+    /// <param name="pair">The pair.</param>
+    public static implicit operator LockKey((int First, int Second) pair) => From(pair.First, pair.Second);
+
+    /// <summary>Stops a character, which would silently become its number.</summary>
+    /// <param name="character">The character.</param>
+    [Obsolete("A char would become a number: write a string (\"a\") or a number ((long)'a').", error: true)]
+    public static implicit operator LockKey(char character) => throw new NotSupportedException($"A char ({character}) is no key: write a string or a number.");
+
+    /// <summary>Makes a key from a text.</summary>
+    /// <param name="text">The text; it may be empty where the engine allows it (PostgreSQL and SQL Server do).</param>
+    /// <param name="scheme">How PostgreSQL's number is made from it.</param>
+    /// <exception cref="ArgumentException">The text has half of a surrogate pair, which has no UTF-8 form.</exception>
+    public static LockKey From(string text, KeyScheme scheme = KeyScheme.PostgresqlLock)
+    {
+        if (text is null)
+        {
+            throw new ArgumentNullException(nameof(text), "A lock needs a key: null would lock nothing.");
+        }
+
+        var utf8 = Utf8(text);
+        return scheme switch
+        {
+            KeyScheme.PostgresqlLock => Single(BinaryPrimitives.ReadInt64BigEndian(Sha1(utf8))),
+            KeyScheme.DjangoPglock => Single(BinaryPrimitives.ReadInt64LittleEndian(SHA256.HashData(utf8))),
+            KeyScheme.DjangoPglocks1 => Single((int)Crc32(utf8)),
+            KeyScheme.DjangoPglocks2 => Single(BinaryPrimitives.ReadInt64BigEndian(SHA256.HashData(utf8))),
+            KeyScheme.DistributedLock => FromDistributedLock(text, utf8),
+            KeyScheme.WithAdvisoryLock => new LockKey(text, Join((int)(Crc32(utf8) & int.MaxValue), 0), isPair: true, scheme),
+            KeyScheme.Sqlx => Single(BinaryPrimitives.ReadInt64LittleEndian(
+                HKDF.DeriveKey(HashAlgorithmName.SHA256, utf8, 8, info: "SQLx (Rust) Postgres advisory lock"u8.ToArray()))),
+            KeyScheme.GoodJob => Single(BinaryPrimitives.ReadInt64BigEndian(Md5(utf8))),
+            KeyScheme.Pals => Single(BinaryPrimitives.ReadInt64LittleEndian(Sha1(utf8))),
+            _ => throw new ArgumentOutOfRangeException(nameof(scheme), scheme, "There is no such key scheme."),
+        };
+
+        LockKey Single(long number) => new(text, number, isPair: false, scheme);
+    }
+
+    /// <summary>Makes a key from a number, which PostgreSQL locks as it is.</summary>
+    /// <param name="number">The number, from <see cref="long.MinValue"/> to <see cref="long.MaxValue"/>.</param>
+    public static LockKey From(long number) => new(number.ToString(CultureInfo.InvariantCulture), number, isPair: false);
+
+    /// <summary>Makes a key from a number in the way of another library.</summary>
+    /// <param name="number">The number.</param>
+    /// <param name="scheme">The library's scheme: <see cref="KeyScheme"/> says what each one does with a number.</param>
+    /// <exception cref="NotSupportedException">That library has no numeric keys.</exception>
+    public static LockKey From(long number, KeyScheme scheme) => scheme switch
+    {
+        KeyScheme.PostgresqlLock => From(number.ToString(CultureInfo.InvariantCulture), scheme),
+        KeyScheme.DjangoPglock or KeyScheme.DjangoPglocks1 or KeyScheme.DjangoPglocks2 or KeyScheme.DistributedLock or KeyScheme.Sqlx => From(number),
+        KeyScheme.WithAdvisoryLock => From((int)(number & int.MaxValue), 0),
+        KeyScheme.GoodJob or KeyScheme.Pals => throw new NotSupportedException(
+            $"{scheme} has no numeric keys: give it a text, such as \"{number.ToString(CultureInfo.InvariantCulture)}\"."),
+        _ => throw new ArgumentOutOfRangeException(nameof(scheme), scheme, "There is no such key scheme."),
+    };
+
+    /// <summary>Stops a character, which would silently become its number.</summary>
+    /// <param name="character">The character.</param>
+    [Obsolete("A char would become a number: write a string (\"a\") or a number ((long)'a').", error: true)]
+    public static LockKey From(char character) => throw new NotSupportedException($"A char ({character}) is no key: write a string or a number.");
+
+    /// <summary>Makes a key in PostgreSQL's space of pairs.</summary>
+    /// <param name="first">The first number.</param>
+    /// <param name="second">The second number.</param>
+    public static LockKey From(int first, int second) =>
+        new(string.Create(CultureInfo.InvariantCulture, $"{first},{second}"), Join(first, second), isPair: true);
+
+    /// <summary>Makes a key from a Guid: its text of 36 lower-case characters.</summary>
+    /// <param name="value">The Guid.</param>
+    public static LockKey From(Guid value) => From(value.ToString("D", CultureInfo.InvariantCulture));
+
+    /// <summary>Makes a key from any value: a boxed integer is a number, two boxed 32-bit integers are a pair, anything else is its invariant text.</summary>
+    /// <param name="value">The value.</param>
+    /// <exception cref="ArgumentException">The value has no text of its own, only its type's name, which every value of the type would share.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">An unsigned number beyond 64 bits with a sign.</exception>
+    public static LockKey From(object value) => value switch
+    {
+        null => throw new ArgumentNullException(nameof(value), "A lock needs a key: null would lock nothing."),
+        LockKey key => key,
+        string text => From(text),
+        sbyte or byte or short or ushort or int or uint or long => From(Convert.ToInt64(value, CultureInfo.InvariantCulture)),
+        ulong number => number <= long.MaxValue
+            ? From((long)number)
+            : throw new ArgumentOutOfRangeException(nameof(value), value, "A numeric key has 64 bits with a sign: give a smaller number, or a text."),
+        ValueTuple<int, int> pair => From(pair.Item1, pair.Item2),
+        Guid guid => From(guid),
+        _ => From(Text(value)),
+    };
+
+    /// <summary>Returns a key whose text starts with an application's prefix, under the same scheme, so that two applications on one database never meet.</summary>
+    /// <param name="prefix">The prefix, separator included: <c>"billing:"</c>.</param>
+    /// <exception cref="InvalidOperationException">The key is a number or a pair, which has no text to put a prefix before.</exception>
+    public LockKey WithPrefix(string prefix)
+    {
+        ArgumentNullException.ThrowIfNull(prefix);
+        return _textScheme is { } scheme
+            ? From(prefix + Name, scheme)
+            : throw new InvalidOperationException($"The key {Name} is a number and takes no prefix: make it a text first.");
+    }
+
+    /// <summary>Returns the key as <c>pg_locks</c> shows it.</summary>
+    public PgLocksKey ToPgLocks() => new((uint)(Number >> 32), (uint)Number, IsPair ? (short)2 : (short)1);
+
+    /// <inheritdoc />
+    public bool Equals(LockKey? other) => other is not null && Number == other.Number && IsPair == other.IsPair && Name == other.Name;
+
+    /// <inheritdoc />
+    public override bool Equals(object? obj) => Equals(obj as LockKey);
+
+    /// <inheritdoc />
+    public override int GetHashCode() => HashCode.Combine(Number, IsPair);
+
+    /// <summary>Returns the name.</summary>
+    public override string ToString() => Name;
+
+    internal static byte[] Utf8(string text)
+    {
+        try
+        {
+            return StrictUtf8.GetBytes(text);
+        }
+        catch (EncoderFallbackException e)
+        {
+            throw new ArgumentException(
+                $"The key has half of a surrogate pair at position {e.Index}: it is no valid text, and other programs would lock another name. Mend the text.",
+                nameof(text), e);
+        }
+    }
+
+    private static string Text(object value)
+    {
+        var text = value is IFormattable formattable ? formattable.ToString(null, CultureInfo.InvariantCulture) : value.ToString();
+        return text is null || text == value.GetType().ToString()
+            ? throw new ArgumentException(
+                $"A {value.GetType()} has no text of its own: every one of them would be the same lock. Give a string or a number instead.", nameof(value))
+            : text;
+    }
+
+    private static long Join(int first, int second) => ((long)first << 32) | (uint)second;
+
+    private static LockKey FromDistributedLock(string text, byte[] utf8)
+    {
+        const KeyScheme Scheme = KeyScheme.DistributedLock;
+        if (text.Length <= 9 && Ascii.IsValid(text))
+        {
+            // 7 bits a character, a zero bit that ends the text, then ones.
+            var bits = 0UL;
+            foreach (var c in text)
+            {
+                bits = (bits << 7) | c;
+            }
+
+            bits <<= 1;
+            for (var i = text.Length; i < 9; i++)
+            {
+                bits = (bits << 7) | 0x7F;
+            }
+
+            return new LockKey(text, (long)bits, isPair: true, Scheme);
+        }
+
+        if (text.Length == 16 && Hex(text, out var number))
+        {
+            return new LockKey(text, (long)number, isPair: false, Scheme);
+        }
+
+        if (text.Length == 17 && text[8] == ',' && Hex(text.AsSpan(0, 8), out var first) && Hex(text.AsSpan(9), out var second))
+        {
+            return new LockKey(text, (long)((first << 32) | second), isPair: true, Scheme);
+        }
+
+        return new LockKey(text, BinaryPrimitives.ReadInt64LittleEndian(Sha1(utf8)), isPair: false, Scheme);
+
+        static bool Hex(ReadOnlySpan<char> digits, out ulong value) =>
+            ulong.TryParse(digits, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out value);
+    }
+
+    [SuppressMessage("Security", "CA5350", Justification = "Not for security: the number must be the one that other libraries compute.")]
+    private static byte[] Sha1(byte[] utf8) => SHA1.HashData(utf8);
+
+    [SuppressMessage("Security", "CA5351", Justification = "Not for security: the number must be the one that other libraries compute.")]
+    private static byte[] Md5(byte[] utf8) => MD5.HashData(utf8);
+
+    // CRC-32/ISO-HDLC. System.IO.Hashing has it, but a package for ten lines is a package too many.
+    private static uint Crc32(byte[] bytes)
+    {
+        var crc = uint.MaxValue;
+        foreach (var b in bytes)
+        {
+            crc ^= b;
+            for (var bit = 0; bit < 8; bit++)
+            {
+                crc = (crc & 1) == 0 ? crc >> 1 : (crc >> 1) ^ 0xEDB88320;
+            }
+        }
+
+        return ~crc;
+    }
+}

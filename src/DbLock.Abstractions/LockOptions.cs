@@ -1,0 +1,39 @@
+using Microsoft.Extensions.Logging;
+
+namespace DbLock;
+
+/// <summary>How a <see cref="Lock"/> is held. Every default is what <c>new LockOptions()</c> has.</summary>
+public sealed record LockOptions
+{
+    internal static readonly LockOptions Default = new();
+
+    /// <summary>Gets whether others may hold the lock at the same time, if they too ask for it shared. MySQL and MariaDB have no shared locks.</summary>
+    public bool Shared { get; init; }
+
+    /// <summary>Gets what ends the hold: the session (default) or the transaction.</summary>
+    public LockScope Scope { get; init; }
+
+    /// <summary>
+    /// Gets whether <see cref="Lock.HandleError(Exception)"/> rolls <see cref="Lock.Transaction"/> back (default: true). A release that
+    /// meets an aborted transaction rolls back too, since the server refuses to unlock inside one.
+    /// </summary>
+    public bool RollbackOnError { get; init; } = true;
+
+    /// <summary>
+    /// Gets whether the same key may be acquired again over a connection that holds it. Each acquire then needs its own release. Without it, a
+    /// second try answers false and a second wait throws, since it would wait for itself.
+    /// </summary>
+    public bool Reentrant { get; init; }
+
+    /// <summary>
+    /// Gets whether a connection pooler in front of PostgreSQL is known to keep one server session for each client connection (PgBouncer's session
+    /// mode). Without it a pooler that is noticed is refused for <see cref="LockScope.Session"/>, because in transaction mode two clients get the same lock.
+    /// </summary>
+    public bool TrustPooler { get; init; }
+
+    /// <summary>Gets the SQL dialect of the server; null finds it from the connection.</summary>
+    public LockDialect? Dialect { get; init; }
+
+    /// <summary>Gets where the lock logs; null logs nothing. Make it with the category <see cref="Lock.LogCategory"/>.</summary>
+    public ILogger? Logger { get; init; }
+}

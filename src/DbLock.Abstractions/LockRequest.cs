@@ -1,0 +1,23 @@
+namespace DbLock;
+
+/// <summary>What a <see cref="Lock"/> asks a dialect to say.</summary>
+/// <param name="Key">The key.</param>
+/// <param name="Shared">Whether the lock is shared.</param>
+/// <param name="Scope">What ends the hold.</param>
+/// <param name="Timeout">How long to wait: zero tries once, <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever.</param>
+/// <param name="InTransaction">Whether the commands run inside the caller's open transaction.</param>
+/// <param name="SessionId">The server session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
+public readonly record struct LockRequest(
+    LockKey Key,
+    bool Shared = false,
+    LockScope Scope = LockScope.Session,
+    TimeSpan Timeout = default,
+    bool InTransaction = false,
+    int? SessionId = null)
+{
+    /// <summary>Gets the timeout in whole milliseconds, rounded up so that a short wait is never none; -1 is for ever.</summary>
+    public long Milliseconds => Timeout < TimeSpan.Zero ? -1 : (Timeout.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond;
+
+    /// <summary>Gets whether the lock is only tried, never waited for.</summary>
+    public bool Try => Timeout == TimeSpan.Zero;
+}

@@ -1,0 +1,47 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+
+namespace DbLock;
+
+/// <summary>The text of one SQL command, with its parameters written as <c>{0}</c>, <c>{1}</c> and so on, ready in every form that drivers need.</summary>
+/// <remarks>Make each text once and keep it in a static field, so that servers and drivers see the same few texts again.</remarks>
+public sealed partial class LockSql
+{
+    private readonly string _template;
+
+    /// <summary>Initializes a new instance from a template.</summary>
+    /// <param name="template">SQL in which <c>{n}</c> stands for parameter n, counted from 0. A parameter may stand more than once.</param>
+    public LockSql(string template)
+    {
+        ArgumentNullException.ThrowIfNull(template);
+        _template = template;
+        Numbered = Format(n => string.Create(CultureInfo.InvariantCulture, $"${n + 1}"));
+        Named = Format(n => string.Create(CultureInfo.InvariantCulture, $"@p{n}"));
+        Positional = Format(_ => "?");
+        Order = [.. Marker().Matches(template).Select(Index)];
+    }
+
+    /// <summary>Gets the text with <c>$1</c>, <c>$2</c> … as markers.</summary>
+    public string Numbered { get; }
+
+    /// <summary>Gets the text with <c>@p0</c>, <c>@p1</c> … as markers.</summary>
+    public string Named { get; }
+
+    /// <summary>Gets the text with <c>?</c> as markers; <see cref="Order"/> says which parameter each one stands for.</summary>
+    public string Positional { get; }
+
+    /// <summary>Gets the parameter of each <c>?</c> of <see cref="Positional"/>, counted from 0.</summary>
+    public IReadOnlyList<int> Order { get; }
+
+    /// <summary>Returns the text with markers of another form.</summary>
+    /// <param name="marker">Writes the marker of parameter n, counted from 0.</param>
+    public string Format(Func<int, string> marker) => Marker().Replace(_template, match => marker(Index(match)));
+
+    /// <summary>Returns the text with <c>$1</c>, <c>$2</c> … as markers.</summary>
+    public override string ToString() => Numbered;
+
+    private static int Index(Match marker) => int.Parse(marker.Groups[1].ValueSpan, CultureInfo.InvariantCulture);
+
+    [GeneratedRegex(@"\{([0-9]+)\}")]
+    private static partial Regex Marker();
+}

@@ -1,0 +1,32 @@
+using System.Data;
+
+namespace DbLock;
+
+/// <summary>A parameter of a command, with the type that the server is told.</summary>
+/// <param name="Type">The type: Int32, Int64, Double or String.</param>
+/// <param name="Value">The value; never null.</param>
+public readonly record struct LockParameter(DbType Type, object Value);
+
+/// <summary>One SQL command with its parameters.</summary>
+/// <param name="Sql">The text.</param>
+/// <param name="Parameters">The values of its markers, in the order of their numbers.</param>
+public sealed record LockCommand(LockSql Sql, params LockParameter[] Parameters);
+
+/// <summary>An ordered list of commands that a driver sends in one round trip where it can. The answer is the first value of the first row that comes back.</summary>
+/// <param name="Commands">The commands. When one fails, those after it do not run.</param>
+public sealed record LockStatement(params LockCommand[] Commands)
+{
+    // A wait that the server should have ended is given this much longer before the client gives up on the server.
+    private const int GraceSeconds = 30;
+
+    /// <summary>Gets how long the server may wait before it answers: null when it never waits, <see cref="Timeout.InfiniteTimeSpan"/> for ever.</summary>
+    public TimeSpan? Wait { get; init; }
+
+    /// <summary>Gets the timeout that a driver sets on the command, in seconds: null leaves the provider's default, 0 is no limit.</summary>
+    public int? CommandTimeout => Wait switch
+    {
+        null => null,
+        { } wait when wait < TimeSpan.Zero || wait > TimeSpan.FromDays(1) => 0,
+        { } wait => (int)Math.Ceiling(wait.TotalSeconds) + GraceSeconds,
+    };
+}

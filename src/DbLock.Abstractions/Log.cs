@@ -1,0 +1,37 @@
+using Microsoft.Extensions.Logging;
+
+namespace DbLock;
+
+/// <summary>What DbLock logs, under the category <see cref="Lock.LogCategory"/>.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(1, LogLevel.Debug, "Lock '{Key}' acquired.")]
+    public static partial void Acquired(ILogger logger, LockKey key);
+
+    [LoggerMessage(2, LogLevel.Debug, "Lock '{Key}' not acquired: it is held elsewhere.")]
+    public static partial void NotAcquired(ILogger logger, LockKey key);
+
+    [LoggerMessage(3, LogLevel.Debug, "Lock '{Key}' released.")]
+    public static partial void Released(ILogger logger, LockKey key);
+
+    [LoggerMessage(4, LogLevel.Warning, "Lock '{Key}' was lost: the server no longer held it when it was to be released. The work under it may not have been alone.")]
+    public static partial void Lost(ILogger logger, LockKey key, Exception? error);
+
+    [LoggerMessage(5, LogLevel.Warning, "Lock '{Key}' is released inside an open transaction: the next holder cannot see its uncommitted work. Commit first, or use LockScope.Transaction.")]
+    public static partial void ReleasedBeforeCommit(ILogger logger, LockKey key);
+
+    [LoggerMessage(6, LogLevel.Warning, "Lock '{Key}' is acquired in a {IsolationLevel} transaction: its snapshot is older than the grant and hides the last holder's work. Acquire before the transaction begins, or use ReadCommitted.")]
+    public static partial void OldSnapshot(ILogger logger, LockKey key, System.Data.IsolationLevel isolationLevel);
+
+    [LoggerMessage(7, LogLevel.Error, "The database session was ended, because it could not be verified that lock '{Key}' is not held: its transaction and its other locks are gone too.")]
+    public static partial void SessionEnded(ILogger logger, LockKey key, Exception? error);
+
+    [LoggerMessage(8, LogLevel.Warning, "The transaction under lock '{Key}' could not be rolled back after an error.")]
+    public static partial void RollbackFailed(ILogger logger, LockKey key, Exception error);
+
+    [LoggerMessage(9, LogLevel.Error, "Lock '{Key}' could not be released after an error, and is still held: it ends with the session.")]
+    public static partial void ReleaseFailed(ILogger logger, LockKey key, Exception error);
+
+    [LoggerMessage(10, LogLevel.Warning, "A connection was closed while it held lock '{Key}': the lock is lost, and the pool was cleared so that it does not stay on the server. Release before closing.")]
+    public static partial void ClosedWhileHeld(ILogger logger, LockKey key);
+}

@@ -1,0 +1,8 @@
+namespace DbLock;
+
+/// <summary>A key as PostgreSQL shows it in <c>pg_locks</c>, where the two halves are unsigned.</summary>
+/// <param name="ClassId">Column <c>classid</c>: the high 32 bits of a number, or the first of a pair.</param>
+/// <param name="ObjId">Column <c>objid</c>: the low 32 bits of a number, or the second of a pair.</param>
+/// <param name="ObjSubId">Column <c>objsubid</c>: 1 for a number, 2 for a pair. The two key spaces never meet.</param>
+/// <remarks>Source: <see href="https://www.postgresql.org/docs/current/view-pg-locks.html"/>.</remarks>
+public readonly record struct PgLocksKey(uint ClassId, uint ObjId, short ObjSubId);

@@ -1,0 +1,132 @@
+using System.Data;
+using System.Data.Common;
+using System.Runtime.CompilerServices;
+
+namespace DbLock;
+
+/// <summary>What DbLock knows of one connection while it is open: the server's dialect and the locks held. The server shows neither counts nor owners.</summary>
+internal sealed class Session
+{
+    private static readonly ConditionalWeakTable<DbConnection, Session> Sessions = [];
+
+    private readonly Dictionary<string, Hold> _holds = new(StringComparer.Ordinal);
+    private LockDialect? _dialect;
+    private int _sweepAt = 16;
+
+    private Session(DbConnection connection) => connection.StateChange += OnStateChange;
+
+    public static Session Of(DbConnection connection) => Sessions.GetValue(connection, static c => new Session(c));
+
+    public LockDialect Dialect(DbConnection connection, LockInterface lockInterface) => _dialect ??= Detect(connection, lockInterface);
+
+    /// <summary>Returns the hold of an identity that stands, or null.</summary>
+    public Hold? Find(string identity)
+    {
+        lock (_holds)
+        {
+            return _holds.TryGetValue(identity, out var hold) && hold.Stands ? hold : null;
+        }
+    }
+
+    public void Add(string identity, Hold hold)
+    {
+        lock (_holds)
+        {
+            // Nobody tells of a transaction's end, so holds that ended with one are swept out when they may be half of all.
+            if (_holds.Count >= _sweepAt)
+            {
+                foreach (var (ended, _) in _holds.Where(entry => !entry.Value.Stands).ToList())
+                {
+                    _holds.Remove(ended);
+                }
+
+                _sweepAt = Math.Max(16, 2 * _holds.Count);
+            }
+
+            _holds[identity] = hold;
+        }
+    }
+
+    public void Remove(string identity, Hold hold)
+    {
+        lock (_holds)
+        {
+            if (_holds.TryGetValue(identity, out var current) && current == hold)
+            {
+                _holds.Remove(identity);
+            }
+        }
+    }
+
+    /// <summary>Returns the names of all that is held, for messages.</summary>
+    public string[] Held()
+    {
+        lock (_holds)
+        {
+            return [.. _holds.Values.Where(hold => hold.Stands).Select(hold => $"'{hold.Key}'")];
+        }
+    }
+
+    /// <summary>Ends every hold, as the end of the session does.</summary>
+    public Hold[] End()
+    {
+        lock (_holds)
+        {
+            Hold[] ended = [.. _holds.Values.Where(hold => hold.Stands)];
+            _holds.Clear();
+            foreach (var hold in ended)
+            {
+                hold.Lose();
+            }
+
+            return ended;
+        }
+    }
+
+    private static LockDialect Detect(DbConnection connection, LockInterface lockInterface)
+    {
+        // The provider's name says enough for most; a driver for many servers (ODBC) must be asked whom it found.
+        var product = $"{connection.GetType().FullName} {connection.ServerVersion}";
+        return Speaker(product)
+            ?? Speaker($"{product} {ProductName(connection)}")
+            ?? throw new LockException(
+                $"It is unknown which SQL the server behind this {connection.GetType().FullName} speaks ({product}): name it as LockOptions.Dialect.");
+
+        LockDialect? Speaker(string product) => lockInterface.Dialects.FirstOrDefault(dialect => dialect.Speaks(product));
+    }
+
+    private static string? ProductName(DbConnection connection)
+    {
+        try
+        {
+            return connection.GetSchema(DbMetaDataCollectionNames.DataSourceInformation).Rows[0][DbMetaDataColumnNames.DataSourceProductName] as string;
+        }
+        catch (Exception e) when (e is NotSupportedException or ArgumentException or IndexOutOfRangeException)
+        {
+            return null;
+        }
+    }
+
+    private void OnStateChange(object sender, StateChangeEventArgs change)
+    {
+        if (change.CurrentState is not (ConnectionState.Closed or ConnectionState.Broken) || sender is not DbConnection connection)
+        {
+            return;
+        }
+
+        // A pooled connection keeps its locks on the server until it is next used (Npgsql, SqlClient), so it may not go back.
+        var ended = End();
+        foreach (var hold in ended)
+        {
+            if (hold.Options.Logger is { } logger)
+            {
+                Log.ClosedWhileHeld(logger, hold.Key);
+            }
+        }
+
+        if (ended.Length > 0)
+        {
+            ended[0].Driver.Discard(connection);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+using System.Collections;
+using System.Data.Common;
+using System.Globalization;
+
+namespace DbLock;
+
+/// <summary>Reads the codes of an unknown provider's exception from its properties, whose names are the same in all that we know.</summary>
+internal static class DbErrorReader
+{
+    public static DbError Read(Exception exception)
+    {
+        var error = exception as DbException ?? exception.InnerException as DbException;
+        if (error is null)
+        {
+            // Providers refuse with InvalidOperationException what they do not send: an open reader, a transaction that was not given.
+            return new DbError(null, NotSent: exception is InvalidOperationException);
+        }
+
+        // Npgsql names the command that is in the way of the one that was not sent.
+        if (Property(error, "CommandInProgress") is not null)
+        {
+            return new DbError(null, NotSent: true);
+        }
+
+        // ODBC: OdbcException.Errors[0]. Others: SqlException.Number, MySqlException.Number; DbException.SqlState.
+        var first = (Property(error, "Errors") as IEnumerable)?.Cast<object>().FirstOrDefault();
+        var sqlState = error.SqlState ?? (first is null ? null : Property(first, "SQLState") as string);
+        var number = Property(error, "Number") ?? (first is null ? null : Property(first, "NativeError"));
+        return new DbError(sqlState, number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture));
+    }
+
+    public static object? Property(object from, string name) => from.GetType().GetProperty(name)?.GetValue(from);
+}

@@ -1,0 +1,38 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+
+namespace DbLock;
+
+/// <summary>Names that are longer than an engine takes: hashed, never cut, since a cut would make two locks one.</summary>
+internal static class LongName
+{
+    /// <summary>Returns the name, or where it is too long as much of its beginning as fits, a colon, and the first 160 bits of the SHA-256 of the whole in hexadecimal.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="hashed">What is hashed: the name, folded where the engine folds it.</param>
+    /// <param name="limit">The engine's limit.</param>
+    /// <param name="measure">Measures a text as the engine does.</param>
+    public static string Shorten(string name, string hashed, int limit, Func<string, int> measure)
+    {
+        if (measure(name) <= limit)
+        {
+            return name;
+        }
+
+        var hash = ":" + Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(hashed)))[..40];
+        var beginning = new StringBuilder();
+        var room = limit - hash.Length;
+        foreach (var rune in name.EnumerateRunes())
+        {
+            room -= measure(rune.ToString());
+            if (room < 0)
+            {
+                break;
+            }
+
+            beginning.Append(CultureInfo.InvariantCulture, $"{rune}");
+        }
+
+        return beginning.Append(hash).ToString();
+    }
+}

@@ -1,0 +1,118 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>Sends statements over an <c>OdbcConnection</c>: positional markers, and no asynchrony of its own.</summary>
+internal sealed class OdbcDriver : ILockDriver
+{
+    // A cancel that reaches ODBC before the command is running does nothing, so it is said again until the command has ended.
+    private static readonly TimeSpan CancelAgain = TimeSpan.FromMilliseconds(50);
+
+    public bool Supports(DbConnection connection) => IsOdbc(connection);
+
+    public ValueTask<object?> Execute(
+        DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken) =>
+        async && statement.Wait is not null
+            ? new ValueTask<object?>(ExecuteOnThread(connection, transaction, statement, cancellationToken))
+            : new ValueTask<object?>(Execute(connection, transaction, statement, _ => { }));
+
+    public DbError Read(Exception exception) => DbErrorReader.Read(exception);
+
+    public void Discard(DbConnection connection) => AdoNetDriver.ClearPoolAndClose(connection);
+
+    internal static bool IsOdbc(DbConnection connection)
+    {
+        for (var type = connection.GetType(); type is not null; type = type.BaseType)
+        {
+            if (type.FullName == "System.Data.Odbc.OdbcConnection")
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    // ODBC blocks its caller. A thread of its own waits here, so that none of the pool's does, and takes care of the cancel.
+    private static Task<object?> ExecuteOnThread(
+        DbConnection connection, DbTransaction? transaction, LockStatement statement, CancellationToken cancellationToken)
+    {
+        var answer = new TaskCompletionSource<object?>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                answer.SetResult(ExecuteCancellable(connection, transaction, statement, cancellationToken));
+            }
+            catch (Exception e)
+            {
+                answer.SetException(e);
+            }
+        })
+        {
+            IsBackground = true,
+            Name = "DbLock: waiting for a lock over ODBC",
+        };
+        thread.Start();
+        return answer.Task;
+    }
+
+    private static object? ExecuteCancellable(
+        DbConnection connection, DbTransaction? transaction, LockStatement statement, CancellationToken cancellationToken)
+    {
+        var gate = new System.Threading.Lock();
+        DbCommand? running = null;
+        using var cancel = new Timer(_ =>
+        {
+            // Under the gate a cancel has ended before its command has, so that it cannot hit the next one.
+            lock (gate)
+            {
+                running?.Cancel();
+            }
+        });
+        using var registration = cancellationToken.UnsafeRegister(_ => cancel.Change(TimeSpan.Zero, CancelAgain), null);
+        return Execute(connection, transaction, statement, command =>
+        {
+            lock (gate)
+            {
+                running = command;
+            }
+        });
+    }
+
+    // A round trip for each command: ODBC drivers differ in what they make of several in one text, above all with parameters.
+    private static object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?> running)
+    {
+        object? answer = null;
+        foreach (var part in statement.Commands)
+        {
+            using var command = connection.CreateCommand();
+            command.CommandText = part.Sql.Positional;
+            command.Transaction = transaction;
+            if (statement.CommandTimeout is { } seconds)
+            {
+                command.CommandTimeout = seconds;
+            }
+
+            foreach (var index in part.Sql.Order)
+            {
+                var parameter = command.CreateParameter();
+                parameter.DbType = part.Parameters[index].Type;
+                parameter.Value = part.Parameters[index].Value;
+                command.Parameters.Add(parameter);
+            }
+
+            running(command);
+            try
+            {
+                answer = command.ExecuteScalar() ?? answer;
+            }
+            finally
+            {
+                running(null);
+            }
+        }
+
+        return answer;
+    }
+}
