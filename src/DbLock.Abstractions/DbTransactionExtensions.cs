@@ -11,8 +11,8 @@ internal static class DbTransactionExtensions
         {
             try
             {
-                // The convention of ADO.NET: a completed transaction has no connection. Npgsql throws instead.
-                return transaction.Connection is not null;
+                // The convention of ADO.NET: a completed transaction has no connection. Npgsql's keeps it, but does not tell its isolation level.
+                return transaction.Connection is not null && Enum.IsDefined(transaction.IsolationLevel);
             }
             catch (InvalidOperationException)
             {

@@ -289,7 +289,17 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             var statement = dialect.Acquire(request);
             if (_session.Find(identity) is { } hold)
             {
-                return await AcquireAgain(hold, dialect, identity, request, transaction, async).ConfigureAwait(false);
+                if (await StillHolds(hold, dialect, request, transaction, async).ConfigureAwait(false))
+                {
+                    return AcquireAgain(hold, identity, request);
+                }
+
+                _session.Remove(identity, hold);
+                hold.Lose();
+                if (hold.Options.Scope == LockScope.Session)
+                {
+                    throw Loss(null);
+                }
             }
 
             var acquired = await AcquireFirst(dialect, request, statement, transaction, async, cancellationToken).ConfigureAwait(false);
@@ -344,8 +354,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             var read = _driver.Read(e);
             if (read.NotSent && _connection.State == ConnectionState.Open)
             {
-                throw new InvalidOperationException(
-                    $"The provider did not send the command of lock '{Key}': {e.Message} Close an open reader; give an open transaction to Lock.Transaction. The lock is not acquired.", e);
+                throw NotSent(e, "The lock is not acquired.");
             }
 
             error = e;
@@ -378,7 +387,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     + "administrator's cancel. The lock is not acquired; wait with a timeout shorter than the limit, or raise the limit.",
                     error);
             default:
-                ExceptionDispatchInfo.Throw(error ?? new LockException($"The server refused lock '{Key}' and gave no reason. The lock is not acquired."));
+                ExceptionDispatchInfo.Throw(error ?? new LockException(
+                    $"The server did not answer whether lock '{Key}' was taken, as {dialect.Name} does: something between changes its answers. The lock is not acquired; connect to the server directly."));
                 return false;
         }
     }
@@ -442,34 +452,30 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _driver.Discard(_connection);
     }
 
-    private async ValueTask<bool> AcquireAgain(
-        Hold hold, LockDialect dialect, string identity, LockRequest request, DbTransaction? transaction, bool async)
+    // A lock that was lost must not be claimed once more; and the transaction of a hold may be another by now, since Npgsql uses its object again.
+    private async ValueTask<bool> StillHolds(Hold hold, LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async) =>
+        (!_options.Reentrant && hold.Options.Scope == LockScope.Session)
+        || Yes(await _driver.Execute(
+            _connection, transaction, dialect.IsHeld(request with { Shared = hold.Options.Shared, Scope = hold.Options.Scope }), async, CancellationToken.None).ConfigureAwait(false));
+
+    // The server's own count stays at one.
+    private bool AcquireAgain(Hold hold, string identity, LockRequest request)
     {
         var reason = !_options.Reentrant ? "LockOptions.Reentrant is not set"
             : hold.Options.Shared && !_options.Shared ? "it is held shared, and an exclusive lock would wait for that"
             : hold.Options.Scope != _options.Scope ? "it is held with another scope"
             : null;
-        if (reason is not null)
+        if (reason is null)
         {
-            return request.Try
-                ? false
-                : throw new LockException(
-                    $"This connection already holds lock '{hold.Key}', and would wait for itself ({reason}): release it first, or use the lock that is held.");
+            hold.Count++;
+            Take(hold, identity);
+            return true;
         }
 
-        // The server is asked, so that a lock that was lost is not claimed once more. Its own count stays at one.
-        var answer = await _driver.Execute(
-            _connection, transaction, dialect.IsHeld(request with { Shared = hold.Options.Shared }), async, CancellationToken.None).ConfigureAwait(false);
-        if (!Yes(answer))
-        {
-            _session.Remove(identity, hold);
-            hold.Lose();
-            throw Loss(null);
-        }
-
-        hold.Count++;
-        Take(hold, identity);
-        return true;
+        return request.Try
+            ? false
+            : throw new LockException(
+                $"This connection already holds lock '{hold.Key}', and would wait for itself ({reason}): release it first, or use the lock that is held.");
     }
 
     private void Take(Hold hold, string identity)
@@ -522,17 +528,27 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
         catch (Exception e)
         {
-            switch (dialect.Read(_driver.Read(e)))
+            var read = _driver.Read(e);
+            switch (dialect.Read(read))
             {
                 case LockOutcome.ConnectionLost:
                 case var _ when _connection.State != ConnectionState.Open:
                     return Lose(hold, e);
+                case var _ when read.NotSent:
+                    return ReleaseFailed(NotSent(e, "The lock is still held: release it again."));
                 case LockOutcome.TransactionAborted when transaction is not null && _options.RollbackOnError:
                     // The server takes nothing but a rollback now, and the transaction can come to nothing else.
                     await HandleError(e, async).ConfigureAwait(false);
                     return OpenTransaction is null && await ReleaseOne(async).ConfigureAwait(false);
-                case var failure:
-                    return ReleaseFailed(failure, transaction, e);
+                case LockOutcome.TransactionAborted:
+                    return ReleaseFailed(new LockException(
+                        $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
+                        + (transaction is null
+                            ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
+                            : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
+                        e));
+                default:
+                    return ReleaseFailed(e);
             }
         }
 
@@ -571,31 +587,23 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         return _errorHandled ? false : throw Loss(error);
     }
 
-    private bool ReleaseFailed(LockOutcome failure, DbTransaction? transaction, Exception error)
+    private bool ReleaseFailed(Exception error)
     {
-        if (_errorHandled)
+        if (!_errorHandled)
         {
-            if (_options.Logger is { } logger)
-            {
-                Log.ReleaseFailed(logger, Key, error);
-            }
-
-            return false;
+            ExceptionDispatchInfo.Throw(error);
         }
 
-        if (failure == LockOutcome.TransactionAborted)
+        if (_options.Logger is { } logger)
         {
-            throw new LockException(
-                $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
-                + (transaction is null
-                    ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
-                    : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
-                error);
+            Log.ReleaseFailed(logger, Key, error);
         }
 
-        ExceptionDispatchInfo.Throw(error);
         return false;
     }
+
+    private InvalidOperationException NotSent(Exception error, string state) => new(
+        $"The provider did not send the command of lock '{Key}': {error.Message} Close an open reader; give an open transaction to Lock.Transaction. {state}", error);
 
     private LockLostException Loss(Exception? error) => new(
         $"Lock '{Key}' was lost: the server no longer held it for this connection, which was closed or whose session ended. "

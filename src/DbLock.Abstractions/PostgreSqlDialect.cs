@@ -77,9 +77,7 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockOutcome Read(object? answer) => answer switch
     {
-        null or DBNull => throw new LockException(
-            "The server answered nothing where PostgreSQL answers whether the lock was taken: it is no PostgreSQL, or something between changes the answers. "
-            + "The lock is not acquired; connect to a PostgreSQL server directly."),
+        null or DBNull => LockOutcome.Unknown,
         _ => Convert.ToInt32(answer, CultureInfo.InvariantCulture) switch
         {
             1 => LockOutcome.Acquired,

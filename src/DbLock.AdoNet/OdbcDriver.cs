@@ -80,39 +80,34 @@ internal sealed class OdbcDriver : ILockDriver
         });
     }
 
-    // A round trip for each command: ODBC drivers differ in what they make of several in one text, above all with parameters.
+    // One text for all commands: psqlODBC sends it in one round trip, and only so does it leave the transaction to us when a command fails. Given a failing
+    // command of its own it rolls back the whole transaction, and silently begins another, when it sees nothing in it to save.
     private static object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?> running)
     {
-        object? answer = null;
-        foreach (var part in statement.Commands)
+        using var command = connection.CreateCommand();
+        command.CommandText = string.Join("; ", statement.Commands.Select(part => part.Sql.Positional));
+        command.Transaction = transaction;
+        if (statement.CommandTimeout is { } seconds)
         {
-            using var command = connection.CreateCommand();
-            command.CommandText = part.Sql.Positional;
-            command.Transaction = transaction;
-            if (statement.CommandTimeout is { } seconds)
-            {
-                command.CommandTimeout = seconds;
-            }
-
-            foreach (var index in part.Sql.Order)
-            {
-                var parameter = command.CreateParameter();
-                parameter.DbType = part.Parameters[index].Type;
-                parameter.Value = part.Parameters[index].Value;
-                command.Parameters.Add(parameter);
-            }
-
-            running(command);
-            try
-            {
-                answer = command.ExecuteScalar() ?? answer;
-            }
-            finally
-            {
-                running(null);
-            }
+            command.CommandTimeout = seconds;
         }
 
-        return answer;
+        foreach (var (type, value) in statement.Commands.SelectMany(part => part.Sql.Order.Select(index => part.Parameters[index])))
+        {
+            var parameter = command.CreateParameter();
+            parameter.DbType = type;
+            parameter.Value = value;
+            command.Parameters.Add(parameter);
+        }
+
+        running(command);
+        try
+        {
+            return command.ExecuteScalar();
+        }
+        finally
+        {
+            running(null);
+        }
     }
 }

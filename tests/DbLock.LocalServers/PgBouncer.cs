@@ -1,0 +1,87 @@
+using System.Globalization;
+using Npgsql;
+
+namespace DbLock.LocalServers;
+
+/// <summary>A private PgBouncer in front of a PostgreSQL server.</summary>
+public sealed class PgBouncer : IAsyncDisposable
+{
+    private readonly PrivateServer _server;
+
+    private PgBouncer(PrivateServer server, string connectionString)
+    {
+        _server = server;
+        ConnectionString = connectionString;
+    }
+
+    /// <summary>The connection string through the pooler, as Npgsql takes it.</summary>
+    public string ConnectionString { get; }
+
+    /// <summary>The connection string through the pooler for psqlodbc, without a DSN.</summary>
+    /// <exception cref="InvalidOperationException">psqlodbc is not installed.</exception>
+    public string OdbcConnectionString => PostgreSqlServer.ToOdbc(ConnectionString);
+
+    /// <summary>Starts a pooler.</summary>
+    /// <param name="server">The server behind it.</param>
+    /// <param name="poolMode"><c>session</c>, <c>transaction</c> or <c>statement</c>.</param>
+    /// <param name="poolSize">The number of connections to the server.</param>
+    /// <exception cref="InvalidOperationException">It cannot be started; the message says what to install.</exception>
+    public static async Task<PgBouncer> StartAsync(PostgreSqlServer server, string poolMode, int poolSize = 2)
+    {
+        ArgumentNullException.ThrowIfNull(server);
+        var program = Programs.Find("pgbouncer")
+            ?? throw new InvalidOperationException("pgbouncer was not found: apt-get install pgbouncer");
+        var target = new NpgsqlConnectionStringBuilder(server.ConnectionString);
+        var connectionString = "";
+
+        // Killed at the end: it has nothing to save, and from 1.23 on SIGTERM waits for its clients.
+        var pooler = await PrivateServer.CreateAsync("pgbouncer", "KILL", folder => [program, $"{folder}/pgbouncer.ini"], PrepareAsync);
+        await pooler.StartAsync(Configure, AnswersAsync);
+        return new(pooler, connectionString);
+
+        Task PrepareAsync(PrivateServer pooler)
+        {
+            // The plain password: PgBouncer needs it to log in to the server by SCRAM.
+            pooler.Write("users.txt", $"{Quote(target.Username)} {Quote(target.Password)}\n");
+            return Task.CompletedTask;
+        }
+
+        void Configure()
+        {
+            connectionString = new NpgsqlConnectionStringBuilder(server.ConnectionString)
+            {
+                Host = "127.0.0.1",
+                Port = pooler.Port,
+            }.ConnectionString;
+            pooler.Write("pgbouncer.ini", string.Create(CultureInfo.InvariantCulture, $"""
+                [databases]
+                * = host={target.Host} port={target.Port}
+
+                [pgbouncer]
+                listen_addr = 127.0.0.1
+                listen_port = {pooler.Port}
+                unix_socket_dir =
+                auth_type = scram-sha-256
+                auth_file = {pooler.Folder}/users.txt
+                pool_mode = {poolMode}
+                default_pool_size = {poolSize}
+                max_client_conn = 200
+                ignore_startup_parameters = extra_float_digits
+
+                """));
+        }
+
+        // Another pooler of the same server would let us in too: the log is our own.
+        async Task<bool> AnswersAsync() =>
+            pooler.ReadLog().Contains($"listening on 127.0.0.1:{pooler.Port}", StringComparison.Ordinal)
+            && await PostgreSqlServer.AnswersAsync(connectionString);
+    }
+
+    /// <summary>Reads the pooler's log.</summary>
+    public string ReadLog() => _server.ReadLog();
+
+    /// <summary>Stops the pooler and deletes its folder.</summary>
+    public ValueTask DisposeAsync() => _server.DisposeAsync();
+
+    private static string Quote(string? text) => $"\"{text?.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
+}

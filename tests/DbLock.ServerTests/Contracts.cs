@@ -1,0 +1,37 @@
+using System.Data.Common;
+
+namespace DbLock.ServerTests;
+
+// One line for each driver and server. SQL Server's are skipped unless DBLOCK_TEST_SQLSERVER is set.
+public sealed class NpgsqlOnPostgreSql() : PostgreSqlContract(LockInterface.Npgsql)
+{
+    protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
+}
+
+public sealed class AdoNetOnPostgreSql() : PostgreSqlContract(LockInterface.AdoNet)
+{
+    protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
+}
+
+public sealed class OdbcOnPostgreSql() : PostgreSqlContract(LockInterface.Odbc)
+{
+    // psqlODBC rolls back to a savepoint of its own.
+    protected override bool AnErrorAbortsTheTransaction => false;
+
+    protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenOdbcAsync();
+}
+
+public sealed class OdbcOnMariaDb() : LockContract(MariaDbTestServer.Instance, LockInterface.Odbc)
+{
+    protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync();
+}
+
+public sealed class AdoNetOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.AdoNet)
+{
+    protected override Task<DbConnection> ConnectAsync() => SqlServerTestServer.OpenSqlClientAsync();
+}
+
+public sealed class OdbcOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.Odbc)
+{
+    protected override Task<DbConnection> ConnectAsync() => Task.FromResult(SqlServerTestServer.OpenOdbc());
+}

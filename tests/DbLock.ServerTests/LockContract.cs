@@ -1,0 +1,958 @@
+using System.Data;
+using System.Data.Common;
+using System.Diagnostics;
+using System.Transactions;
+using IsolationLevel = System.Data.IsolationLevel;
+
+namespace DbLock.ServerTests;
+
+/// <summary>What every driver does on every server, synchronously and asynchronously. A driver and a server join with a class of their own below.</summary>
+public abstract class LockContract(TestServer server, LockInterface lockInterface) : IAsyncLifetime
+{
+    private static readonly TimeSpan Short = TimeSpan.FromMilliseconds(150);
+
+    private readonly List<DbConnection> _opened = [];
+
+    protected TestServer Server { get; } = server;
+
+    protected LockInterface Interface { get; } = lockInterface;
+
+    /// <summary>Gets whether a failed statement leaves a transaction that takes nothing but its rollback.</summary>
+    protected virtual bool AnErrorAbortsTheTransaction => false;
+
+    /// <summary>Gets how often the races below are run.</summary>
+    protected virtual int Races => 300;
+
+    /// <summary>Gets a key of this test alone.</summary>
+    protected LockKey Key { get; } = "contract:" + Guid.NewGuid();
+
+    public Task InitializeAsync() => Task.CompletedTask;
+
+    public async Task DisposeAsync()
+    {
+        foreach (var connection in _opened)
+        {
+            await connection.DisposeAsync();
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Held_by_one_session_at_a_time(bool async)
+    {
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
+        Assert.False(a.IsHeld);
+        Assert.True(await a.Try(async));
+        Assert.True(a.IsHeld);
+        Assert.True(await Server.IsHeldAsync(Key));
+        Assert.False(await b.Try(async));
+        Assert.False(b.IsHeld);
+        Assert.True(await a.Release(async));
+        Assert.False(a.IsHeld);
+        Assert.False(await Server.IsHeldAsync(Key));
+        Assert.True(await b.Try(async));
+        Assert.True(await b.Release(async));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_failed_try_changes_nothing_for_the_next(bool async)
+    {
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
+        Assert.True(await a.Try(async));
+        Assert.False(await b.Try(async));
+        Assert.False(await b.Try(async));
+        Assert.True(await a.Release(async));
+        Assert.True(await b.Try(async));
+        Assert.True(await b.Release(async));
+        Assert.False(b.IsHeld);
+        Assert.False(await b.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false, false), InlineData(true, false), InlineData(false, true), InlineData(true, true)]
+    public async Task A_wait_is_granted_when_the_holder_lets_go(bool async, bool forEver)
+    {
+        var connection = await OpenAsync();
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(connection));
+        var session = await Server.SessionIdAsync(connection);
+        Assert.True(await a.Try(async));
+        var waiting = b.Start(async, forEver ? Timeout.InfiniteTimeSpan : TimeSpan.FromMinutes(5));
+        await Server.UntilWaitingAsync(session);
+        Assert.False(waiting.IsCompleted);
+        Assert.True(await a.Release(async));
+        Assert.True(await waiting);
+        Assert.True(b.IsHeld);
+        Assert.False(await a.Try(async));
+        Assert.True(await b.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_free_lock_is_granted_to_a_wait_at_once(bool async)
+    {
+        var a = NewLock(await OpenAsync());
+        Assert.True(await a.Acquire(async, Timeout.InfiniteTimeSpan));
+        Assert.True(await a.Release(async));
+        Assert.True(await a.Acquire(async, TimeSpan.FromSeconds(1)));
+        Assert.True(await a.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_timeout_answers_false_and_leaves_nothing(bool async)
+    {
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
+        Assert.True(await a.Try(async));
+        var clock = Stopwatch.StartNew();
+        Assert.False(await b.Acquire(async, Short));
+        Assert.True(clock.Elapsed >= Short - TimeSpan.FromMilliseconds(5), $"It waited only {clock.Elapsed}.");
+        Assert.False(b.IsHeld);
+        Assert.True(await a.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+        Assert.True(await b.Acquire(async, Short));
+        Assert.True(await b.Release(async));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task The_shortest_timeout_is_a_wait_and_not_for_ever(bool async)
+    {
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
+        Assert.True(await a.Try(async));
+        Assert.False(await b.Acquire(async, TimeSpan.FromTicks(1)));
+        Assert.True(await a.Release(async));
+    }
+
+    [SkippableFact]
+    public async Task A_cancelled_wait_is_not_held()
+    {
+        var connection = await OpenAsync();
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(connection));
+        var session = await Server.SessionIdAsync(connection);
+        Assert.True(await a.AcquireAsync());
+        using var cancel = new CancellationTokenSource();
+        var waiting = b.Start(async: true, Timeout.InfiniteTimeSpan, cancel.Token);
+        await Server.UntilWaitingAsync(session);
+        await cancel.CancelAsync();
+        var error = await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
+        Assert.Equal(cancel.Token, error.CancellationToken);
+        Assert.False(b.IsHeld);
+        Assert.True(await a.ReleaseAsync());
+        Assert.False(await Server.IsHeldAsync(Key));
+
+        // The connection is as good as before.
+        Assert.Equal(session, await Server.SessionIdAsync(connection));
+        Assert.True(await b.AcquireAsync());
+        Assert.True(await b.ReleaseAsync());
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => b.AcquireAsync(cancel.Token).AsTask());
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Release_of_what_is_not_held_answers_false(bool async)
+    {
+        var a = NewLock(await OpenAsync());
+        Assert.False(await a.Release(async));
+        Assert.True(await a.Try(async));
+        Assert.True(await a.Release(async));
+        Assert.False(await a.Release(async));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_second_acquire_of_a_held_lock_is_refused(bool async)
+    {
+        var connection = await OpenAsync();
+        var (a, twin) = (NewLock(connection), NewLock(connection));
+        Assert.True(await a.Try(async));
+        foreach (var again in new[] { a, twin })
+        {
+            Assert.False(await again.Try(async));
+            var error = await Assert.ThrowsAsync<LockException>(() => again.Acquire(async, Timeout.InfiniteTimeSpan));
+            Assert.Contains("would wait for itself", error.Message, StringComparison.Ordinal);
+            await Assert.ThrowsAsync<LockException>(() => again.Acquire(async, TimeSpan.FromMinutes(1)));
+        }
+
+        Assert.False(twin.IsHeld);
+        Assert.False(await twin.Release(async));
+        Assert.True(await a.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_reentrant_lock_counts(bool async)
+    {
+        var connection = await OpenAsync();
+        var options = new LockOptions { Reentrant = true };
+        var (a, twin) = (NewLock(connection, options), NewLock(connection, options));
+        Assert.True(await a.Try(async));
+        Assert.True(await a.Acquire(async, Timeout.InfiniteTimeSpan));
+        Assert.True(await twin.Acquire(async, Short));
+        Assert.True(await a.Release(async));
+        Assert.True(a.IsHeld);
+        Assert.True(await a.Release(async));
+        Assert.False(a.IsHeld);
+        Assert.False(await a.Release(async));
+        Assert.True(await Server.IsHeldAsync(Key));
+        Assert.True(await twin.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Shared_holders_stand_together_and_keep_an_exclusive_one_out(bool async)
+    {
+        var shared = new LockOptions { Shared = true };
+        var (a, b, c) = (NewLock(await OpenAsync(), shared), NewLock(await OpenAsync(), shared), NewLock(await OpenAsync()));
+        if (!Server.HasShared)
+        {
+            Assert.Contains("no shared locks", (await Assert.ThrowsAsync<NotSupportedException>(() => a.Try(async))).Message, StringComparison.Ordinal);
+            return;
+        }
+
+        Assert.True(await a.Try(async));
+        Assert.True(await b.Acquire(async, TimeSpan.FromMinutes(1)));
+        Assert.False(await c.Try(async));
+        Assert.True(await a.Release(async));
+        Assert.False(await c.Acquire(async, Short));
+        Assert.True(await b.Release(async));
+        Assert.True(await c.Try(async));
+        Assert.False(await a.Try(async));
+        Assert.True(await c.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Shared_then_exclusive_on_one_session_is_the_same_key_again(bool async)
+    {
+        if (!Server.HasShared)
+        {
+            return;
+        }
+
+        foreach (var reentrant in new[] { false, true })
+        {
+            var connection = await OpenAsync();
+            var a = NewLock(connection, new LockOptions { Shared = true, Reentrant = reentrant });
+            var b = NewLock(connection, new LockOptions { Reentrant = reentrant });
+            Assert.True(await a.Try(async));
+            Assert.False(await b.Try(async));
+            await Assert.ThrowsAsync<LockException>(() => b.Acquire(async, Short));
+            Assert.True(await a.Release(async));
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Every_kind_of_key_is_locked(bool async)
+    {
+        var unique = Guid.NewGuid();
+        LockKey[] keys =
+        [
+            "x" + unique, $"it's \"quoted\"; -- {unique}", $"日本語 🔒 {unique}", new string('n', 300) + unique, BitConverter.ToInt64(unique.ToByteArray()), long.MinValue, -1L, 0L,
+            (BitConverter.ToInt32(unique.ToByteArray()), -2), (int.MinValue, int.MaxValue), LockKey.From(unique), LockKey.From("a", KeyScheme.DistributedLock),
+        ];
+        var (first, second) = (await OpenAsync(), await OpenAsync());
+        foreach (var key in keys)
+        {
+            // Number keys are the same for every driver that is tested at this time, so they are waited for.
+            var (a, b) = (NewLock(first, key: key), NewLock(second, key: key));
+            Assert.True(await a.Acquire(async, TimeSpan.FromMinutes(1)), $"{key}");
+            Assert.True(await Server.IsHeldAsync(key), $"{key}");
+            Assert.False(await b.Try(async), $"{key}");
+            Assert.True(await a.Release(async), $"{key}");
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Names_are_not_cut_folded_or_trimmed(bool async)
+    {
+        var connection = await OpenAsync();
+        var name = new string('x', 400) + Guid.NewGuid();
+        Lock[] locks = [.. new[] { Key.Name, Key.Name.ToUpperInvariant(), Key.Name + " ", name + "1", name + "2" }.Select(text => NewLock(connection, key: text))];
+        foreach (var each in locks)
+        {
+            Assert.True(await each.Try(async));
+        }
+
+        foreach (var each in locks)
+        {
+            Assert.True(await each.Release(async));
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task An_empty_name_is_locked_or_refused(bool async)
+    {
+        var a = NewLock(await OpenAsync(), key: "");
+        if (Server.HasEmptyNames)
+        {
+            Assert.True(await a.Acquire(async, TimeSpan.FromMinutes(1)));
+            Assert.True(await a.Release(async));
+        }
+        else
+        {
+            Assert.Contains("empty", (await Assert.ThrowsAsync<ArgumentException>(() => a.Try(async))).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_timeout_out_of_range_is_refused(bool async)
+    {
+        var a = NewLock(await OpenAsync());
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => a.Acquire(async, TimeSpan.FromSeconds(-5)));
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => a.Acquire(async, TimeSpan.FromTicks(-1)));
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => a.Acquire(async, TimeSpan.MaxValue));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task The_longest_timeout_is_a_wait(bool async)
+    {
+        var connection = await OpenAsync();
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(connection));
+        var session = await Server.SessionIdAsync(connection);
+        Assert.True(await a.Try(async));
+        var longest = Server == MariaDbTestServer.Instance ? LockDialect.MariaDb.MaxTimeout : LockDialect.PostgreSql.MaxTimeout;
+        var waiting = b.Start(async, longest);
+        await Server.UntilWaitingAsync(session);
+        Assert.True(await a.Release(async));
+        Assert.True(await waiting);
+        Assert.True(await b.Release(async));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Transaction_scope_ends_with_the_transaction(bool async)
+    {
+        var connection = await OpenAsync();
+        var options = new LockOptions { Scope = LockScope.Transaction };
+        var (a, other) = (NewLock(connection, options), NewLock(await OpenAsync()));
+        if (!Server.HasTransactionScope)
+        {
+            await using var unused = await connection.BeginTransactionAsync();
+            a.Transaction = unused;
+            Assert.Contains("LockScope.Session", (await Assert.ThrowsAsync<NotSupportedException>(() => a.Try(async))).Message, StringComparison.Ordinal);
+            return;
+        }
+
+        foreach (var (commit, timeout) in new[] { (true, TimeSpan.Zero), (false, Short), (true, Timeout.InfiniteTimeSpan) })
+        {
+            await using var transaction = await connection.BeginTransactionAsync();
+            a.Transaction = transaction;
+            Assert.True(await a.Acquire(async, timeout));
+            Assert.True(a.IsHeld);
+            Assert.False(await other.Try(async));
+            Assert.False(await a.Release(async));
+            Assert.True(a.IsHeld);
+            Assert.False(await a.Try(async));
+            Assert.True(await Server.IsHeldAsync(Key));
+            if (commit)
+            {
+                await transaction.CommitAsync();
+            }
+            else
+            {
+                await transaction.RollbackAsync();
+            }
+
+            Assert.False(a.IsHeld);
+            Assert.False(await Server.IsHeldAsync(Key));
+            Assert.False(await a.Release(async));
+
+            // Npgsql uses the object of a transaction that was not disposed again for the next one.
+            await using var next = await connection.BeginTransactionAsync();
+            a.Transaction = next;
+            Assert.True(await a.Acquire(async, timeout));
+            Assert.True(await Server.IsHeldAsync(Key));
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Transaction_scope_without_a_transaction_is_refused(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection, new LockOptions { Scope = LockScope.Transaction });
+        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => a.Try(async));
+        Assert.Contains("Lock.Transaction", error.Message, StringComparison.Ordinal);
+
+        // A completed transaction is none.
+        var transaction = await connection.BeginTransactionAsync();
+        a.Transaction = transaction;
+        await transaction.CommitAsync();
+        await Assert.ThrowsAsync<InvalidOperationException>(() => a.Try(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableFact]
+    public async Task A_transaction_of_another_connection_is_refused()
+    {
+        var (first, second) = (await OpenAsync(), await OpenAsync());
+        await using var transaction = await second.BeginTransactionAsync();
+        var a = NewLock(first);
+        Assert.Contains("another connection", Assert.Throws<ArgumentException>(() => a.Transaction = transaction).Message, StringComparison.Ordinal);
+        Assert.Null(a.Transaction);
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task An_open_transaction_survives_a_timeout_with_its_work(bool async)
+    {
+        var table = await CreateTableAsync();
+        foreach (var scope in Server.HasTransactionScope ? new[] { LockScope.Session, LockScope.Transaction } : [LockScope.Session])
+        {
+            var connection = await OpenAsync();
+            var (a, b) = (NewLock(await OpenAsync()), NewLock(connection, new LockOptions { Scope = scope }));
+            await using var transaction = await connection.BeginTransactionAsync();
+            b.Transaction = transaction;
+            await ExecuteAsync(connection, $"insert into {table} values (1)", transaction);
+            Assert.True(await a.Try(async));
+            Assert.False(await b.Acquire(async, Short));
+            Assert.False(await b.Try(async));
+            await ExecuteAsync(connection, $"insert into {table} values (2)", transaction);
+            Assert.True(await a.Release(async));
+            Assert.True(await b.Acquire(async, Short));
+            await ExecuteAsync(connection, $"insert into {table} values (3)", transaction);
+            Assert.Equal(scope == LockScope.Session, await b.Release(async));
+            await transaction.CommitAsync();
+            Assert.False(await Server.IsHeldAsync(Key));
+            Assert.Equal(3L, Convert.ToInt64(await ExecuteAsync(connection, $"select count(*) from {table}"), null));
+            await ExecuteAsync(connection, $"delete from {table}");
+        }
+
+        await DropTableAsync(table);
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_session_lock_taken_in_a_transaction_is_let_go_before_its_end(bool async)
+    {
+        foreach (var timeout in new[] { TimeSpan.Zero, TimeSpan.FromMinutes(1), Timeout.InfiniteTimeSpan })
+        {
+            var logger = new RecordingLogger();
+            var connection = await OpenAsync();
+            var (a, b) = (NewLock(connection, new LockOptions { Logger = logger }), NewLock(await OpenAsync()));
+            await using var transaction = await connection.BeginTransactionAsync();
+            a.Transaction = transaction;
+            Assert.True(await a.Acquire(async, timeout));
+            Assert.True(await a.Release(async));
+            Assert.True(await b.Try(async));
+            Assert.True(await b.Release(async));
+            Assert.True(await a.Acquire(async, timeout));
+            Assert.True(await a.Release(async));
+            await transaction.CommitAsync();
+            Assert.Contains("inside an open transaction", Assert.Single(logger.Warnings), StringComparison.Ordinal);
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_session_lock_outlives_a_rollback(bool async)
+    {
+        var connection = await OpenAsync();
+        var (a, b) = (NewLock(connection), NewLock(await OpenAsync()));
+        var transaction = await connection.BeginTransactionAsync();
+        a.Transaction = transaction;
+        Assert.True(await a.Acquire(async, Short));
+        await transaction.RollbackAsync();
+        Assert.True(a.IsHeld);
+        Assert.False(await b.Try(async));
+        Assert.True(await a.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task After_an_error_the_transaction_is_rolled_back_and_the_lock_let_go(bool async)
+    {
+        var table = await CreateTableAsync();
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        var transaction = await connection.BeginTransactionAsync();
+        a.Transaction = transaction;
+        Assert.True(await a.Acquire(async, Short));
+        Exception? seen = null;
+        try
+        {
+            await ExecuteAsync(connection, $"insert into {table} values (1)", transaction);
+            await ExecuteAsync(connection, Server.FailingSql, transaction);
+        }
+        catch (DbException e)
+        {
+            seen = e;
+            await a.HandleError(async, e);
+        }
+        finally
+        {
+            Assert.True(await a.Release(async));
+        }
+
+        Assert.NotNull(seen);
+        Assert.False(await Server.IsHeldAsync(Key));
+        Assert.Equal(0L, Convert.ToInt64(await ExecuteAsync(connection, $"select count(*) from {table}"), null));
+        await DropTableAsync(table);
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_body_that_fails_in_its_transaction_comes_out_with_its_own_exception(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        var transaction = await connection.BeginTransactionAsync();
+        a.Transaction = transaction;
+        var error = await Assert.ThrowsAnyAsync<DbException>(() => a.Run(async, () =>
+        {
+            Assert.True(a.IsHeld);
+            using var command = connection.CreateCommand();
+            command.CommandText = Server.FailingSql;
+            command.Transaction = transaction;
+            command.ExecuteNonQuery();
+        }));
+        Assert.Contains("there_is_no_such_table", error.Message, StringComparison.Ordinal);
+        Assert.False(a.IsHeld);
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_release_in_an_aborted_transaction_rolls_it_back_or_says_so(bool async)
+    {
+        foreach (var rollbackOnError in new[] { true, false })
+        {
+            var connection = await OpenAsync();
+            var a = NewLock(connection, new LockOptions { RollbackOnError = rollbackOnError });
+            var transaction = await connection.BeginTransactionAsync();
+            a.Transaction = transaction;
+            Assert.True(await a.Try(async));
+            await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, Server.FailingSql, transaction));
+            if (AnErrorAbortsTheTransaction && !rollbackOnError)
+            {
+                var error = await Assert.ThrowsAsync<LockException>(() => a.Release(async));
+                Assert.Contains("still held", error.Message, StringComparison.Ordinal);
+                Assert.True(a.IsHeld);
+                await transaction.RollbackAsync();
+            }
+
+            Assert.True(await a.Release(async));
+            Assert.False(await Server.IsHeldAsync(Key));
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Run_holds_the_lock_while_the_body_runs(bool async)
+    {
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
+        var ran = 0;
+        await a.Run(async, () =>
+        {
+            ran++;
+            Assert.True(a.IsHeld);
+            Assert.False(b.Acquire(block: false));
+        });
+        Assert.Equal(1, ran);
+        Assert.False(await Server.IsHeldAsync(Key));
+        await Assert.ThrowsAsync<DivideByZeroException>(() => a.Run(async, () => throw new DivideByZeroException()));
+        Assert.False(await Server.IsHeldAsync(Key));
+        Assert.Equal(7, a.Run(() => 7));
+        Assert.Equal(8, await a.RunAsync(_ => Task.FromResult(8)));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_body_does_not_run_without_the_lock(bool async)
+    {
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
+        Assert.True(await a.Try(async));
+        var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => b.Run(async, () => Assert.Fail("It ran."), Short));
+        Assert.Contains("held elsewhere", error.Message, StringComparison.Ordinal);
+        Assert.False(await b.TryRun(async, () => Assert.Fail("It ran.")));
+        Assert.True(await a.Release(async));
+        var ran = false;
+        Assert.True(await b.TryRun(async, () => ran = true));
+        Assert.True(ran);
+    }
+
+    [SkippableFact]
+    public async Task A_body_sees_the_callers_cancel_and_the_lock_is_let_go()
+    {
+        var a = NewLock(await OpenAsync());
+        using var cancel = new CancellationTokenSource();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => a.RunAsync(
+            async token =>
+            {
+                await cancel.CancelAsync();
+                token.ThrowIfCancellationRequested();
+            },
+            cancellationToken: cancel.Token));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_closed_connection_is_refused_before_anything_is_sent(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        await connection.CloseAsync();
+        Assert.Contains("open it", (await Assert.ThrowsAsync<InvalidOperationException>(() => a.Try(async))).Message, StringComparison.Ordinal);
+        Assert.False(await a.Release(async));
+        await a.Dispose(async);
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Closing_the_connection_loses_the_lock_and_says_so(bool async)
+    {
+        var logger = new RecordingLogger();
+        var connection = await OpenAsync();
+        var a = NewLock(connection, new LockOptions { Logger = logger });
+        Assert.Equal(CancellationToken.None, a.Lost);
+        Assert.True(await a.Try(async));
+        var lost = a.Lost;
+        Assert.False(lost.IsCancellationRequested);
+        await connection.CloseAsync();
+        Assert.True(lost.IsCancellationRequested);
+        Assert.False(a.IsHeld);
+        Assert.Contains("closed while it held", Assert.Single(logger.Warnings), StringComparison.Ordinal);
+        await Server.UntilFreeAsync(Key);
+        Assert.Contains("may not have been alone", (await Assert.ThrowsAsync<LockLostException>(() => a.Release(async))).Message, StringComparison.Ordinal);
+        Assert.False(await a.Release(async));
+        await a.Dispose(async);
+
+        // What the connection held before is not held now.
+        await connection.OpenAsync();
+        var again = NewLock(connection);
+        Assert.True(await again.Try(async));
+        Assert.True(await again.Release(async));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_killed_session_is_told_as_a_lost_lock(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        Assert.True(await a.Try(async));
+        await Server.KillAsync(await Server.SessionIdAsync(connection));
+        await Server.UntilFreeAsync(Key);
+        await Assert.ThrowsAsync<LockLostException>(() => a.Release(async));
+        Assert.False(a.IsHeld);
+        Assert.True(a.Lost.IsCancellationRequested);
+        Assert.False(await a.Release(async));
+        await a.Dispose(async);
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Nothing_is_thrown_over_the_callers_own_exception(bool async)
+    {
+        var logger = new RecordingLogger();
+        var options = new LockOptions { Logger = logger };
+        var connection = await OpenAsync();
+        var a = NewLock(connection, options);
+        Assert.True(await a.Try(async));
+        await Server.KillAsync(await Server.SessionIdAsync(connection));
+        await Server.UntilFreeAsync(Key);
+        await a.HandleError(async, new DivideByZeroException());
+        Assert.False(await a.Release(async));
+        Assert.Contains(logger.Warnings, text => text.Contains("was lost", StringComparison.Ordinal));
+
+        var second = await OpenAsync();
+        var b = NewLock(second, options);
+        var session = await Server.SessionIdAsync(second);
+        await Assert.ThrowsAsync<DivideByZeroException>(() => b.Run(async, () =>
+        {
+            Server.KillAsync(session).GetAwaiter().GetResult();
+            Server.UntilFreeAsync(Key).GetAwaiter().GetResult();
+            throw new DivideByZeroException();
+        }));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Dispose_lets_go_and_is_quiet(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection, new LockOptions { Reentrant = true });
+        Assert.True(await a.Try(async));
+        Assert.True(await a.Try(async));
+        await a.Dispose(async);
+        Assert.False(await Server.IsHeldAsync(Key));
+        await a.Dispose(async);
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => a.Try(async));
+        Assert.False(await a.Release(async));
+        Assert.Equal(ConnectionState.Open, connection.State);
+
+        var b = NewLock(connection);
+        Assert.True(await b.Try(async));
+        await Server.KillAsync(await Server.SessionIdAsync(connection));
+        await Server.UntilFreeAsync(Key);
+        await b.Dispose(async);
+        await b.Dispose(async);
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Dispose_in_an_aborted_transaction_leaves_no_lock(bool async)
+    {
+        foreach (var rollbackOnError in new[] { true, false })
+        {
+            var connection = await OpenAsync();
+            var a = NewLock(connection, new LockOptions { RollbackOnError = rollbackOnError });
+            await using var transaction = await connection.BeginTransactionAsync();
+            a.Transaction = transaction;
+            Assert.True(await a.Try(async));
+            await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, Server.FailingSql, transaction));
+            await a.Dispose(async);
+            await Server.UntilFreeAsync(Key);
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task One_lock_serves_one_caller_at_a_time(bool async)
+    {
+        var connection = await OpenAsync();
+        var (a, b) = (NewLock(await OpenAsync()), NewLock(connection));
+        var session = await Server.SessionIdAsync(connection);
+        Assert.True(await a.Try(async));
+        var waiting = b.Start(async, Timeout.InfiniteTimeSpan);
+        await Server.UntilWaitingAsync(session);
+        foreach (var call in new Func<Task>[] { () => b.Try(async), () => b.Release(async), () => b.Dispose(async) })
+        {
+            Assert.Contains("in use by another call", (await Assert.ThrowsAsync<InvalidOperationException>(call)).Message, StringComparison.Ordinal);
+        }
+
+        Assert.True(await a.Release(async));
+        Assert.True(await waiting);
+        Assert.True(await b.Release(async));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_deadlock_is_told_and_leaves_nothing(bool async)
+    {
+        LockKey other = Key.Name + ":other";
+        var (first, second) = (await OpenAsync(), await OpenAsync());
+        var (ax, ay) = (NewLock(first), NewLock(first, key: other));
+        var (bx, by) = (NewLock(second), NewLock(second, key: other));
+        Assert.True(await ax.Try(async));
+        Assert.True(await by.Try(async));
+        var (a, b) = (ay.Start(async, Timeout.InfiniteTimeSpan), bx.Start(async, Timeout.InfiniteTimeSpan));
+        var victim = await Task.WhenAny(a, b);
+        var error = await Assert.ThrowsAsync<LockDeadlockException>(() => victim);
+        var (kept, lost, winner) = victim == a ? (ax, ay, b) : (by, bx, a);
+        Assert.Contains($"still holds '{kept.Key}'", error.Message, StringComparison.Ordinal);
+        Assert.False(lost.IsHeld);
+        Assert.True(kept.IsHeld);
+        Assert.True(await kept.Release(async));
+        Assert.True(await winner);
+        foreach (var each in new[] { ax, ay, bx, by })
+        {
+            await each.Release(async);
+        }
+
+        Assert.False(await Server.IsHeldAsync(Key));
+        Assert.False(await Server.IsHeldAsync(other));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task In_a_transaction_scope_an_acquire_is_refused_and_a_release_is_not(bool async)
+    {
+        var a = NewLock(await OpenAsync());
+        var b = NewLock(await OpenAsync(), key: Key.Name + ":other");
+        Assert.True(await a.Try(async));
+        using (new TransactionScope(TransactionScopeAsyncFlowOption.Enabled))
+        {
+            var error = await Assert.ThrowsAsync<InvalidOperationException>(() => b.Try(async));
+            Assert.Contains("TransactionScopeOption.Suppress", error.Message, StringComparison.Ordinal);
+            using (new TransactionScope(TransactionScopeOption.Suppress, TransactionScopeAsyncFlowOption.Enabled))
+            {
+                Assert.True(await b.Try(async));
+                Assert.True(await b.Release(async));
+            }
+
+            Assert.True(await a.Release(async));
+        }
+
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task An_open_reader_is_named_or_no_hindrance(bool async)
+    {
+        var connection = await OpenAsync();
+        var (a, b) = (NewLock(connection), NewLock(connection, key: Key.Name + ":other"));
+        Assert.True(await a.Try(async));
+        await using (var command = connection.CreateCommand())
+        {
+            command.CommandText = "select 1";
+            await using var reader = await command.ExecuteReaderAsync();
+            if (Interface != LockInterface.Odbc)
+            {
+                foreach (var call in new Func<Task>[] { () => b.Try(async), () => b.Acquire(async, Timeout.InfiniteTimeSpan), () => a.Release(async) })
+                {
+                    Assert.Contains("open reader", (await Assert.ThrowsAsync<InvalidOperationException>(call)).Message, StringComparison.Ordinal);
+                }
+
+                Assert.True(a.IsHeld);
+                Assert.False(b.IsHeld);
+            }
+            else
+            {
+                Assert.True(await b.Try(async));
+            }
+        }
+
+        await b.Release(async);
+        Assert.True(await a.Release(async));
+        Assert.Equal(ConnectionState.Open, connection.State);
+        Assert.False(await Server.IsHeldAsync(b.Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task The_snapshot_of_a_serializable_transaction_is_warned_of_once(bool async)
+    {
+        var logger = new RecordingLogger();
+        var connection = await OpenAsync();
+        var a = NewLock(connection, new LockOptions { Logger = logger });
+        await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.Serializable);
+        a.Transaction = transaction;
+        Assert.True(await a.Acquire(async, Short));
+        await transaction.RollbackAsync();
+        Assert.True(await a.Release(async));
+        Assert.Contains("snapshot", Assert.Single(logger.Warnings), StringComparison.Ordinal);
+    }
+
+    [SkippableFact]
+    public async Task The_promised_lines_work()
+    {
+        var conn = await OpenAsync();
+        var @lock = new Lock(conn, Key);
+        Assert.Equal(Interface.Name is "AdoNet" && conn is Npgsql.NpgsqlConnection ? "Npgsql" : Interface.Name, @lock.Interface.Name);
+        var error = await Assert.ThrowsAsync<DivideByZeroException>(async () =>
+        {
+            if (@lock.Acquire(block: false))
+            {
+                try
+                {
+                    throw new DivideByZeroException();
+                }
+                catch (Exception e)
+                {
+                    @lock.HandleError(e);
+                    throw;
+                }
+                finally
+                {
+                    await @lock.ReleaseAsync();
+                }
+            }
+        });
+        Assert.NotNull(error);
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Many_tasks_exclude_each_other(bool async)
+    {
+        const int Tasks = 6;
+        const int Rounds = 25;
+        var (inside, counter) = (0, 0);
+        await Task.WhenAll(Enumerable.Range(0, Tasks).Select(_ => Task.Factory.StartNew(
+            async () =>
+            {
+                var mine = NewLock(await OpenAsync());
+                for (var i = 0; i < Rounds; i++)
+                {
+                    Assert.True(await mine.Acquire(async, TimeSpan.FromMinutes(2)));
+                    Assert.Equal(1, Interlocked.Increment(ref inside));
+                    var read = counter;
+                    await Task.Yield();
+                    counter = read + 1;
+                    Interlocked.Decrement(ref inside);
+                    Assert.True(await mine.Release(async));
+                }
+            },
+            CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default).Unwrap()));
+        Assert.Equal(Tasks * Rounds, counter);
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_timeout_that_meets_the_grant_is_reported_as_the_server_has_it(bool async)
+    {
+        var timeout = TimeSpan.FromMilliseconds(Server == SqlServerTestServer.Instance ? 10 : 4);
+        await RaceAsync(async, (waiter, _) => waiter.Acquire(async, timeout), timeout);
+    }
+
+    [SkippableFact]
+    public async Task A_cancel_that_meets_the_grant_is_reported_as_the_server_has_it()
+    {
+        var delay = TimeSpan.FromMilliseconds(3);
+        await RaceAsync(
+            async: true,
+            async (waiter, go) =>
+            {
+                using var cancel = new CancellationTokenSource();
+                var waiting = waiter.AcquireAsync(cancel.Token);
+                await go;
+                await cancel.CancelAsync();
+                try
+                {
+                    return await waiting;
+                }
+                catch (OperationCanceledException)
+                {
+                    return false;
+                }
+            },
+            delay);
+    }
+
+    protected abstract Task<DbConnection> ConnectAsync();
+
+    // The holder lets go at the very moment at which the wait ends for another reason: the moment is moved after every round towards the other outcome, so that both
+    // happen again and again. After each one the server is asked who holds the lock.
+    private async Task RaceAsync(bool async, Func<Lock, Task, Task<bool>> acquire, TimeSpan after)
+    {
+        var (first, second) = (await OpenAsync(), await OpenAsync());
+        var (holder, waiter) = (NewLock(first), NewLock(second));
+        var session = await Server.SessionIdAsync(second);
+        var (granted, step) = (0, after / 4);
+        for (var round = 0; round < Races; round++)
+        {
+            Assert.True(await holder.Try(async));
+            var go = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            var waiting = Task.Factory.StartNew(() => acquire(waiter, go.Task), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default).Unwrap();
+            for (var clock = Stopwatch.StartNew(); clock.Elapsed < after;)
+            {
+                Thread.SpinWait(20);
+            }
+
+            go.SetResult();
+            Assert.True(await holder.Release(async));
+            var acquired = await waiting;
+            Assert.Equal(acquired, waiter.IsHeld);
+            Assert.Equal(acquired, await Server.IsHeldByAsync(session, Key));
+            Assert.Equal(acquired, await waiter.Release(async));
+            Assert.False(await Server.IsHeldAsync(Key));
+            granted += acquired ? 1 : 0;
+            after += acquired ? step : -step;
+            after = after < TimeSpan.Zero ? TimeSpan.Zero : after;
+            step = step > TimeSpan.FromMicroseconds(100) ? step * 0.9 : step;
+        }
+
+        Assert.InRange(granted, 1, Races - 1);
+        Assert.Equal(session, await Server.SessionIdAsync(second));
+    }
+
+    protected async Task<DbConnection> OpenAsync()
+    {
+        var connection = await ConnectAsync();
+        lock (_opened)
+        {
+            _opened.Add(connection);
+        }
+
+        return connection;
+    }
+
+    protected Lock NewLock(DbConnection connection, LockOptions? options = null, LockKey? key = null) => new(connection, key ?? Key, Interface, options);
+
+    protected static async Task<object?> ExecuteAsync(DbConnection connection, string sql, DbTransaction? transaction = null)
+    {
+        await using var command = connection.CreateCommand();
+        command.CommandText = sql;
+        command.Transaction = transaction;
+        return await command.ExecuteScalarAsync();
+    }
+
+    private async Task<string> CreateTableAsync()
+    {
+        var table = "work_" + Guid.NewGuid().ToString("N");
+        await ExecuteAsync(await OpenAsync(), $"create table {table} (n int)");
+        return table;
+    }
+
+    private async Task DropTableAsync(string table) => await ExecuteAsync(await OpenAsync(), $"drop table {table}");
+}

@@ -1,0 +1,162 @@
+using System.Data.Common;
+
+namespace DbLock.ServerTests;
+
+/// <summary>What every driver does on PostgreSQL, beyond the contract that all servers share.</summary>
+public abstract class PostgreSqlContract(LockInterface lockInterface) : LockContract(PostgreSqlTestServer.Instance, lockInterface)
+{
+    protected override bool AnErrorAbortsTheTransaction => true;
+
+    protected override int Races => 1000;
+
+    private static PostgreSqlTestServer PostgreSql => PostgreSqlTestServer.Instance;
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task The_session_is_as_before_in_and_out_of_a_transaction(bool async)
+    {
+        const string Residue = """
+            select concat_ws('; ', current_setting('lock_timeout'), current_setting('statement_timeout'), current_setting('search_path'),
+              (select count(*) from pg_prepared_statements), (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))
+            """;
+        var (connection, other) = (await OpenAsync(), NewLock(await OpenAsync()));
+        await ExecuteAsync(connection, "set lock_timeout = '7s'");
+        var before = await ExecuteAsync(connection, Residue);
+        var session = NewLock(connection);
+        var scoped = NewLock(connection, new LockOptions { Scope = LockScope.Transaction });
+        TimeSpan[] timeouts = [TimeSpan.Zero, .. Enumerable.Range(1, 20).Select(n => TimeSpan.FromMilliseconds(n)), Timeout.InfiniteTimeSpan];
+        foreach (var timeout in timeouts)
+        {
+            Assert.True(await session.Acquire(async, timeout));
+            Assert.True(await session.Release(async));
+            await using var transaction = await connection.BeginTransactionAsync();
+            session.Transaction = scoped.Transaction = transaction;
+            Assert.True(await session.Acquire(async, timeout));
+            Assert.True(await session.Release(async));
+            Assert.Equal(before, await ExecuteAsync(connection, Residue, transaction));
+            await ExecuteAsync(connection, "set local lock_timeout = '3s'", transaction);
+            Assert.True(await scoped.Acquire(async, timeout));
+            Assert.Equal("3s", await ExecuteAsync(connection, "show lock_timeout", transaction));
+            await transaction.CommitAsync();
+        }
+
+        Assert.Equal(before, await ExecuteAsync(connection, Residue));
+        Assert.True(await other.Try(async));
+        Assert.False(await session.Acquire(async, TimeSpan.FromMilliseconds(20)));
+        Assert.Equal(before, await ExecuteAsync(connection, Residue));
+        await using (var transaction = await connection.BeginTransactionAsync())
+        {
+            session.Transaction = scoped.Transaction = transaction;
+            Assert.False(await session.Acquire(async, TimeSpan.FromMilliseconds(20)));
+            Assert.False(await scoped.Acquire(async, TimeSpan.FromMilliseconds(20)));
+            Assert.Equal(before, await ExecuteAsync(connection, Residue, transaction));
+
+            // There is no savepoint left to go back to.
+            await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, "rollback to savepoint dblock", transaction));
+        }
+
+        Assert.True(await other.Release(async));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_transaction_that_was_not_given_is_named_and_nothing_of_it_is_committed(bool async)
+    {
+        var table = "undeclared_" + Guid.NewGuid().ToString("N");
+        var (connection, other) = (await OpenAsync(), NewLock(await OpenAsync()));
+        await ExecuteAsync(connection, $"create table {table} (n int)");
+        var a = NewLock(connection);
+        Assert.True(await other.Try(async));
+        var transaction = await connection.BeginTransactionAsync();
+        await ExecuteAsync(connection, $"insert into {table} values (1)", transaction);
+        var error = await Assert.ThrowsAnyAsync<Exception>(() => a.Acquire(async, TimeSpan.FromMilliseconds(50)));
+        Assert.True(error is LockException or InvalidOperationException, error.ToString());
+        Assert.Contains("Lock.Transaction", error.Message, StringComparison.Ordinal);
+        Assert.False(a.IsHeld);
+        Assert.True(await other.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+        await transaction.RollbackAsync();
+        Assert.Equal(0L, Convert.ToInt64(await ExecuteAsync(connection, $"select count(*) from {table}"), null));
+        Assert.True(await a.Try(async));
+        Assert.True(await a.Release(async));
+        await ExecuteAsync(connection, $"drop table {table}");
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_missing_right_comes_out_untouched_and_leaves_nothing(bool async)
+    {
+        var connection = await OpenAsync();
+        var role = "role_" + Guid.NewGuid().ToString("N");
+        await ExecuteAsync(connection, $"create role {role}");
+        await ExecuteAsync(connection, $"alter role {role} set role to postgres");
+
+        // The right to these functions is everybody's, so it is taken in a database of its own.
+        var database = "refusing_" + Guid.NewGuid().ToString("N");
+        await ExecuteAsync(connection, $"create database {database}");
+        await connection.ChangeDatabaseAsync(database);
+        await ExecuteAsync(connection, "revoke execute on function pg_try_advisory_lock(bigint), pg_advisory_xact_lock(bigint) from public");
+        await ExecuteAsync(connection, $"set role {role}");
+        var a = NewLock(connection);
+        foreach (var timeout in new[] { TimeSpan.Zero, Timeout.InfiniteTimeSpan })
+        {
+            var error = await Assert.ThrowsAnyAsync<DbException>(() => a.Acquire(async, timeout));
+            Assert.Contains("permission denied for function", error.Message, StringComparison.Ordinal);
+            Assert.False(a.IsHeld);
+        }
+
+        await ExecuteAsync(connection, "reset role");
+        Assert.Equal(0, await PostgreSql.CountLocksAsync(await Server.SessionIdAsync(connection)));
+        Assert.True(await a.Try(async));
+        Assert.True(await a.Release(async));
+        await connection.CloseAsync();
+        var observer = await OpenAsync();
+        await ExecuteAsync(observer, $"drop database {database} with (force)");
+        await ExecuteAsync(observer, $"drop role {role}");
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_statement_timeout_that_ends_a_wait_is_told_apart(bool async)
+    {
+        // psqlODBC sends a statement_timeout of its own before a wait, so a session has none to keep there.
+        if (Interface == LockInterface.Odbc)
+        {
+            return;
+        }
+
+        var (connection, other) = (await OpenAsync(), NewLock(await OpenAsync()));
+        var a = NewLock(connection);
+        Assert.True(await other.Try(async));
+        await ExecuteAsync(connection, "set statement_timeout = '50ms'");
+        var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => a.Acquire(async, TimeSpan.FromMinutes(1)));
+        Assert.Contains("statement_timeout", error.Message, StringComparison.Ordinal);
+        Assert.NotNull(error.InnerException);
+        Assert.True(await other.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_wait_that_somebody_else_cancelled_is_told_apart(bool async)
+    {
+        var (connection, other) = (await OpenAsync(), NewLock(await OpenAsync()));
+        var (a, session) = (NewLock(connection), await Server.SessionIdAsync(connection));
+        Assert.True(await other.Try(async));
+        var waiting = a.Start(async, Timeout.InfiniteTimeSpan);
+        await Server.UntilWaitingAsync(session);
+        await PostgreSql.CancelAsync(session);
+        var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => waiting);
+        Assert.Contains("administrator's cancel", error.Message, StringComparison.Ordinal);
+        Assert.True(await other.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableFact]
+    public async Task Keys_are_what_pg_locks_shows()
+    {
+        var connection = await OpenAsync();
+        foreach (var key in new LockKey[] { Key, long.MinValue + 77, -1234567890123L, (-5, 7), (int.MinValue, -1) })
+        {
+            var a = NewLock(connection, key: key);
+            Assert.True(await a.AcquireAsync());
+            Assert.True(await Server.IsHeldByAsync(await Server.SessionIdAsync(connection), key));
+            Assert.True(await a.ReleaseAsync());
+        }
+    }
+}

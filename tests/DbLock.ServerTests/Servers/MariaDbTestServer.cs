@@ -1,0 +1,42 @@
+using System.Data.Common;
+using System.Data.Odbc;
+using System.Globalization;
+using DbLock.LocalServers;
+
+namespace DbLock.ServerTests;
+
+public sealed class MariaDbTestServer : TestServer
+{
+    private static readonly Lazy<Task<MariaDbServer>> Started = new(MariaDbServer.StartAsync);
+
+    public static MariaDbTestServer Instance { get; } = new();
+
+    public override bool HasShared => false;
+
+    public override bool HasTransactionScope => false;
+
+    public override bool HasEmptyNames => false;
+
+    public override string SessionIdSql => "select connection_id()";
+
+    public static async Task<OdbcConnection> OpenAsync()
+    {
+        var connection = new OdbcConnection((await Started.Value).OdbcConnectionString);
+        connection.Open();
+        return connection;
+    }
+
+    public override async Task<DbConnection> OpenObserverAsync() => await OpenAsync();
+
+    public override Task<bool> IsHeldAsync(LockKey key) => AskWhetherAsync("select is_used_lock(?) is not null", LockDialect.MariaDb.Identify(key));
+
+    public override Task<bool> IsHeldByAsync(long sessionId, LockKey key) =>
+        AskWhetherAsync("select coalesce(is_used_lock(?) = ?, 0)", LockDialect.MariaDb.Identify(key), sessionId);
+
+    public override Task<bool> IsWaitingAsync(long sessionId) =>
+        AskWhetherAsync("select count(*) from information_schema.processlist where id = ? and state = 'User lock'", sessionId);
+
+    public override Task KillAsync(long sessionId) => AskAsync($"kill {sessionId.ToString(CultureInfo.InvariantCulture)}");
+
+    public Task KillQueryAsync(long sessionId) => AskAsync($"kill query {sessionId.ToString(CultureInfo.InvariantCulture)}");
+}

@@ -1,0 +1,60 @@
+using System.Data.Common;
+using System.Data.Odbc;
+using DbLock.LocalServers;
+using Npgsql;
+
+namespace DbLock.ServerTests;
+
+public sealed class PostgreSqlTestServer : TestServer
+{
+    private const string IsKey = """
+        locktype = 'advisory' and granted and classid::bigint = @p0 and objid::bigint = @p1 and objsubid = @p2
+        and database = (select oid from pg_database where datname = current_database())
+        """;
+
+    // One server for the whole run; its watchdog ends it with this process.
+    private static readonly Lazy<Task<PostgreSqlServer>> Started = new(PostgreSqlServer.StartAsync);
+
+    public static PostgreSqlTestServer Instance { get; } = new();
+
+    public static Task<PostgreSqlServer> ServerAsync => Started.Value;
+
+    public override string SessionIdSql => "select pg_backend_pid()";
+
+    public static async Task<NpgsqlConnection> OpenNpgsqlAsync(string more = "")
+    {
+        var connection = new NpgsqlConnection((await ServerAsync).ConnectionString + ";" + more);
+        await connection.OpenAsync();
+        return connection;
+    }
+
+    public static async Task<OdbcConnection> OpenOdbcAsync()
+    {
+        var connection = new OdbcConnection((await ServerAsync).OdbcConnectionString);
+        connection.Open();
+        return connection;
+    }
+
+    public override async Task<DbConnection> OpenObserverAsync() => await OpenNpgsqlAsync("Pooling=false");
+
+    public override Task<bool> IsHeldAsync(LockKey key) => AskWhetherAsync($"select count(*) from pg_locks where {IsKey}", Columns(key));
+
+    public override Task<bool> IsHeldByAsync(long sessionId, LockKey key) =>
+        AskWhetherAsync($"select count(*) from pg_locks where {IsKey} and pid = @p3", [.. Columns(key), (int)sessionId]);
+
+    /// <summary>Says how many advisory locks a session holds or waits for.</summary>
+    public async Task<long> CountLocksAsync(long sessionId) =>
+        (long)(await AskAsync("select count(*) from pg_locks where locktype = 'advisory' and pid = @p0", (int)sessionId))!;
+
+    public override Task<bool> IsWaitingAsync(long sessionId) => AskWhetherAsync("select count(*) from pg_locks where not granted and pid = @p0", (int)sessionId);
+
+    public override Task KillAsync(long sessionId) => AskAsync("select pg_terminate_backend(@p0, 60000)", (int)sessionId);
+
+    public Task CancelAsync(long sessionId) => AskAsync("select pg_cancel_backend(@p0)", (int)sessionId);
+
+    private static object[] Columns(LockKey key)
+    {
+        var (classId, objId, objSubId) = key.ToPgLocks();
+        return [(long)classId, (long)objId, objSubId];
+    }
+}

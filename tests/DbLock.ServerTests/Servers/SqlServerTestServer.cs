@@ -1,0 +1,44 @@
+using System.Data.Common;
+using System.Data.Odbc;
+using System.Globalization;
+using DbLock.LocalServers;
+using Microsoft.Data.SqlClient;
+
+namespace DbLock.ServerTests;
+
+public sealed class SqlServerTestServer : TestServer
+{
+    public static SqlServerTestServer Instance { get; } = new();
+
+    public override string SessionIdSql => "select cast(@@spid as int)";
+
+    public static async Task<DbConnection> OpenSqlClientAsync()
+    {
+        Skip.If(SqlServer.ConnectionString is null, SqlServer.SkipReason);
+        var connection = new SqlConnection(SqlServer.ConnectionString);
+        await connection.OpenAsync();
+        return connection;
+    }
+
+    public static DbConnection OpenOdbc()
+    {
+        Skip.If(SqlServer.ConnectionString is null, SqlServer.SkipReason);
+        var connection = new OdbcConnection(SqlServer.OdbcConnectionString!);
+        connection.Open();
+        return connection;
+    }
+
+    public override Task<DbConnection> OpenObserverAsync() => OpenSqlClientAsync();
+
+    // The observer holds nothing, so what it could not get is somebody else's.
+    public override Task<bool> IsHeldAsync(LockKey key) =>
+        AskWhetherAsync("select 1 - applock_test('public', @p0, 'Exclusive', 'Session')", LockDialect.SqlServer.Identify(key));
+
+    public override Task<bool> IsHeldByAsync(long sessionId, LockKey key) => AskWhetherAsync(
+        "select count(*) from sys.dm_tran_locks where resource_type = 'APPLICATION' and request_status = 'GRANT' and request_session_id = @p0", (int)sessionId);
+
+    public override Task<bool> IsWaitingAsync(long sessionId) => AskWhetherAsync(
+        "select count(*) from sys.dm_tran_locks where resource_type = 'APPLICATION' and request_status in ('WAIT', 'CONVERT') and request_session_id = @p0", (int)sessionId);
+
+    public override Task KillAsync(long sessionId) => AskAsync($"kill {sessionId.ToString(CultureInfo.InvariantCulture)}");
+}
