@@ -282,7 +282,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             CheckConnection();
             var dialect = _options.Dialect ?? _session.Dialect(_connection, Interface);
             CheckTimeout(timeout, dialect);
-            var transaction = CheckTransaction(timeout);
+            var transaction = CheckTransaction(timeout, dialect);
             var request = new LockRequest(
                 Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _driver.SessionId(_connection));
             var identity = dialect.Identify(Key);
@@ -352,13 +352,15 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         catch (Exception e)
         {
             var read = _driver.Read(e);
-            if (read.NotSent && _connection.State == ConnectionState.Open)
+            if (read.NotSent && !cancellationToken.IsCancellationRequested && _connection.State == ConnectionState.Open)
             {
                 throw NotSent(e, "The lock is not acquired.");
             }
 
+            // A cancel meets providers at any point, and some then fail in ways that have nothing to do with what the server did.
             error = e;
             outcome = dialect.Read(read);
+            outcome = outcome == LockOutcome.Refused && cancellationToken.IsCancellationRequested ? LockOutcome.Cancelled : outcome;
         }
 
         if (error is null && outcome is LockOutcome.Acquired or LockOutcome.NotAcquired)
@@ -410,7 +412,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 catch (Exception e)
                 {
                     reason = e;
-                    var failure = dialect.Read(_driver.Read(e));
+                    var read = _driver.Read(e);
+                    if (read.NotSent && error is not null && _driver.Read(error).NotSent)
+                    {
+                        return;
+                    }
+
+                    var failure = dialect.Read(read);
                     if (failure == LockOutcome.TransactionAborted && outcome is not (LockOutcome.Cancelled or LockOutcome.Unknown))
                     {
                         // Nothing is in doubt: the server said no. The transaction is the caller's to roll back.
@@ -737,7 +745,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
-    private DbTransaction? CheckTransaction(TimeSpan timeout)
+    private DbTransaction? CheckTransaction(TimeSpan timeout, LockDialect dialect)
     {
         var transaction = OpenTransaction;
         if (_options.Scope == LockScope.Transaction && transaction is null)
@@ -746,7 +754,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 $"Lock '{Key}' has transaction scope and no open transaction, and would be gone at once: begin one on its connection and give it to Lock.Transaction.");
         }
 
-        if (transaction is not null && timeout != TimeSpan.Zero && !_warnedOfSnapshot && _options.Logger is { } logger
+        if (transaction is not null && dialect.TakesSnapshot && timeout != TimeSpan.Zero && !_warnedOfSnapshot && _options.Logger is { } logger
             && transaction.IsolationLevel is IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot)
         {
             _warnedOfSnapshot = true;

@@ -16,6 +16,9 @@ public abstract class LockDialect
     /// <summary>Gets the longest finite timeout that the engine can count.</summary>
     public abstract TimeSpan MaxTimeout { get; }
 
+    /// <summary>Gets whether <see cref="Acquire"/> fixes the snapshot of a REPEATABLE READ or SERIALIZABLE transaction before it waits, so that the last holder's work stays unseen.</summary>
+    public virtual bool TakesSnapshot => false;
+
     /// <summary>Says whether a server speaks this dialect.</summary>
     /// <param name="product">What the connection tells: its type's full name, the server's version and, where those are not enough, the product's name.</param>
     public abstract bool Speaks(string product);

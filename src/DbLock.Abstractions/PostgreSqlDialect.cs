@@ -33,6 +33,8 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement? EndSession => Terminate;
 
+    public override bool TakesSnapshot => true;
+
     public override bool Speaks(string product) =>
         product.Contains("Npgsql", StringComparison.OrdinalIgnoreCase) || product.Contains("PostgreSql", StringComparison.OrdinalIgnoreCase);
 

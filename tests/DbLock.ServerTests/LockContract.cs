@@ -2,16 +2,15 @@ using System.Data;
 using System.Data.Common;
 using System.Diagnostics;
 using System.Transactions;
-using IsolationLevel = System.Data.IsolationLevel;
 
 namespace DbLock.ServerTests;
 
 /// <summary>What every driver does on every server, synchronously and asynchronously. A driver and a server join with a class of their own below.</summary>
 public abstract class LockContract(TestServer server, LockInterface lockInterface) : IAsyncLifetime
 {
-    private static readonly TimeSpan Short = TimeSpan.FromMilliseconds(150);
-
     private readonly List<DbConnection> _opened = [];
+
+    protected static TimeSpan ShortWait => TimeSpan.FromMilliseconds(150);
 
     protected TestServer Server { get; } = server;
 
@@ -103,12 +102,12 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
         Assert.True(await a.Try(async));
         var clock = Stopwatch.StartNew();
-        Assert.False(await b.Acquire(async, Short));
-        Assert.True(clock.Elapsed >= Short - TimeSpan.FromMilliseconds(5), $"It waited only {clock.Elapsed}.");
+        Assert.False(await b.Acquire(async, ShortWait));
+        Assert.True(clock.Elapsed >= ShortWait - TimeSpan.FromMilliseconds(5), $"It waited only {clock.Elapsed}.");
         Assert.False(b.IsHeld);
         Assert.True(await a.Release(async));
         Assert.False(await Server.IsHeldAsync(Key));
-        Assert.True(await b.Acquire(async, Short));
+        Assert.True(await b.Acquire(async, ShortWait));
         Assert.True(await b.Release(async));
     }
 
@@ -183,7 +182,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         var (a, twin) = (NewLock(connection, options), NewLock(connection, options));
         Assert.True(await a.Try(async));
         Assert.True(await a.Acquire(async, Timeout.InfiniteTimeSpan));
-        Assert.True(await twin.Acquire(async, Short));
+        Assert.True(await twin.Acquire(async, ShortWait));
         Assert.True(await a.Release(async));
         Assert.True(a.IsHeld);
         Assert.True(await a.Release(async));
@@ -209,7 +208,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         Assert.True(await b.Acquire(async, TimeSpan.FromMinutes(1)));
         Assert.False(await c.Try(async));
         Assert.True(await a.Release(async));
-        Assert.False(await c.Acquire(async, Short));
+        Assert.False(await c.Acquire(async, ShortWait));
         Assert.True(await b.Release(async));
         Assert.True(await c.Try(async));
         Assert.False(await a.Try(async));
@@ -232,7 +231,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
             var b = NewLock(connection, new LockOptions { Reentrant = reentrant });
             Assert.True(await a.Try(async));
             Assert.False(await b.Try(async));
-            await Assert.ThrowsAsync<LockException>(() => b.Acquire(async, Short));
+            await Assert.ThrowsAsync<LockException>(() => b.Acquire(async, ShortWait));
             Assert.True(await a.Release(async));
         }
     }
@@ -329,7 +328,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
             return;
         }
 
-        foreach (var (commit, timeout) in new[] { (true, TimeSpan.Zero), (false, Short), (true, Timeout.InfiniteTimeSpan) })
+        foreach (var (commit, timeout) in new[] { (true, TimeSpan.Zero), (false, ShortWait), (true, Timeout.InfiniteTimeSpan) })
         {
             await using var transaction = await connection.BeginTransactionAsync();
             a.Transaction = transaction;
@@ -399,11 +398,11 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
             b.Transaction = transaction;
             await ExecuteAsync(connection, $"insert into {table} values (1)", transaction);
             Assert.True(await a.Try(async));
-            Assert.False(await b.Acquire(async, Short));
+            Assert.False(await b.Acquire(async, ShortWait));
             Assert.False(await b.Try(async));
             await ExecuteAsync(connection, $"insert into {table} values (2)", transaction);
             Assert.True(await a.Release(async));
-            Assert.True(await b.Acquire(async, Short));
+            Assert.True(await b.Acquire(async, ShortWait));
             await ExecuteAsync(connection, $"insert into {table} values (3)", transaction);
             Assert.Equal(scope == LockScope.Session, await b.Release(async));
             await transaction.CommitAsync();
@@ -443,7 +442,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         var (a, b) = (NewLock(connection), NewLock(await OpenAsync()));
         var transaction = await connection.BeginTransactionAsync();
         a.Transaction = transaction;
-        Assert.True(await a.Acquire(async, Short));
+        Assert.True(await a.Acquire(async, ShortWait));
         await transaction.RollbackAsync();
         Assert.True(a.IsHeld);
         Assert.False(await b.Try(async));
@@ -459,7 +458,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         var a = NewLock(connection);
         var transaction = await connection.BeginTransactionAsync();
         a.Transaction = transaction;
-        Assert.True(await a.Acquire(async, Short));
+        Assert.True(await a.Acquire(async, ShortWait));
         Exception? seen = null;
         try
         {
@@ -550,7 +549,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     {
         var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
         Assert.True(await a.Try(async));
-        var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => b.Run(async, () => Assert.Fail("It ran."), Short));
+        var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => b.Run(async, () => Assert.Fail("It ran."), ShortWait));
         Assert.Contains("held elsewhere", error.Message, StringComparison.Ordinal);
         Assert.False(await b.TryRun(async, () => Assert.Fail("It ran.")));
         Assert.True(await a.Release(async));
@@ -789,20 +788,6 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         Assert.False(await Server.IsHeldAsync(b.Key));
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
-    public async Task The_snapshot_of_a_serializable_transaction_is_warned_of_once(bool async)
-    {
-        var logger = new RecordingLogger();
-        var connection = await OpenAsync();
-        var a = NewLock(connection, new LockOptions { Logger = logger });
-        await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.Serializable);
-        a.Transaction = transaction;
-        Assert.True(await a.Acquire(async, Short));
-        await transaction.RollbackAsync();
-        Assert.True(await a.Release(async));
-        Assert.Contains("snapshot", Assert.Single(logger.Warnings), StringComparison.Ordinal);
-    }
-
     [SkippableFact]
     public async Task The_promised_lines_work()
     {
@@ -862,7 +847,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     public async Task A_timeout_that_meets_the_grant_is_reported_as_the_server_has_it(bool async)
     {
         var timeout = TimeSpan.FromMilliseconds(Server == SqlServerTestServer.Instance ? 10 : 4);
-        await RaceAsync(async, (waiter, _) => waiter.Acquire(async, timeout), timeout);
+        await RaceAsync(async, waiter => waiter.Acquire(async, timeout), timeout);
     }
 
     [SkippableFact]
@@ -871,15 +856,12 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         var delay = TimeSpan.FromMilliseconds(3);
         await RaceAsync(
             async: true,
-            async (waiter, go) =>
+            async waiter =>
             {
-                using var cancel = new CancellationTokenSource();
-                var waiting = waiter.AcquireAsync(cancel.Token);
-                await go;
-                await cancel.CancelAsync();
+                using var cancel = new CancellationTokenSource(delay);
                 try
                 {
-                    return await waiting;
+                    return await waiter.AcquireAsync(cancel.Token);
                 }
                 catch (OperationCanceledException)
                 {
@@ -893,7 +875,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
 
     // The holder lets go at the very moment at which the wait ends for another reason: the moment is moved after every round towards the other outcome, so that both
     // happen again and again. After each one the server is asked who holds the lock.
-    private async Task RaceAsync(bool async, Func<Lock, Task, Task<bool>> acquire, TimeSpan after)
+    private async Task RaceAsync(bool async, Func<Lock, Task<bool>> acquire, TimeSpan after)
     {
         var (first, second) = (await OpenAsync(), await OpenAsync());
         var (holder, waiter) = (NewLock(first), NewLock(second));
@@ -902,14 +884,12 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         for (var round = 0; round < Races; round++)
         {
             Assert.True(await holder.Try(async));
-            var go = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            var waiting = Task.Factory.StartNew(() => acquire(waiter, go.Task), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default).Unwrap();
+            var waiting = Task.Factory.StartNew(() => acquire(waiter), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default).Unwrap();
             for (var clock = Stopwatch.StartNew(); clock.Elapsed < after;)
             {
                 Thread.SpinWait(20);
             }
 
-            go.SetResult();
             Assert.True(await holder.Release(async));
             var acquired = await waiting;
             Assert.Equal(acquired, waiter.IsHeld);

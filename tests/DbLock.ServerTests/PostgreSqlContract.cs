@@ -1,3 +1,4 @@
+using System.Data;
 using System.Data.Common;
 
 namespace DbLock.ServerTests;
@@ -145,6 +146,20 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.Contains("administrator's cancel", error.Message, StringComparison.Ordinal);
         Assert.True(await other.Release(async));
         Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task The_snapshot_of_a_serializable_transaction_is_warned_of_once(bool async)
+    {
+        var logger = new RecordingLogger();
+        var connection = await OpenAsync();
+        var a = NewLock(connection, new LockOptions { Logger = logger });
+        await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.Serializable);
+        a.Transaction = transaction;
+        Assert.True(await a.Acquire(async, ShortWait));
+        await transaction.RollbackAsync();
+        Assert.True(await a.Release(async));
+        Assert.Contains("snapshot", Assert.Single(logger.Warnings), StringComparison.Ordinal);
     }
 
     [SkippableFact]
