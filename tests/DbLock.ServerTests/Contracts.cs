@@ -1,4 +1,5 @@
 using System.Data.Common;
+using ThirdParty;
 
 namespace DbLock.ServerTests;
 
@@ -24,6 +25,14 @@ public sealed class OdbcOnPostgreSql() : PostgreSqlContract(LockInterface.Odbc)
 public sealed class OdbcOnMariaDb() : LockContract(MariaDbTestServer.Instance, LockInterface.Odbc)
 {
     protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync();
+}
+
+// A driver and a dialect from outside src/.
+public sealed class ThirdPartyOnPostgreSql() : LockContract(HashTextTestServer.Instance, LockInterface.Plain)
+{
+    protected override bool AnErrorAbortsTheTransaction => true;
+
+    protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
 }
 
 public sealed class AdoNetOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.AdoNet)

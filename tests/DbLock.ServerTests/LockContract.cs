@@ -793,7 +793,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     {
         var conn = await OpenAsync();
         var @lock = new Lock(conn, Key);
-        Assert.Equal(Interface.Name is "AdoNet" && conn is Npgsql.NpgsqlConnection ? "Npgsql" : Interface.Name, @lock.Interface.Name);
+        Assert.Equal(conn is Npgsql.NpgsqlConnection ? LockInterface.Npgsql : Interface, @lock.Interface);
         var error = await Assert.ThrowsAsync<DivideByZeroException>(async () =>
         {
             if (@lock.Acquire(block: false))

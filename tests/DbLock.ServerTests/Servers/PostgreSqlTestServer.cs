@@ -5,7 +5,7 @@ using Npgsql;
 
 namespace DbLock.ServerTests;
 
-public sealed class PostgreSqlTestServer : TestServer
+public class PostgreSqlTestServer : TestServer
 {
     private const string IsKey = """
         locktype = 'advisory' and granted and classid::bigint = @p0 and objid::bigint = @p1 and objsubid = @p2
@@ -37,10 +37,10 @@ public sealed class PostgreSqlTestServer : TestServer
 
     public override async Task<DbConnection> OpenObserverAsync() => await OpenNpgsqlAsync("Pooling=false");
 
-    public override Task<bool> IsHeldAsync(LockKey key) => AskWhetherAsync($"select count(*) from pg_locks where {IsKey}", Columns(key));
+    public override async Task<bool> IsHeldAsync(LockKey key) => await AskWhetherAsync($"select count(*) from pg_locks where {IsKey}", await ColumnsAsync(key));
 
-    public override Task<bool> IsHeldByAsync(long sessionId, LockKey key) =>
-        AskWhetherAsync($"select count(*) from pg_locks where {IsKey} and pid = @p3", [.. Columns(key), (int)sessionId]);
+    public override async Task<bool> IsHeldByAsync(long sessionId, LockKey key) =>
+        await AskWhetherAsync($"select count(*) from pg_locks where {IsKey} and pid = @p3", [.. await ColumnsAsync(key), (int)sessionId]);
 
     /// <summary>Says how many advisory locks a session holds or waits for.</summary>
     public async Task<long> CountLocksAsync(long sessionId) =>
@@ -52,9 +52,10 @@ public sealed class PostgreSqlTestServer : TestServer
 
     public Task CancelAsync(long sessionId) => AskAsync("select pg_cancel_backend(@p0)", (int)sessionId);
 
-    private static object[] Columns(LockKey key)
+    /// <summary>Returns classid, objid and objsubid.</summary>
+    protected virtual Task<object[]> ColumnsAsync(LockKey key)
     {
         var (classId, objId, objSubId) = key.ToPgLocks();
-        return [(long)classId, (long)objId, objSubId];
+        return Task.FromResult<object[]>([(long)classId, (long)objId, objSubId]);
     }
 }
