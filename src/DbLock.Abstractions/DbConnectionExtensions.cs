@@ -57,6 +57,13 @@ public static class DbConnectionExtensions
         this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null) =>
         throw new NotSupportedException("An asynchronous method needs RunLockedAsync.");
 
+    /// <inheritdoc cref="RunLocked(DbConnection, Func{Task}, LockKey?, TimeSpan?, LockInterface?, LockOptions?)"/>
+    [Obsolete("use RunLockedAsync", error: true)]
+    [ExcludeFromCodeCoverage]
+    public static T RunLocked<T>(
+        this DbConnection connection, Func<Task<T>> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null) =>
+        throw new NotSupportedException("An asynchronous method needs RunLockedAsync.");
+
     /// <summary>Runs an asynchronous method under a lock, waiting for it.</summary>
     /// <param name="connection">The connection that will hold the lock.</param>
     /// <param name="method">The method. Its token fires when the caller's does, or when the lock is lost.</param>
@@ -106,6 +113,19 @@ public static class DbConnectionExtensions
         return @lock.TryRun(method, timeout);
     }
 
+    /// <summary>Stops an asynchronous method, which would lose the lock at its first await.</summary>
+    /// <param name="connection">The connection.</param>
+    /// <param name="method">The method.</param>
+    /// <param name="key">The key.</param>
+    /// <param name="timeout">The timeout.</param>
+    /// <param name="lockInterface">The driver's name.</param>
+    /// <param name="options">The options.</param>
+    [Obsolete("use TryRunLockedAsync", error: true)]
+    [ExcludeFromCodeCoverage]
+    public static bool TryRunLocked(
+        this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan timeout = default, LockInterface? lockInterface = null, LockOptions? options = null) =>
+        throw new NotSupportedException("An asynchronous method needs TryRunLockedAsync.");
+
     /// <summary>Runs an asynchronous method under a lock, or skips it when the lock is held elsewhere.</summary>
     /// <param name="connection">The connection that will hold the lock.</param>
     /// <param name="method">The method. Its token fires when the caller's does, or when the lock is lost.</param>
@@ -114,8 +134,8 @@ public static class DbConnectionExtensions
     /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
     /// <param name="options">How the lock is held; null is an exclusive lock of session scope.</param>
     /// <param name="cancellationToken">Ends the wait, and is given to the method.</param>
-    /// <inheritdoc cref="TryRunLocked" path="/returns"/>
-    /// <inheritdoc cref="TryRunLocked" path="/exception"/>
+    /// <inheritdoc cref="TryRunLocked(DbConnection, Action, LockKey?, TimeSpan, LockInterface?, LockOptions?)" path="/returns"/>
+    /// <inheritdoc cref="TryRunLocked(DbConnection, Action, LockKey?, TimeSpan, LockInterface?, LockOptions?)" path="/exception"/>
     public static async Task<bool> TryRunLockedAsync(
         this DbConnection connection, Func<CancellationToken, Task> method, LockKey? key = null, TimeSpan timeout = default, LockInterface? lockInterface = null,
         LockOptions? options = null, CancellationToken cancellationToken = default)

@@ -20,7 +20,7 @@ internal sealed class SqlServerDialect : LockDialect
     public override TimeSpan MaxTimeout => TimeSpan.FromMilliseconds(int.MaxValue);
 
     public override bool Speaks(string product) =>
-        product.Contains("SqlClient", StringComparison.Ordinal) || product.Contains("SQL Server", StringComparison.OrdinalIgnoreCase);
+        product.Contains(".SqlClient.", StringComparison.Ordinal) || product.Contains("SQL Server", StringComparison.OrdinalIgnoreCase);
 
     public override string Identify(LockKey key) => LongName.Shorten(key.Name, key.Name, MaxNameLength, static text => text.Length);
 

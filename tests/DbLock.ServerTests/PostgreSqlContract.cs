@@ -174,4 +174,49 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
             Assert.True(await a.ReleaseAsync());
         }
     }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_method_is_run_under_a_lock_of_its_own_name(bool async)
+    {
+        const string Name = "DbLock.ServerTests.PostgreSqlContract.Job.Report";
+        var (connection, second) = (await OpenAsync(), await OpenAsync());
+        var job = new Job(() => Server.IsHeldAsync(Name));
+        Assert.False(await Server.IsHeldAsync(Name) && job.Ran);
+        if (async)
+        {
+            await connection.RunLockedAsync(job.ReportAsync, Name, lockInterface: Interface);
+            Assert.Equal(7, await connection.RunLockedAsync(_ => Task.FromResult(7), Name, lockInterface: Interface));
+        }
+        else
+        {
+            connection.RunLocked(job.Report, lockInterface: Interface);
+            Assert.Equal(7, connection.RunLocked(() => 7, Name, lockInterface: Interface));
+        }
+
+        Assert.True(job.Ran);
+        var holder = NewLock(second, key: Name);
+        Assert.True(await holder.Acquire(async, TimeSpan.FromMinutes(1)));
+        Assert.Throws<LockNotAcquiredException>(() => connection.RunLocked(job.Report, timeout: ShortWait, lockInterface: Interface));
+        Assert.False(connection.TryRunLocked(job.Report, lockInterface: Interface));
+        Assert.False(await connection.TryRunLockedAsync(job.ReportAsync, Name, lockInterface: Interface));
+        Assert.True(await holder.Release(async));
+    }
+
+    private sealed class Job(Func<Task<bool>> isHeld)
+    {
+        public bool Ran { get; private set; }
+
+        public void Report()
+        {
+            Assert.True(isHeld().GetAwaiter().GetResult());
+            Ran = true;
+        }
+
+        public async Task ReportAsync(CancellationToken cancellationToken)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            Assert.True(await isHeld());
+            Ran = true;
+        }
+    }
 }
