@@ -90,8 +90,8 @@ internal sealed class PostgreSqlDialect : LockDialect
             FakeLocks => throw new LockException(
                 "This server is CockroachDB, whose session-level advisory locks answer true and lock nothing. Lock on a PostgreSQL server instead."),
             Pooler => throw new LockException(
-                "A connection pooler stands between this program and PostgreSQL, and in transaction mode it would give one lock to two clients. "
-                + "Connect to the server directly, or use LockScope.Transaction, or set LockOptions.TrustPooler if the pooler is in session mode."),
+                "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and could give one lock to two clients, as it does in "
+                + "transaction mode. Connect to the server directly, or use LockScope.Transaction, or set LockOptions.TrustPooler if the pooler is in session mode."),
             var code => throw new LockException($"The server answered {code} where PostgreSQL answers whether the lock was taken: it is no PostgreSQL."),
         },
     };

@@ -20,9 +20,19 @@ internal sealed class AdoNetDriver : ILockDriver
 
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);
 
-    // Npgsql: ProcessID. SqlClient: ServerProcessId. MySqlConnector: ServerThread.
-    public int? SessionId(DbConnection connection) =>
-        (DbErrorReader.Property(connection, "ProcessID") ?? DbErrorReader.Property(connection, "ServerProcessId")) is int id ? id : null;
+    public int? SessionId(DbConnection connection)
+    {
+        try
+        {
+            // Npgsql's name for it.
+            return DbErrorReader.Property(connection, "ProcessID") as int?;
+        }
+        catch (TargetInvocationException)
+        {
+            // Npgsql multiplexes, and each command may go to another session. None has this number.
+            return -1;
+        }
+    }
 
     public void Discard(DbConnection connection) => ClearPoolAndClose(connection);
 

@@ -12,8 +12,8 @@ internal static class DbErrorReader
         var error = exception as DbException ?? exception.InnerException as DbException;
         if (error is null)
         {
-            // Providers refuse with InvalidOperationException what they do not send: an open reader, a transaction that was not given.
-            return new DbError(null, NotSent: exception is InvalidOperationException);
+            // So providers refuse what they do not send: an open reader, a transaction that was not given, what they cannot do.
+            return new DbError(null, NotSent: exception is InvalidOperationException or NotSupportedException);
         }
 
         // Npgsql names the command that is in the way of the one that was not sent.
@@ -26,7 +26,9 @@ internal static class DbErrorReader
         var first = (Property(error, "Errors") as IEnumerable)?.Cast<object>().FirstOrDefault();
         var sqlState = error.SqlState ?? (first is null ? null : Property(first, "SQLState") as string);
         var number = Property(error, "Number") ?? (first is null ? null : Property(first, "NativeError"));
-        return new DbError(sqlState, number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture));
+
+        // ODBC's "invalid cursor state": an open reader is in the way.
+        return new DbError(sqlState, number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture), NotSent: sqlState == "24000");
     }
 
     public static object? Property(object from, string name) => from.GetType().GetProperty(name)?.GetValue(from);

@@ -32,10 +32,21 @@ internal sealed class NpgsqlDriver : ILockDriver
     public DbError Read(Exception exception) => (exception as PostgresException ?? exception.InnerException) switch
     {
         PostgresException error => new DbError(error.SqlState),
-        _ => new DbError(null, NotSent: exception is NpgsqlOperationInProgressException or InvalidOperationException),
+        _ => new DbError(null, NotSent: exception is NpgsqlOperationInProgressException or InvalidOperationException or NotSupportedException),
     };
 
-    public int? SessionId(DbConnection connection) => ((NpgsqlConnection)connection).ProcessID;
+    public int? SessionId(DbConnection connection)
+    {
+        try
+        {
+            return ((NpgsqlConnection)connection).ProcessID;
+        }
+        catch (InvalidOperationException)
+        {
+            // Npgsql multiplexes, and each command may go to another session. None has this number.
+            return -1;
+        }
+    }
 
     public void Discard(DbConnection connection)
     {

@@ -73,6 +73,19 @@ public sealed class FakeLockTests
     }
 
     [Theory, InlineData("Npgsql"), InlineData("AdoNet")]
+    public async Task Multiplexing_is_refused(string name)
+    {
+        var (primary, _) = await Pair.Value;
+        await using var connection = await OpenAsync(name, primary.ConnectionString + ";Multiplexing=true", "");
+        await using var @lock = new Lock(connection, "multiplexed", Interface(name));
+        foreach (var timeout in new[] { TimeSpan.Zero, Timeout.InfiniteTimeSpan })
+        {
+            Assert.Contains("Multiplexing", (await Assert.ThrowsAsync<LockException>(() => @lock.AcquireAsync(timeout).AsTask())).Message, StringComparison.Ordinal);
+            Assert.Contains("multiplexing is on", Assert.Throws<InvalidOperationException>(() => @lock.Acquire(timeout)).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory, InlineData("Npgsql"), InlineData("AdoNet")]
     public async Task A_pooler_in_session_mode_is_trusted_when_told_so(string name)
     {
         var (primary, _) = await Pair.Value;

@@ -766,20 +766,22 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         {
             command.CommandText = "select 1";
             await using var reader = await command.ExecuteReaderAsync();
+            foreach (var timeout in new[] { TimeSpan.Zero, Timeout.InfiniteTimeSpan })
+            {
+                // Some ODBC drivers have read all there is, and then no reader is in the way.
+                var error = await Record.ExceptionAsync(() => b.Acquire(async, timeout));
+                Assert.True(error is InvalidOperationException || (error is null && Interface == LockInterface.Odbc), $"{error}");
+                Assert.Contains("open reader", error?.Message ?? "no open reader", StringComparison.Ordinal);
+                Assert.Equal(error is null, b.IsHeld);
+                await Record.ExceptionAsync(() => b.Release(async));
+            }
+
             if (Interface != LockInterface.Odbc)
             {
-                foreach (var call in new Func<Task>[] { () => b.Try(async), () => b.Acquire(async, Timeout.InfiniteTimeSpan), () => a.Release(async) })
-                {
-                    Assert.Contains("open reader", (await Assert.ThrowsAsync<InvalidOperationException>(call)).Message, StringComparison.Ordinal);
-                }
+                Assert.Contains("still held", (await Assert.ThrowsAsync<InvalidOperationException>(() => a.Release(async))).Message, StringComparison.Ordinal);
+            }
 
-                Assert.True(a.IsHeld);
-                Assert.False(b.IsHeld);
-            }
-            else
-            {
-                Assert.True(await b.Try(async));
-            }
+            Assert.True(a.IsHeld);
         }
 
         await b.Release(async);
