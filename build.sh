@@ -142,7 +142,7 @@ test_all() {
   need_dotnet
   need postgresql unixodbc odbc-postgresql mariadb-server odbc-mariadb pgbouncer ${DBLOCK_TEST_SQLSERVER:+tdsodbc}
 
-  local passed=0 failed=0 skipped=0 project code file outcome name reason failed_here out=artifacts/test-results
+  local passed=0 failed=0 skipped=0 skip_reason= project code file outcome name reason failed_here out=artifacts/test-results
   rm -rf "$out"
 
   dotnet restore DbLock.sln --verbosity quiet ||
@@ -156,8 +156,10 @@ test_all() {
 
     for project in DbLock.Tests DbLock.ServerTests; do
       code=0 failed_here=0
+      # Each skipped test is two lines of output; they are counted, and told of once, below.
       dotnet test "tests/$project" --configuration Release --no-build --results-directory "$out" \
-        --logger "trx;LogFileName=$project.trx" "$@" || code=$?
+        --logger "trx;LogFileName=$project.trx" --blame-hang-timeout 10m --blame-hang-dump-type none "$@" |
+        sed -u -e '/\[SKIP\]$/d' -e '/^  Skipped DbLock\./d' || code=$?
       file="$out/$project.trx"
       if [ -f "$file" ]; then
         while IFS=$'\t' read -r outcome name reason; do
@@ -165,7 +167,7 @@ test_all() {
           Passed) passed=$((passed + 1)) ;;
           NotExecuted)
             if [[ $reason == "SQL Server:"* ]]; then
-              skipped=$((skipped + 1))
+              skipped=$((skipped + 1)) skip_reason=$reason
             else
               echo "Skipped, which only SQL Server's tests may be; counted as failed: $name: $reason" >&2
               failed_here=$((failed_here + 1))
@@ -191,6 +193,7 @@ test_all() {
     echo "No test was run." >&2
     failed=1
   fi
+  [ $skipped -eq 0 ] || echo "Skipped: $skip_reason"
   echo "$passed passed, $failed failed, $skipped skipped"
   [ $failed -eq 0 ]
 }

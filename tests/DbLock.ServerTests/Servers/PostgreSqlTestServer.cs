@@ -48,7 +48,7 @@ public class PostgreSqlTestServer : TestServer
 
     public override Task<bool> IsWaitingAsync(long sessionId) => AskWhetherAsync("select count(*) from pg_locks where not granted and pid = @p0", (int)sessionId);
 
-    public override Task KillAsync(long sessionId) => AskAsync("select pg_terminate_backend(@p0, 60000)", (int)sessionId);
+    public override Task KillAsync(long sessionId) => AskAsync("select pg_terminate_backend(@p0)", (int)sessionId);
 
     public Task CancelAsync(long sessionId) => AskAsync("select pg_cancel_backend(@p0)", (int)sessionId);
 
