@@ -310,7 +310,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 Take(hold, identity);
                 if (_connection.State != ConnectionState.Open)
                 {
+                    // It closed after the grant and before anybody knew of it.
                     _session.End();
+                    throw Loss(null);
                 }
             }
 
@@ -368,7 +370,14 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             return outcome == LockOutcome.Acquired;
         }
 
-        await Undo(dialect, request, transaction, outcome, error, async).ConfigureAwait(false);
+        if (outcome == LockOutcome.TransactionAborted)
+        {
+            // Not even the savepoint was made, and there is nothing to undo.
+            ThrowIfUnknownTransaction(error);
+            ExceptionDispatchInfo.Throw(error!);
+        }
+
+        await Undo(dialect, request, outcome, error, async).ConfigureAwait(false);
         switch (outcome)
         {
             case LockOutcome.NotAcquired:
@@ -396,7 +405,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     // A failed acquire may have been granted in the same instant, and the server is the only one who knows. What it cannot tell costs the session.
-    private async ValueTask Undo(LockDialect dialect, LockRequest request, DbTransaction? transaction, LockOutcome outcome, Exception? error, bool async)
+    private async ValueTask Undo(LockDialect dialect, LockRequest request, LockOutcome outcome, Exception? error, bool async)
     {
         Exception? reason = error;
         if (_connection.State == ConnectionState.Open)
@@ -406,7 +415,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             {
                 try
                 {
-                    await _driver.Execute(_connection, transaction, dialect.Undo(request), async, CancellationToken.None).ConfigureAwait(false);
+                    await _driver.Execute(_connection, OpenTransaction, dialect.Undo(request), async, CancellationToken.None).ConfigureAwait(false);
                     return;
                 }
                 catch (Exception e)
@@ -764,7 +773,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         return transaction;
     }
 
-    private void ThrowIfUnknownTransaction(Exception error)
+    private void ThrowIfUnknownTransaction(Exception? error)
     {
         if (OpenTransaction is null)
         {

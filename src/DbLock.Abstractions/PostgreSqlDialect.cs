@@ -15,9 +15,9 @@ internal sealed class PostgreSqlDialect : LockDialect
     private const int FakeLocks = -2;
     private const int Pooler = -3;
 
-    private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock"));
-    private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock"));
-    private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock"));
+    private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
+    private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
+    private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
     private static readonly LockCommand NothingHeld = new(new LockSql("select 0"));
     private static readonly LockStatement Terminate = new(new LockCommand(new LockSql("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")));
 

@@ -52,7 +52,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
             Assert.Equal(before, await ExecuteAsync(connection, Residue, transaction));
 
             // There is no savepoint left to go back to.
-            await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, "rollback to savepoint dblock", transaction));
+            await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, "rollback to savepoint dblock_acquire", transaction));
         }
 
         Assert.True(await other.Release(async));
@@ -79,6 +79,42 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.True(await a.Try(async));
         Assert.True(await a.Release(async));
         await ExecuteAsync(connection, $"drop table {table}");
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_transaction_that_has_failed_is_told_and_is_the_callers_to_mend(bool async)
+    {
+        if (!AnErrorAbortsTheTransaction)
+        {
+            return;
+        }
+
+        foreach (var timeout in new[] { TimeSpan.Zero, ShortWait })
+        {
+            var connection = await OpenAsync();
+            var session = await Server.SessionIdAsync(connection);
+            var a = NewLock(connection);
+            await using var transaction = await connection.BeginTransactionAsync();
+            await ExecuteAsync(connection, "create temporary table mine (n int) on commit drop", transaction);
+
+            // A savepoint of the caller's, by the name that ours has.
+            await ExecuteAsync(connection, "savepoint dblock_acquire", transaction);
+            await ExecuteAsync(connection, "insert into mine values (1)", transaction);
+            await ExecuteAsync(connection, "savepoint later", transaction);
+            await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, Server.FailingSql, transaction));
+            Assert.Contains("Lock.Transaction", (await Assert.ThrowsAsync<LockException>(() => a.Acquire(async, timeout))).Message, StringComparison.Ordinal);
+            a.Transaction = transaction;
+            Assert.Equal("25P02", (await Assert.ThrowsAnyAsync<DbException>(() => a.Acquire(async, timeout))).SqlState);
+            Assert.False(a.IsHeld);
+            await ExecuteAsync(connection, "rollback to savepoint later", transaction);
+            Assert.True(await a.Acquire(async, timeout));
+            Assert.True(await a.Release(async));
+            Assert.Equal(1L, await ExecuteAsync(connection, "select count(*) from mine", transaction));
+            await ExecuteAsync(connection, "rollback to savepoint dblock_acquire", transaction);
+            Assert.Equal(0L, await ExecuteAsync(connection, "select count(*) from mine", transaction));
+            await transaction.CommitAsync();
+            Assert.Equal(session, await Server.SessionIdAsync(connection));
+        }
     }
 
     [SkippableTheory, InlineData(false), InlineData(true)]
