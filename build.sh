@@ -112,12 +112,21 @@ install() (
   done
 )
 
+# What the SDK, the test hosts and psqlODBC drop into the folder for temporary files is dropped into one of ours, and goes with it.
+use_scratch() {
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  export TMPDIR=$scratch ODBCSYSINI=$scratch
+  printf '[PostgreSQL Unicode]\nLogdir=%s\n' "$scratch" >"$scratch/odbcinst.ini"
+}
+
 # The commands -----------------------------------------------------------------------------------------------------------
 
 demo() {
   need_dotnet
   need postgresql unixodbc odbc-postgresql
-  exec dotnet run --configuration Release --project samples/Demo/Demo.csproj -- "$@"
+  use_scratch
+  dotnet run --configuration Release --project samples/Demo/Demo.csproj -- "$@"
 }
 
 # Prints what a run has to say of each of its results: "outcome<TAB>name<TAB>reason of a skip".
@@ -141,6 +150,8 @@ results() {
 test_all() {
   need_dotnet
   need postgresql unixodbc odbc-postgresql mariadb-server odbc-mariadb pgbouncer ${DBLOCK_TEST_SQLSERVER:+tdsodbc}
+
+  use_scratch
 
   local passed=0 failed=0 skipped=0 skip_reason= project code file outcome name reason failed_here out=artifacts/test-results
   rm -rf "$out"
