@@ -1,5 +1,8 @@
+using System.Collections.Concurrent;
 using System.Data;
 using System.Data.Common;
+using System.Data.Odbc;
+using Npgsql;
 
 namespace DbLock.ServerTests;
 
@@ -20,6 +23,9 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
               (select count(*) from pg_prepared_statements), (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))
             """;
         var (connection, other) = (await OpenAsync(), NewLock(await OpenAsync()));
+        var notices = new ConcurrentQueue<string>();
+        (connection as NpgsqlConnection)?.Notice += (_, told) => notices.Enqueue(told.Notice.MessageText);
+        (connection as OdbcConnection)?.InfoMessage += (_, told) => notices.Enqueue(told.Message);
         await ExecuteAsync(connection, "set lock_timeout = '7s'");
         var before = await ExecuteAsync(connection, Residue);
         var session = NewLock(connection);
@@ -56,6 +62,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         }
 
         Assert.True(await other.Release(async));
+        Assert.Empty(notices);
     }
 
     [SkippableTheory, InlineData(false), InlineData(true)]
