@@ -23,12 +23,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <summary>The category to make <see cref="LockOptions.Logger"/> with: <c>loggerFactory.CreateLogger(Lock.LogCategory)</c>.</summary>
     public const string LogCategory = "DbLock";
 
+    // A cancel that the server notices late, or somebody else's, may hit what must not be cancelled: it is said again so often.
+    private const int CancelAttempts = 10;
+
     private readonly DbConnection _connection;
     private readonly ILockDriver _driver;
+    private readonly ILogger _logger;
     private readonly LockOptions _options;
     private readonly Session _session;
     private Hold? _hold;
-    private string _identity = "";
+    private (LockDialect Dialect, string Key) _identity;
     private int _count;
     private int _inUse;
     private bool _errorHandled;
@@ -57,6 +61,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _connection = connection;
         _driver = Interface.Driver;
         _options = options ?? LockOptions.Default;
+        _logger = QuietLogger.Of(_options.Logger);
         _session = Session.Of(connection);
         Key = key;
     }
@@ -94,6 +99,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// later call found the lock gone. Before the first acquire it is <see cref="CancellationToken.None"/>. A release does not fire it.
     /// </summary>
     public CancellationToken Lost => _hold?.Lost ?? CancellationToken.None;
+
+    private LockDialect Dialect => _options.Dialect ?? _session.Dialect(_connection, Interface);
 
     private DbTransaction? OpenTransaction => Transaction is { } transaction && transaction.IsOpen() ? transaction : null;
 
@@ -280,12 +287,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         try
         {
             CheckConnection();
-            var dialect = _options.Dialect ?? _session.Dialect(_connection, Interface);
+            var dialect = Dialect;
             CheckTimeout(timeout, dialect);
             var transaction = CheckTransaction(timeout, dialect);
             var request = new LockRequest(
                 Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _driver.SessionId(_connection));
-            var identity = dialect.Identify(Key);
+            var identity = (dialect, dialect.Identify(Key));
             var statement = dialect.Acquire(request);
             if (_session.Find(identity) is { } hold)
             {
@@ -316,16 +323,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 }
             }
 
-            if (_options.Logger is { } logger)
+            if (acquired)
             {
-                if (acquired)
-                {
-                    Log.Acquired(logger, Key);
-                }
-                else
-                {
-                    Log.NotAcquired(logger, Key);
-                }
+                Log.Acquired(_logger, Key);
+            }
+            else
+            {
+                Log.NotAcquired(_logger, Key);
             }
 
             return acquired;
@@ -340,6 +344,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         LockDialect dialect, LockRequest request, LockStatement statement, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
         Exception? error = null;
+        DbError read = default;
         LockOutcome outcome;
         try
         {
@@ -353,7 +358,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
         catch (Exception e)
         {
-            var read = _driver.Read(e);
+            read = _driver.Read(e);
             if (read.NotSent && !cancellationToken.IsCancellationRequested && _connection.State == ConnectionState.Open)
             {
                 throw NotSent(e, "The lock is not acquired.");
@@ -377,7 +382,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             ExceptionDispatchInfo.Throw(error!);
         }
 
-        await Undo(dialect, request, outcome, error, async).ConfigureAwait(false);
+        // What was not sent, because the cancel came first, has made no savepoint. Where that is not so, the undo fails, and costs the session.
+        await Undo(dialect, request with { InTransaction = request.InTransaction && !read.NotSent }, outcome, error, async).ConfigureAwait(false);
         switch (outcome)
         {
             case LockOutcome.NotAcquired:
@@ -410,8 +416,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         Exception? reason = error;
         if (_connection.State == ConnectionState.Open)
         {
-            // A cancel that the server noticed late may hit the question instead of the wait.
-            for (var attempt = 0; attempt < 3; attempt++)
+            for (var attempt = 0; attempt < CancelAttempts; attempt++)
             {
                 try
                 {
@@ -422,12 +427,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 {
                     reason = e;
                     var read = _driver.Read(e);
-                    if (read.NotSent && error is not null && _driver.Read(error).NotSent)
+                    var failure = dialect.Read(read);
+                    if (failure == LockOutcome.NotAcquired || (read.NotSent && error is not null && _driver.Read(error).NotSent))
                     {
+                        // The server says that there is no savepoint, so that the wait never began; or nothing was sent, then or now.
                         return;
                     }
 
-                    var failure = dialect.Read(read);
                     if (failure == LockOutcome.TransactionAborted && outcome is not (LockOutcome.Cancelled or LockOutcome.Unknown))
                     {
                         // Nothing is in doubt: the server said no. The transaction is the caller's to roll back.
@@ -448,10 +454,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private async ValueTask EndSession(LockDialect dialect, Exception? reason, bool async)
     {
-        if (_options.Logger is { } logger)
-        {
-            Log.SessionEnded(logger, Key, reason);
-        }
+        Log.SessionEnded(_logger, Key, reason);
 
         try
         {
@@ -476,7 +479,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             _connection, transaction, dialect.IsHeld(request with { Shared = hold.Options.Shared, Scope = hold.Options.Scope }), async, CancellationToken.None).ConfigureAwait(false));
 
     // The server's own count stays at one.
-    private bool AcquireAgain(Hold hold, string identity, LockRequest request)
+    private bool AcquireAgain(Hold hold, (LockDialect, string) identity, LockRequest request)
     {
         var reason = !_options.Reentrant ? "LockOptions.Reentrant is not set"
             : hold.Options.Shared && !_options.Shared ? "it is held shared, and an exclusive lock would wait for that"
@@ -495,7 +498,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 $"This connection already holds lock '{hold.Key}', and would wait for itself ({reason}): release it first, or use the lock that is held.");
     }
 
-    private void Take(Hold hold, string identity)
+    private void Take(Hold hold, (LockDialect, string) identity)
     {
         _count = _hold == hold ? _count + 1 : 1;
         _hold = hold;
@@ -518,12 +521,22 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private async ValueTask<bool> ReleaseOne(bool async)
     {
-        if (_hold is not { } hold || _count == 0 || hold.Options.Scope == LockScope.Transaction)
+        if (_hold is not { } hold || _count == 0)
         {
             return false;
         }
 
-        if (hold.IsLost || _connection.State != ConnectionState.Open)
+        if (hold.IsLost)
+        {
+            return Lose(hold, null);
+        }
+
+        if (hold.Options.Scope == LockScope.Transaction)
+        {
+            return false;
+        }
+
+        if (_connection.State != ConnectionState.Open)
         {
             return Lose(hold, null);
         }
@@ -535,37 +548,45 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             return true;
         }
 
-        var dialect = _options.Dialect ?? _session.Dialect(_connection, Interface);
+        var dialect = Dialect;
         var request = new LockRequest(Key, hold.Options.Shared);
         var transaction = OpenTransaction;
-        bool released;
-        try
+        var released = false;
+        for (var attempt = 0; !released; attempt++)
         {
-            released = Yes(await _driver.Execute(_connection, transaction, dialect.Release(request), async, CancellationToken.None).ConfigureAwait(false));
-        }
-        catch (Exception e)
-        {
-            var read = _driver.Read(e);
-            switch (dialect.Read(read))
+            try
             {
-                case LockOutcome.ConnectionLost:
-                case var _ when _connection.State != ConnectionState.Open:
-                    return Lose(hold, e);
-                case var _ when read.NotSent:
-                    return ReleaseFailed(NotSent(e, "The lock is still held: release it again."));
-                case LockOutcome.TransactionAborted when transaction is not null && _options.RollbackOnError:
-                    // The server takes nothing but a rollback now, and the transaction can come to nothing else.
-                    await HandleError(e, async).ConfigureAwait(false);
-                    return OpenTransaction is null && await ReleaseOne(async).ConfigureAwait(false);
-                case LockOutcome.TransactionAborted:
-                    return ReleaseFailed(new LockException(
-                        $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
-                        + (transaction is null
-                            ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
-                            : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
-                        e));
-                default:
-                    return ReleaseFailed(e);
+                // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time before.
+                released = Yes(await _driver.Execute(_connection, transaction, dialect.Release(request), async, CancellationToken.None).ConfigureAwait(false))
+                    || attempt > 0;
+                break;
+            }
+            catch (Exception e)
+            {
+                var read = _driver.Read(e);
+                switch (dialect.Read(read))
+                {
+                    case LockOutcome.ConnectionLost:
+                    case var _ when _connection.State != ConnectionState.Open:
+                        return Lose(hold, e);
+                    case var _ when read.NotSent:
+                        return ReleaseFailed(NotSent(e, "The lock is still held: release it again."));
+                    case LockOutcome.Cancelled when attempt < CancelAttempts:
+                        continue;
+                    case LockOutcome.TransactionAborted when transaction is not null && _options.RollbackOnError:
+                        // The server takes nothing but a rollback now, and the transaction can come to nothing else.
+                        await Rollback(async).ConfigureAwait(false);
+                        return OpenTransaction is null && await ReleaseOne(async).ConfigureAwait(false);
+                    case LockOutcome.TransactionAborted:
+                        return ReleaseFailed(new LockException(
+                            $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
+                            + (transaction is null
+                                ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
+                                : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
+                            e));
+                    default:
+                        return ReleaseFailed(e);
+                }
             }
         }
 
@@ -577,14 +598,11 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _count = 0;
         _session.Remove(_identity, hold);
         hold.Release();
-        if (_options.Logger is { } logger)
+        Log.Released(_logger, Key);
+        if (transaction is not null && !_warnedOfCommit)
         {
-            Log.Released(logger, Key);
-            if (transaction is not null && !_warnedOfCommit)
-            {
-                _warnedOfCommit = true;
-                Log.ReleasedBeforeCommit(logger, Key);
-            }
+            _warnedOfCommit = true;
+            Log.ReleasedBeforeCommit(_logger, Key);
         }
 
         return true;
@@ -596,10 +614,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _count = 0;
         _session.Remove(_identity, hold);
         hold.Lose();
-        if (_options.Logger is { } logger)
-        {
-            Log.Lost(logger, Key, error);
-        }
+        Log.Lost(_logger, Key, error);
 
         return _errorHandled ? false : throw Loss(error);
     }
@@ -611,10 +626,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             ExceptionDispatchInfo.Throw(error);
         }
 
-        if (_options.Logger is { } logger)
-        {
-            Log.ReleaseFailed(logger, Key, error);
-        }
+        Log.ReleaseFailed(_logger, Key, error);
 
         return false;
     }
@@ -627,10 +639,25 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         + "The work under the lock may not have been alone: check it.",
         error);
 
-    private async ValueTask HandleError(Exception error, bool async)
+    // What cannot be let go costs the session: nobody would release it later, and a pooled connection must not go back with it.
+    private async ValueTask ReleaseOrEndSession(bool async)
+    {
+        if (!await ReleaseOne(async).ConfigureAwait(false)
+            && IsHeld && _hold!.Options.Scope == LockScope.Session && _connection.State == ConnectionState.Open)
+        {
+            await EndSession(Dialect, null, async).ConfigureAwait(false);
+        }
+    }
+
+    private ValueTask HandleError(Exception error, bool async)
     {
         ArgumentNullException.ThrowIfNull(error);
         _errorHandled = true;
+        return Rollback(async);
+    }
+
+    private async ValueTask Rollback(bool async)
+    {
         if (_options.RollbackOnError && OpenTransaction is { } transaction)
         {
             try
@@ -646,10 +673,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             }
             catch (Exception e)
             {
-                if (_options.Logger is { } logger)
-                {
-                    Log.RollbackFailed(logger, Key, e);
-                }
+                Log.RollbackFailed(_logger, Key, e);
             }
         }
     }
@@ -669,7 +693,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         catch (Exception e)
         {
             await HandleError(e, async).ConfigureAwait(false);
-            await Release(async).ConfigureAwait(false);
+            await ReleaseOrEndSession(async).ConfigureAwait(false);
             throw;
         }
 
@@ -707,10 +731,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             _errorHandled = true;
             _hold.Count -= _count - 1;
             _count = 1;
-            if (!await ReleaseOne(async).ConfigureAwait(false) && _connection.State == ConnectionState.Open && IsHeld)
-            {
-                await EndSession(_options.Dialect ?? _session.Dialect(_connection, Interface), null, async).ConfigureAwait(false);
-            }
+            await ReleaseOrEndSession(async).ConfigureAwait(false);
         }
         finally
         {
@@ -763,11 +784,11 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 $"Lock '{Key}' has transaction scope and no open transaction, and would be gone at once: begin one on its connection and give it to Lock.Transaction.");
         }
 
-        if (transaction is not null && dialect.TakesSnapshot && timeout != TimeSpan.Zero && !_warnedOfSnapshot && _options.Logger is { } logger
+        if (transaction is not null && dialect.TakesSnapshot && timeout != TimeSpan.Zero && !_warnedOfSnapshot
             && transaction.IsolationLevel is IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot)
         {
             _warnedOfSnapshot = true;
-            Log.OldSnapshot(logger, Key, transaction.IsolationLevel);
+            Log.OldSnapshot(_logger, Key, transaction.IsolationLevel);
         }
 
         return transaction;

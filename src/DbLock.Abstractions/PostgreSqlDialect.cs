@@ -100,6 +100,9 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override LockOutcome Read(DbError codes) => codes.SqlState switch
     {
         "55P03" => LockOutcome.NotAcquired,
+
+        // No such savepoint: only Undo goes back to one, and a wait that did not come to make its own was not begun.
+        "3B001" => LockOutcome.NotAcquired,
         "40P01" => LockOutcome.Deadlock,
         "57014" => LockOutcome.Cancelled,
         "25P02" => LockOutcome.TransactionAborted,

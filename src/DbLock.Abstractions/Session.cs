@@ -9,18 +9,24 @@ internal sealed class Session
 {
     private static readonly ConditionalWeakTable<DbConnection, Session> Sessions = [];
 
-    private readonly Dictionary<string, Hold> _holds = new(StringComparer.Ordinal);
-    private LockDialect? _dialect;
+    private readonly Dictionary<(LockDialect, string), Hold> _holds = [];
+    private readonly Dictionary<LockInterface, LockDialect> _dialects = [];
     private int _sweepAt = 16;
 
     private Session(DbConnection connection) => connection.StateChange += OnStateChange;
 
     public static Session Of(DbConnection connection) => Sessions.GetValue(connection, static c => new Session(c));
 
-    public LockDialect Dialect(DbConnection connection, LockInterface lockInterface) => _dialect ??= Detect(connection, lockInterface);
+    public LockDialect Dialect(DbConnection connection, LockInterface lockInterface)
+    {
+        lock (_dialects)
+        {
+            return _dialects.TryGetValue(lockInterface, out var dialect) ? dialect : _dialects[lockInterface] = Detect(connection, lockInterface);
+        }
+    }
 
     /// <summary>Returns the hold of an identity that stands, or null.</summary>
-    public Hold? Find(string identity)
+    public Hold? Find((LockDialect, string) identity)
     {
         lock (_holds)
         {
@@ -28,7 +34,7 @@ internal sealed class Session
         }
     }
 
-    public void Add(string identity, Hold hold)
+    public void Add((LockDialect, string) identity, Hold hold)
     {
         lock (_holds)
         {
@@ -47,7 +53,7 @@ internal sealed class Session
         }
     }
 
-    public void Remove(string identity, Hold hold)
+    public void Remove((LockDialect, string) identity, Hold hold)
     {
         lock (_holds)
         {
@@ -118,10 +124,7 @@ internal sealed class Session
         var ended = End();
         foreach (var hold in ended)
         {
-            if (hold.Options.Logger is { } logger)
-            {
-                Log.ClosedWhileHeld(logger, hold.Key);
-            }
+            Log.ClosedWhileHeld(QuietLogger.Of(hold.Options.Logger), hold.Key);
         }
 
         if (ended.Length > 0)

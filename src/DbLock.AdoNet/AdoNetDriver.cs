@@ -20,19 +20,13 @@ internal sealed class AdoNetDriver : ILockDriver
 
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);
 
-    public int? SessionId(DbConnection connection)
-    {
-        try
-        {
-            // Npgsql's name for it.
-            return DbErrorReader.Property(connection, "ProcessID") as int?;
-        }
-        catch (TargetInvocationException)
-        {
-            // Npgsql multiplexes, and each command may go to another session. None has this number.
-            return -1;
-        }
-    }
+    // Npgsql's. With its Multiplexing each command or transaction may go to another session. None has the number -1.
+    public int? SessionId(DbConnection connection) =>
+        connection.ConnectionString.Contains("multiplexing", StringComparison.OrdinalIgnoreCase)
+        && new DbConnectionStringBuilder { ConnectionString = connection.ConnectionString }.TryGetValue("Multiplexing", out var on)
+        && string.Equals(on as string, "true", StringComparison.OrdinalIgnoreCase)
+            ? -1
+            : DbErrorReader.Property(connection, "ProcessID") as int?;
 
     public void Discard(DbConnection connection) => ClearPoolAndClose(connection);
 
@@ -44,6 +38,10 @@ internal sealed class AdoNetDriver : ILockDriver
         if (clear is not null)
         {
             clear.Invoke(null, [connection]);
+
+            // Npgsql's ClearPool does nothing for the connection of a data source, which it shows to nobody.
+            var source = type.GetProperty("NpgsqlDataSource", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(connection);
+            source?.GetType().GetMethod("Clear", [])?.Invoke(source, null);
         }
         else
         {

@@ -70,6 +70,7 @@ internal sealed class OdbcDriver : ILockDriver
                 running?.Cancel();
             }
         });
+        cancellationToken.ThrowIfCancellationRequested();
         using var registration = cancellationToken.UnsafeRegister(_ => cancel.Change(TimeSpan.Zero, CancelAgain), null);
         return Execute(connection, transaction, statement, command =>
         {

@@ -1,5 +1,6 @@
 using System.Data;
 using System.Data.Common;
+using System.Runtime.CompilerServices;
 using Npgsql;
 
 namespace DbLock;
@@ -29,31 +30,47 @@ internal sealed class NpgsqlDriver : ILockDriver
         }
     }
 
-    public DbError Read(Exception exception) => (exception as PostgresException ?? exception.InnerException) switch
+    public DbError Read(Exception exception) => exception switch
     {
         PostgresException error => new DbError(error.SqlState),
+        { InnerException: PostgresException error } => new DbError(error.SqlState),
+
+        // A cancel that came before anything was sent has no answer of the server's inside.
+        OperationCanceledException { InnerException: null } => new DbError(null, NotSent: true),
         _ => new DbError(null, NotSent: exception is NpgsqlOperationInProgressException or InvalidOperationException or NotSupportedException),
     };
 
-    public int? SessionId(DbConnection connection)
-    {
-        try
-        {
-            return ((NpgsqlConnection)connection).ProcessID;
-        }
-        catch (InvalidOperationException)
-        {
-            // Npgsql multiplexes, and each command may go to another session. None has this number.
-            return -1;
-        }
-    }
+    // With Multiplexing each command or transaction may go to another session. None has the number -1.
+    public int? SessionId(DbConnection connection) =>
+        connection.ConnectionString.Contains("multiplexing", StringComparison.OrdinalIgnoreCase)
+        && new NpgsqlConnectionStringBuilder(connection.ConnectionString).Multiplexing
+            ? -1
+            : ((NpgsqlConnection)connection).ProcessID;
 
     public void Discard(DbConnection connection)
     {
         // Clearing first makes the pool throw the physical connection away when it comes back, instead of keeping it with its locks.
-        NpgsqlConnection.ClearPool((NpgsqlConnection)connection);
+        var npgsql = (NpgsqlConnection)connection;
+        NpgsqlConnection.ClearPool(npgsql);
+        DataSource(npgsql)?.Clear();
         connection.Close();
     }
+
+    // ClearPool does nothing for the connection of an NpgsqlDataSource, and Npgsql shows nobody which one that is.
+    private static NpgsqlDataSource? DataSource(NpgsqlConnection connection)
+    {
+        try
+        {
+            return DataSourceField(connection);
+        }
+        catch (MissingFieldException)
+        {
+            return null;
+        }
+    }
+
+    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_dataSource")]
+    private static extern ref NpgsqlDataSource? DataSourceField(NpgsqlConnection connection);
 
     private static NpgsqlBatchCommand ToNpgsql(LockCommand command)
     {

@@ -81,6 +81,13 @@ public sealed class FakeLockTests
         foreach (var timeout in new[] { TimeSpan.Zero, Timeout.InfiniteTimeSpan })
         {
             Assert.Contains("Multiplexing", (await Assert.ThrowsAsync<LockException>(() => @lock.AcquireAsync(timeout).AsTask())).Message, StringComparison.Ordinal);
+            await using (var transaction = await connection.BeginTransactionAsync())
+            {
+                // Bound to one session, but only until the transaction ends.
+                await using var inside = new Lock(connection, "multiplexed", Interface(name)) { Transaction = transaction };
+                Assert.Contains("Multiplexing", (await Assert.ThrowsAsync<LockException>(() => inside.AcquireAsync(timeout).AsTask())).Message, StringComparison.Ordinal);
+            }
+
             Assert.Contains("multiplexing is on", Assert.Throws<InvalidOperationException>(() => @lock.Acquire(timeout)).Message, StringComparison.Ordinal);
         }
     }

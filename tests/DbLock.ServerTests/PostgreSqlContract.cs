@@ -3,6 +3,7 @@ using System.Data;
 using System.Data.Common;
 using System.Data.Odbc;
 using Npgsql;
+using ThirdParty;
 
 namespace DbLock.ServerTests;
 
@@ -203,6 +204,138 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         await transaction.RollbackAsync();
         Assert.True(await a.Release(async));
         Assert.Contains("snapshot", Assert.Single(logger.Warnings), StringComparison.Ordinal);
+    }
+
+    [SkippableFact]
+    public async Task A_cancel_before_anything_is_sent_costs_the_transaction_nothing()
+    {
+        var connection = await OpenAsync();
+        var session = await Server.SessionIdAsync(connection);
+        using var cancel = new CancellationTokenSource();
+
+        // The warning of the old snapshot comes after the token was looked at and before the statement is sent.
+        var a = NewLock(connection, new LockOptions { Logger = new ActingLogger(cancel.Cancel) });
+        await using var transaction = await connection.BeginTransactionAsync(IsolationLevel.RepeatableRead);
+        await ExecuteAsync(connection, "create temporary table mine (n int) on commit drop", transaction);
+        a.Transaction = transaction;
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => a.AcquireAsync(cancel.Token).AsTask());
+        Assert.False(a.IsHeld);
+        Assert.Equal(0L, await ExecuteAsync(connection, "select count(*) from mine", transaction));
+        await transaction.CommitAsync();
+        Assert.Equal(session, await Server.SessionIdAsync(connection));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_release_that_a_cancel_hits_lets_go(bool async)
+    {
+        var connection = await OpenAsync();
+        var session = await Server.SessionIdAsync(connection);
+        var a = NewLock(connection);
+        for (var round = 0; round < 200; round++)
+        {
+            Assert.True(await a.Try(async));
+            var cancel = PostgreSql.CancelAsync(session);
+            Thread.SpinWait(500 * (round % 40));
+            Assert.True(await a.Release(async));
+            await cancel;
+            await Record.ExceptionAsync(() => Server.SessionIdAsync(connection));
+            Assert.False(await Server.IsHeldAsync(Key));
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_logger_that_fails_comes_between_nothing(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection, new LockOptions { Logger = new ActingLogger(() => throw new IOException("The disk is full.")) });
+        var ran = false;
+        await a.Run(async, () => ran = true);
+        Assert.True(ran);
+        Assert.False(await Server.IsHeldAsync(Key));
+        Assert.True(await a.Try(async));
+        await connection.CloseAsync();
+        await Server.UntilFreeAsync(Key);
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_body_that_fails_and_leaves_its_transaction_or_reader_open_leaves_no_lock(bool async)
+    {
+        var transactions = await OpenAsync();
+        var a = NewLock(transactions);
+        await Assert.ThrowsAsync<DivideByZeroException>(() => a.Run(async, () =>
+        {
+            _ = transactions.BeginTransaction();
+            using var command = transactions.CreateCommand();
+            command.CommandText = Server.FailingSql;
+            Record.Exception(() => command.ExecuteNonQuery());
+            throw new DivideByZeroException();
+        }));
+        Assert.False(a.IsHeld);
+        await Server.UntilFreeAsync(Key);
+
+        var readers = await OpenAsync();
+        var b = NewLock(readers);
+        await Assert.ThrowsAsync<DivideByZeroException>(() => b.Run(async, () =>
+        {
+            var command = readers.CreateCommand();
+            command.CommandText = "select 1";
+            _ = command.ExecuteReader();
+            throw new DivideByZeroException();
+        }));
+        Assert.False(b.IsHeld);
+        await Server.UntilFreeAsync(Key);
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_lost_lock_is_told_in_a_transaction_that_has_failed_too(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        Assert.True(await a.Try(async));
+        await using var transaction = await connection.BeginTransactionAsync();
+        a.Transaction = transaction;
+        await ExecuteAsync(connection, "select pg_advisory_unlock_all()", transaction);
+        await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, Server.FailingSql, transaction));
+        await Assert.ThrowsAsync<LockLostException>(() => a.Release(async));
+        Assert.False(a.IsHeld);
+    }
+
+    [SkippableFact]
+    public async Task Each_interface_keeps_its_own_dialect_on_a_connection()
+    {
+        var connection = await OpenAsync();
+        if (connection is not NpgsqlConnection)
+        {
+            return;
+        }
+
+        var (ours, theirs) = (NewLock(connection), new Lock(connection, Key, LockInterface.Plain));
+        Assert.True(await ours.AcquireAsync(block: false));
+        Assert.False(await HashTextTestServer.Instance.IsHeldAsync(Key));
+        Assert.True(await theirs.AcquireAsync(block: false));
+        Assert.True(await HashTextTestServer.Instance.IsHeldAsync(Key));
+        Assert.True(await ours.ReleaseAsync());
+        Assert.True(await HashTextTestServer.Instance.IsHeldAsync(Key));
+        Assert.True(await theirs.ReleaseAsync());
+    }
+
+    [SkippableFact]
+    public async Task A_connection_of_a_data_source_does_not_go_back_with_a_lock()
+    {
+        if (Interface == LockInterface.Odbc)
+        {
+            return;
+        }
+
+        await using var source = NpgsqlDataSource.Create((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        foreach (var dispose in new[] { false, true })
+        {
+            var connection = await source.OpenConnectionAsync();
+            Assert.True(await NewLock(connection).AcquireAsync());
+            await (dispose ? connection.DisposeAsync().AsTask() : connection.CloseAsync());
+            await Server.UntilFreeAsync(Key);
+        }
     }
 
     [SkippableFact]
