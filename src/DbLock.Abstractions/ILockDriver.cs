@@ -27,6 +27,10 @@ public interface ILockDriver
     /// <param name="connection">An open connection.</param>
     int? SessionId(DbConnection connection) => null;
 
+    /// <summary>Says whether <see cref="Execute"/> can be cancelled on a connection. Where it cannot, a wait that may be cancelled is cut into short ones.</summary>
+    /// <param name="connection">An open connection.</param>
+    bool CanCancel(DbConnection connection) => true;
+
     /// <summary>Closes a connection so that its session cannot be taken from a pool again.</summary>
     /// <param name="connection">The connection, perhaps closed already.</param>
     void Discard(DbConnection connection)

@@ -1,5 +1,6 @@
 using System.Data;
 using System.Data.Common;
+using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Runtime.ExceptionServices;
@@ -25,6 +26,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     // A cancel that the server notices late, or somebody else's, may hit what must not be cancelled: it is said again so often.
     private const int CancelAttempts = 10;
+
+    private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(200);
 
     private readonly DbConnection _connection;
     private readonly ILockDriver _driver;
@@ -309,7 +312,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 }
             }
 
-            var acquired = await AcquireFirst(dialect, request, statement, transaction, async, cancellationToken).ConfigureAwait(false);
+            var acquired = request.Try || !cancellationToken.CanBeCanceled || _driver.CanCancel(_connection)
+                ? await AcquireFirst(dialect, request, statement, transaction, async, cancellationToken).ConfigureAwait(false)
+                : await AcquireInSlices(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false);
             if (acquired)
             {
                 hold = new Hold(Key, _options, _driver, _options.Scope == LockScope.Transaction ? transaction : null);
@@ -337,6 +342,29 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         finally
         {
             Exit();
+        }
+    }
+
+    // For drivers that cannot cancel: short waits, each of which has a certain end, and a look at the token between them.
+    private async ValueTask<bool> AcquireInSlices(
+        LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
+    {
+        var start = Stopwatch.GetTimestamp();
+        while (true)
+        {
+            var left = request.Timeout - Stopwatch.GetElapsedTime(start);
+            var isLast = request.Timeout >= TimeSpan.Zero && left <= Slice;
+            var slice = request with { Timeout = !isLast ? Slice : left > TimeSpan.Zero ? left : TimeSpan.Zero };
+            var acquired = await AcquireFirst(dialect, slice, dialect.Acquire(slice), transaction, async, CancellationToken.None).ConfigureAwait(false);
+            if (acquired || isLast)
+            {
+                return acquired;
+            }
+
+            if (cancellationToken.IsCancellationRequested)
+            {
+                throw Cancelled(null, cancellationToken);
+            }
         }
     }
 
@@ -397,7 +425,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                         : $"This session still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again."),
                     error);
             case LockOutcome.Cancelled or LockOutcome.Unknown when cancellationToken.IsCancellationRequested:
-                throw new OperationCanceledException($"The wait for lock '{Key}' was cancelled. The lock is not acquired.", error, cancellationToken);
+                throw Cancelled(error, cancellationToken);
             case LockOutcome.Cancelled:
                 throw new LockNotAcquiredException(
                     $"The wait for lock '{Key}' was ended by the server before its time: a limit on statements (PostgreSQL's statement_timeout, MariaDB's max_statement_time) or an "
@@ -630,6 +658,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
         return false;
     }
+
+    private OperationCanceledException Cancelled(Exception? error, CancellationToken cancellationToken) =>
+        new($"The wait for lock '{Key}' was cancelled. The lock is not acquired.", error, cancellationToken);
 
     private InvalidOperationException NotSent(Exception error, string state) => new(
         $"The provider did not send the command of lock '{Key}': {error.Message} Close an open reader; give an open transaction to Lock.Transaction. {state}", error);

@@ -18,6 +18,12 @@ internal sealed class OdbcDriver : ILockDriver
 
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);
 
+    // SQLCancel of MySQL's and MariaDB's drivers frees the statement's result when the server has just answered, while the thread that waited reads it: the
+    // process crashes or hangs (measured with MariaDB Connector/ODBC 3.1.15).
+    public bool CanCancel(DbConnection connection) =>
+        DbErrorReader.Property(connection, "Driver") is not string name
+        || !(name.Contains("maodbc", StringComparison.OrdinalIgnoreCase) || name.Contains("myodbc", StringComparison.OrdinalIgnoreCase));
+
     public void Discard(DbConnection connection) => AdoNetDriver.ClearPoolAndClose(connection);
 
     internal static bool IsOdbc(DbConnection connection)
@@ -62,16 +68,22 @@ internal sealed class OdbcDriver : ILockDriver
     {
         var gate = new System.Threading.Lock();
         DbCommand? running = null;
-        using var cancel = new Timer(_ =>
+        Timer? cancel = null;
+        cancel = new Timer(_ =>
         {
-            // Under the gate a cancel has ended before its command has, so that it cannot hit the next one.
+            // Under the gate a cancel has ended before its command has, so that it cannot hit the next one. One at a time: the next is due when it has ended.
             lock (gate)
             {
-                running?.Cancel();
+                if (running is not null)
+                {
+                    running.Cancel();
+                    cancel!.Change(CancelAgain, Timeout.InfiniteTimeSpan);
+                }
             }
         });
+        using var timer = cancel;
         cancellationToken.ThrowIfCancellationRequested();
-        using var registration = cancellationToken.UnsafeRegister(_ => cancel.Change(TimeSpan.Zero, CancelAgain), null);
+        using var registration = cancellationToken.UnsafeRegister(_ => cancel.Change(TimeSpan.Zero, Timeout.InfiniteTimeSpan), null);
         return Execute(connection, transaction, statement, command =>
         {
             lock (gate)
