@@ -156,6 +156,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Release()"/>
     public ValueTask<bool> ReleaseAsync() => Release(async: true);
 
+    /// <summary>Asks the server who holds the lock, this session included, and how many wait for it.</summary>
+    /// <returns>The holders at the moment of the question: none when the lock is free.</returns>
+    /// <exception cref="NotSupportedException">The dialect does not tell; PostgreSQL's does.</exception>
+    /// <exception cref="InvalidOperationException">The connection is closed or busy, or the lock is in use.</exception>
+    public LockHolders GetHolders() => Completed(GetHolders(async: false, CancellationToken.None));
+
+    /// <inheritdoc cref="GetHolders()"/>
+    /// <param name="cancellationToken">Cancels the question.</param>
+    public ValueTask<LockHolders> GetHoldersAsync(CancellationToken cancellationToken = default) => GetHolders(async: true, cancellationToken);
+
     /// <summary>
     /// Prepares the release after the work failed: rolls <see cref="Transaction"/> back, unless <see cref="LockOptions.RollbackOnError"/> is off. It does not
     /// throw, and the release that follows does not throw over the caller's own exception either.
@@ -174,7 +184,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public void Run(Action body, TimeSpan? timeout = null)
     {
         ArgumentNullException.ThrowIfNull(body);
-        Demand(Completed(Run(Body(body), timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async: false, CancellationToken.None)), timeout);
+        Completed(RunOrThrow(Body(body), timeout, async: false, CancellationToken.None));
     }
 
     /// <inheritdoc cref="Run(Action, TimeSpan?)"/>
@@ -194,10 +204,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Run(Action, TimeSpan?)" path="/exception"/>
     /// <remarks>The body's token fires when the caller's does, or when <see cref="Lost"/> does.</remarks>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The body did not run.</exception>
-    public async Task RunAsync(Func<CancellationToken, Task> body, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
+    public Task RunAsync(Func<CancellationToken, Task> body, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(body);
-        Demand(await Run(Body(body), timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async: true, cancellationToken).ConfigureAwait(false), timeout);
+        return RunOrThrow(Body(body), timeout, async: true, cancellationToken).AsTask();
     }
 
     /// <inheritdoc cref="RunAsync(Func{CancellationToken, Task}, TimeSpan?, CancellationToken)"/>
@@ -427,10 +437,15 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             case LockOutcome.Cancelled or LockOutcome.Unknown when cancellationToken.IsCancellationRequested:
                 throw Cancelled(error, cancellationToken);
             case LockOutcome.Cancelled:
+                var holders = await TryReadHolders(async).ConfigureAwait(false);
                 throw new LockNotAcquiredException(
                     $"The wait for lock '{Key}' was ended by the server before its time: a limit on statements (PostgreSQL's statement_timeout, MariaDB's max_statement_time) or an "
-                    + "administrator's cancel. The lock is not acquired; wait with a timeout shorter than the limit, or raise the limit.",
-                    error);
+                    + "administrator's cancel. The lock is not acquired; wait with a timeout shorter than the limit, or raise the limit."
+                    + (holders is null ? "" : $" Now {holders}."),
+                    error)
+                {
+                    Holders = holders,
+                };
             default:
                 ExceptionDispatchInfo.Throw(error ?? new LockException(
                     $"The server did not answer whether lock '{Key}' was taken, as {dialect.Name} does: something between changes its answers. The lock is not acquired; connect to the server directly."));
@@ -732,13 +747,64 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         return true;
     }
 
-    private void Demand(bool ran, TimeSpan? timeout)
+    private async ValueTask RunOrThrow(Func<CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
     {
-        if (!ran)
+        if (!await Run(body, timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
         {
-            throw new LockNotAcquiredException(string.Create(
-                CultureInfo.InvariantCulture,
-                $"Lock '{Key}' is held elsewhere and was not acquired within {timeout.GetValueOrDefault().TotalSeconds:0.###} s: the body did not run. Wait longer, or use TryRun to skip it."));
+            var holders = await TryReadHolders(async).ConfigureAwait(false);
+            throw new LockNotAcquiredException(
+                string.Create(CultureInfo.InvariantCulture, $"Lock '{Key}' was not acquired within {timeout.GetValueOrDefault().TotalSeconds:0.###} s, and the body did not run: ")
+                + $"{(object?)holders ?? "it is held elsewhere"}. Wait longer, or use TryRun to skip it.")
+            {
+                Holders = holders,
+            };
+        }
+    }
+
+    private async ValueTask<LockHolders> GetHolders(bool async, CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        cancellationToken.ThrowIfCancellationRequested();
+        Enter();
+        try
+        {
+            CheckOpen();
+            return await ReadHolders(async, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    private async ValueTask<LockHolders> ReadHolders(bool async, CancellationToken cancellationToken)
+    {
+        var dialect = Dialect;
+        var transaction = OpenTransaction;
+        var request = new LockRequest(Key, Scope: LockScope.Transaction, Timeout: System.Threading.Timeout.InfiniteTimeSpan, InTransaction: transaction is not null);
+        var statement = dialect.Holders(request)
+            ?? throw new NotSupportedException($"DbLock does not know how to ask {dialect.Name} who holds a lock: ask the server's own tools.");
+        try
+        {
+            return dialect.ReadHolders(Key, await _driver.Execute(_connection, transaction, statement, async, cancellationToken).ConfigureAwait(false));
+        }
+        catch (Exception e) when (transaction is not null && !_driver.Read(e).NotSent && dialect.Read(_driver.Read(e)) is LockOutcome.Refused or LockOutcome.Cancelled)
+        {
+            await _driver.Execute(_connection, transaction, dialect.Undo(request), async, CancellationToken.None).ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    // For a message about a failure, over which nothing more may be thrown.
+    private async ValueTask<LockHolders?> TryReadHolders(bool async)
+    {
+        try
+        {
+            return await ReadHolders(async, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception)
+        {
+            return null;
         }
     }
 
@@ -781,13 +847,17 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private void Exit() => Volatile.Write(ref _inUse, 0);
 
-    private void CheckConnection()
+    private void CheckOpen()
     {
         if (_connection.State != ConnectionState.Open)
         {
-            throw new InvalidOperationException($"The connection of lock '{Key}' is {_connection.State}, not open: open it (again) before Acquire.");
+            throw new InvalidOperationException($"The connection of lock '{Key}' is {_connection.State}, not open: open it (again) first.");
         }
+    }
 
+    private void CheckConnection()
+    {
+        CheckOpen();
         if (System.Transactions.Transaction.Current is not null)
         {
             throw new InvalidOperationException(

@@ -48,6 +48,15 @@ public abstract class LockDialect
     /// <summary>Gets the statement with which a session ends itself; null when the engine has none.</summary>
     public virtual LockStatement? EndSession => null;
 
+    /// <summary>Returns the statement that asks who holds the lock; null (default) when the engine does not tell.</summary>
+    /// <param name="request">What was asked.</param>
+    public virtual LockStatement? Holders(in LockRequest request) => null;
+
+    /// <summary>Says what the answer to <see cref="Holders"/> means.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="answer">The value that came back; null when none did.</param>
+    public virtual LockHolders ReadHolders(LockKey key, object? answer) => throw new NotSupportedException($"{Name} does not tell who holds a lock.");
+
     /// <summary>Says what the answer to <see cref="Acquire"/> means.</summary>
     /// <param name="answer">The value that came back; null when none did.</param>
     /// <exception cref="LockException">The server's locks cannot be trusted here; the message says why and what to do.</exception>

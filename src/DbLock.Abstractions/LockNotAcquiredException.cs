@@ -22,4 +22,7 @@ public sealed class LockNotAcquiredException : LockException
         : base(message, innerException)
     {
     }
+
+    /// <summary>Gets who held the lock when the wait was over; null where the server does not tell, or could not be asked.</summary>
+    public LockHolders? Holders { get; init; }
 }

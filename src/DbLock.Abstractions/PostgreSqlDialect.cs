@@ -77,6 +77,15 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(For(request).Release, request));
 
+    // An error would cost the transaction, and the question is asked when a wait has just failed in it.
+    public override LockStatement? Holders(in LockRequest request)
+    {
+        var question = Command(For(request).Holders, request);
+        return request.InTransaction ? new LockStatement(Savepoint, question, ReleaseSavepoint) : new LockStatement(question);
+    }
+
+    public override LockHolders ReadHolders(LockKey key, object? answer) => PostgreSqlHolders.Read(key, answer);
+
     public override LockOutcome Read(object? answer) => answer switch
     {
         null or DBNull => LockOutcome.Unknown,
@@ -171,16 +180,19 @@ internal sealed class PostgreSqlDialect : LockDialect
 
             // pg_locks has one row for a session's lock, however often it was taken. Its key columns are unsigned; the shift makes the number signed again.
             var number = pair ? "(({0}::bigint << 32) | ({1}::bigint & 4294967295))" : "{0}::bigint";
+            var isKey = $"""
+                l.objsubid = {(pair ? 2 : 1)} and ((l.classid::bigint << 32) | l.objid::bigint) = {number}
+                    and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database())
+                """;
             var held = $"""
                 exists (select 1 from pg_catalog.pg_locks as l
-                  where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and l.objsubid = {(pair ? 2 : 1)}
-                    and ((l.classid::bigint << 32) | l.objid::bigint) = {number}
-                    and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database()))
+                  where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {isKey})
                 """;
             var unlock = $"pg_catalog.pg_advisory_unlock{suffix}({key})";
             IsHeld = new LockSql($"select case when {held} then 1 else 0 end");
             Undo = new LockSql($"select case when {held} then case when {unlock} then 1 else 0 end else 0 end");
             Release = new LockSql($"select case when {unlock} then 1 else 0 end");
+            Holders = PostgreSqlHolders.Question(isKey);
         }
 
         public LockSql Try { get; }
@@ -196,5 +208,7 @@ internal sealed class PostgreSqlDialect : LockDialect
         public LockSql Undo { get; }
 
         public LockSql Release { get; }
+
+        public LockSql Holders { get; }
     }
 }

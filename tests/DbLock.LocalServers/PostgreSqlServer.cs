@@ -176,6 +176,7 @@ public sealed class PostgreSqlServer : IAsyncDisposable
         synchronous_commit = on
         fsync = off
         full_page_writes = off
+        max_prepared_transactions = 20
         wal_level = replica
         wal_keep_size = '128MB'
         hot_standby = on

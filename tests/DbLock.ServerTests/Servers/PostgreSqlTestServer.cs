@@ -28,9 +28,10 @@ public class PostgreSqlTestServer : TestServer
         return connection;
     }
 
-    public static async Task<OdbcConnection> OpenOdbcAsync()
+    public static async Task<OdbcConnection> OpenOdbcAsync(string database = "postgres")
     {
-        var connection = new OdbcConnection((await ServerAsync).OdbcConnectionString);
+        var builder = new DbConnectionStringBuilder(useOdbcRules: true) { ConnectionString = (await ServerAsync).OdbcConnectionString, ["Database"] = database };
+        var connection = new OdbcConnection(builder.ConnectionString);
         connection.Open();
         return connection;
     }

@@ -1,0 +1,76 @@
+using System.Text.Json;
+
+namespace DbLock;
+
+/// <summary>Who holds an advisory lock: the question, and what its answer says.</summary>
+internal static class PostgreSqlHolders
+{
+    /// <summary>Returns the question, which any driver can ask: its answer is one text of JSON.</summary>
+    /// <param name="isKey">The condition on a row of <c>pg_locks</c> named l.</param>
+    /// <remarks>
+    /// A transaction sees <c>pg_stat_activity</c> as it was when it first looked, so that view is cleared before it is read
+    /// (<see href="https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-VIEWS"/>). A prepared transaction has no process; it is found by
+    /// the lock that it holds on its own number.
+    /// </remarks>
+    public static LockSql Question(string isKey) => new($$"""
+        select h.answer::text
+        from (select pg_catalog.pg_stat_clear_snapshot() is null as failed offset 0) as c
+        cross join lateral (
+          select pg_catalog.json_build_object(
+            'waiting', count(*) filter (where not l.granted and l.pid <> pg_catalog.pg_backend_pid()),
+            'holders', coalesce(
+              pg_catalog.json_agg(
+                pg_catalog.json_build_object('shared', l.mode = 'ShareLock', 'session', pg_catalog.row_to_json(s), 'prepared', x.gid) order by s.state_age desc, s.pid)
+              filter (where l.granted), '[]'::json)) as answer
+          from pg_catalog.pg_locks as l
+          left join ({{PgSession.Sql}}) as s on s.pid = l.pid
+          left join lateral (
+            select p.gid from pg_catalog.pg_locks as t join pg_catalog.pg_prepared_xacts as p on p.transaction = t.transactionid
+            where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x on l.pid is null
+          where not c.failed and l.locktype = 'advisory' and {{isKey}}) as h
+        """);
+
+    public static LockHolders Read(LockKey key, object? answer)
+    {
+        using var json = JsonDocument.Parse(answer as string ?? throw new LockException(
+            $"The server did not answer who holds lock '{key}', as PostgreSQL does: something between changes its answers. Connect to the server directly."));
+        var holders = json.RootElement.GetProperty("holders").EnumerateArray().Select(Holder).ToArray();
+        return new LockHolders(key, holders, json.RootElement.GetProperty("waiting").GetInt32());
+    }
+
+    private static LockHolder Holder(JsonElement json) => new(
+        json.GetProperty("session") is { ValueKind: JsonValueKind.Object } session ? Session(session) : null,
+        json.GetProperty("shared").GetBoolean(),
+        json.GetProperty("prepared").GetString());
+
+    private static PgSession Session(JsonElement json)
+    {
+        return new PgSession
+        {
+            Pid = json.GetProperty("pid").GetInt32(),
+            BackendStart = Has("backend_start", out var start) ? start.GetDateTimeOffset() : null,
+            BackendType = Text("backend_type"),
+            Database = Text("database"),
+            User = Text("user"),
+            Application = Text("application"),
+            Client = Text("client"),
+            State = Text("state"),
+            Query = Text("query"),
+            TransactionAge = Age("transaction_age"),
+            StateAge = Age("state_age"),
+            IsSuperuser = json.GetProperty("is_superuser").GetBoolean(),
+            IsOwn = json.GetProperty("is_own").GetBoolean(),
+            IsPartial = json.GetProperty("is_partial").GetBoolean(),
+        };
+
+        bool Has(string name, out JsonElement value)
+        {
+            value = json.GetProperty(name);
+            return value.ValueKind != JsonValueKind.Null;
+        }
+
+        string? Text(string name) => json.GetProperty(name).GetString();
+
+        TimeSpan? Age(string name) => Has(name, out var seconds) ? TimeSpan.FromSeconds(seconds.GetDouble()) : null;
+    }
+}
