@@ -5,6 +5,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Runtime.ExceptionServices;
 using Microsoft.Extensions.Logging;
+using static DbLock.Synchronously;
 
 namespace DbLock;
 
@@ -271,18 +272,6 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public ValueTask DisposeAsync() => Dispose(async: true);
 
     private static TimeSpan Timeout(bool block) => block ? System.Threading.Timeout.InfiniteTimeSpan : TimeSpan.Zero;
-
-    // Every synchronous call ends in one of these two: what was asked to be synchronous has run to its end.
-    private static T Completed<T>(ValueTask<T> call) =>
-        call.IsCompleted ? call.Result : throw new NotSupportedException("The driver went on asynchronously when it was asked not to: mend the driver.");
-
-    private static void Completed(ValueTask call) => Completed(Answered(call));
-
-    private static async ValueTask<bool> Answered(ValueTask call)
-    {
-        await call.ConfigureAwait(false);
-        return true;
-    }
 
     private static Func<CancellationToken, ValueTask> Body(Action body) => _ =>
     {

@@ -1,0 +1,16 @@
+namespace DbLock;
+
+/// <summary>The end of every synchronous call: what was asked to be synchronous has run to its end.</summary>
+internal static class Synchronously
+{
+    public static T Completed<T>(ValueTask<T> call) =>
+        call.IsCompleted ? call.Result : throw new NotSupportedException("The driver went on asynchronously when it was asked not to: mend the driver.");
+
+    public static void Completed(ValueTask call) => Completed(Answered(call));
+
+    private static async ValueTask<bool> Answered(ValueTask call)
+    {
+        await call.ConfigureAwait(false);
+        return true;
+    }
+}
