@@ -34,4 +34,10 @@ internal static partial class Log
 
     [LoggerMessage(10, LogLevel.Warning, "A connection was closed while it held lock '{Key}': the lock is lost, and the pool was cleared so that it does not stay on the server. Release before closing.")]
     public static partial void ClosedWhileHeld(ILogger logger, LockKey key);
+
+    [LoggerMessage(11, LogLevel.Warning, "{Session}: it was sent the signal {Signal}.")]
+    public static partial void Signalled(ILogger logger, string session, Enum signal);
+
+    [LoggerMessage(12, LogLevel.Error, "Who blocks the session with pid {Pid} is no longer looked for, because that failed: its waits take as long as they take.")]
+    public static partial void PriorityFailed(ILogger logger, int pid, Exception error);
 }

@@ -9,6 +9,9 @@ internal sealed class Sessions(PostgreSqlServer? server = null) : IAsyncDisposab
     private readonly List<NpgsqlConnection> _opened = [];
     private readonly List<Task> _waits = [];
 
+    /// <summary>Gets the roles that are dropped when the sessions have ended.</summary>
+    public List<string> Roles { get; } = [];
+
     public async Task<NpgsqlConnection> OpenAsync(string more = "")
     {
         var connection = new NpgsqlConnection((server ?? await PostgreSqlTestServer.ServerAsync).ConnectionString + ";Pooling=false;" + more);
@@ -63,6 +66,13 @@ internal sealed class Sessions(PostgreSqlServer? server = null) : IAsyncDisposab
         foreach (var connection in _opened)
         {
             await connection.DisposeAsync();
+        }
+
+        foreach (var role in Roles)
+        {
+            await using var administrator = new NpgsqlConnection((server ?? await PostgreSqlTestServer.ServerAsync).ConnectionString);
+            await administrator.OpenAsync();
+            await administrator.ExecuteAsync($"drop role {role}");
         }
     }
 }

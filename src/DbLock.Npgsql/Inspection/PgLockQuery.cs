@@ -78,24 +78,11 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
                 $"PostgreSQL {connection.PostgreSqlVersion} does not say since when a lock is waited for (14 and later do): leave out PgLockFilter.MinWait, or use MinStateAge.");
         }
 
-        var locks = new List<PgLock>();
         var sessions = new Dictionary<int, PgSession>();
         var names = Names.Concat(Filter.Keys ?? []).GroupBy(key => key.ToPgLocks()).ToDictionary(group => group.Key, group => group.First());
-        var command = new NpgsqlCommand(hasWaitStart ? WithWaitStart : WithoutWaitStart, connection);
-        await using (command.ConfigureAwait(false))
-        {
-            AddParameters(command.Parameters);
-            var reader = async ? await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : command.ExecuteReader();
-            await using (reader.ConfigureAwait(false))
-            {
-                while (async ? await reader.ReadAsync(cancellationToken).ConfigureAwait(false) : reader.Read())
-                {
-                    locks.Add(ReadLock(new Row(reader), sessions, names));
-                }
-            }
-        }
-
-        return locks;
+        using var command = new NpgsqlCommand(hasWaitStart ? WithWaitStart : WithoutWaitStart, connection);
+        AddParameters(command.Parameters);
+        return await command.ReadRows(reader => ReadLock(new Row(reader), sessions, names), async, cancellationToken).ConfigureAwait(false);
     }
 
     private static PgLock ReadLock(Row row, Dictionary<int, PgSession> sessions, Dictionary<PgLocksKey, LockKey> names)

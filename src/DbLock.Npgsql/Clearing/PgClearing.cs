@@ -1,0 +1,210 @@
+using System.Diagnostics;
+using Npgsql;
+using NpgsqlTypes;
+
+namespace DbLock;
+
+/// <summary>Signals the sessions that have certain locks, and finds out what became of them.</summary>
+/// <param name="connection">The connection to signal over.</param>
+/// <param name="options">Whom to spare, and so on.</param>
+/// <param name="waiter">The session for which the way is cleared: nobody is signalled once it does not wait. Null for none.</param>
+/// <param name="async">Whether to run asynchronously.</param>
+/// <param name="stop">Ends the grace early and keeps what follows from beginning; what was done is told.</param>
+/// <param name="cancellationToken">Ends everything.</param>
+internal sealed class PgClearing(
+    NpgsqlConnection connection, PgClearOptions options, int? waiter, bool async, CancellationToken stop, CancellationToken cancellationToken)
+{
+    private const short Look = 0;
+    private const short Cancel = 1;
+    private const short Terminate = 2;
+
+    // A session is one that has this process id and began then: a process id is used again. And it is signalled only while it has one of the locks for which it
+    // was picked; it may have gone on to other work. Who may signal whom is what pg_signal_backend checks (src/backend/storage/ipc/signalfuncs.c): asked first,
+    // since its refusal is an error, which would leave the others unsignalled and cost the caller's transaction.
+    private const string Sql = """
+        select q.*
+        from (select case when pg_catalog.pg_sleep($6) is null then true else pg_catalog.pg_stat_clear_snapshot() is null end as failed offset 0) as c
+        cross join lateral (
+          with locks as materialized (
+            select l.pid, l.mode, l.granted, pg_catalog.concat_ws(
+              '/', l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid) as target
+            from pg_catalog.pg_locks as l where not c.failed),
+          wanted as (select * from unnest($1, $2, $3, $4) as w (pid, start, target, mode)),
+          sessions as materialized (
+            select t.pid, a.pid is not null as present,
+              exists (select 1 from locks as l join wanted as w on w.pid = l.pid and w.target = l.target and w.mode = l.mode where l.pid = t.pid) as holding,
+              me.rolsuper
+                or (r.oid is not null and not r.rolsuper and (pg_catalog.pg_has_role(r.oid, 'usage') or pg_catalog.pg_has_role('pg_signal_backend', 'usage')))
+                or (a.backend_type = 'autovacuum worker'
+                  and exists (select 1 from pg_catalog.pg_roles as s where s.rolname = 'pg_signal_autovacuum_worker' and pg_catalog.pg_has_role(s.oid, 'usage'))) as may,
+              current_user::text as role,
+              $7 is null or exists (select 1 from locks as b where b.pid = $7 and not b.granted) as needed
+            from (select distinct w.pid, w.start from wanted as w) as t
+            left join pg_catalog.pg_stat_activity as a on a.pid = t.pid and a.backend_start = t.start
+            left join pg_catalog.pg_roles as r on r.oid = a.usesysid
+            cross join (select rolsuper from pg_catalog.pg_roles where rolname = current_user) as me
+            where not c.failed)
+          select s.*, case when s.present and s.holding and s.may and s.needed then
+            case $5 when 1 then pg_catalog.pg_cancel_backend(s.pid) when 2 then pg_catalog.pg_terminate_backend(s.pid) end end as sent
+          from sessions as s
+          offset 0) as q
+        """;
+
+    private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(5);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromMilliseconds(250);
+
+    public async ValueTask<PgClearResult> Clear(IReadOnlyCollection<PgLock> locks, PgSignal signal)
+    {
+        var cases = locks.GroupBy(@lock => (@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction)).Select(group => new Case([.. group])).ToList();
+        foreach (var @case in cases)
+        {
+            (@case.Outcome, @case.Reason) = Examine(@case.Locks[0]);
+        }
+
+        var open = cases.Where(@case => @case.Outcome is null).ToList();
+        if (options.MaxSessions < open.Count)
+        {
+            throw new LockException(
+                $"{open.Count} sessions would be signalled and PgClearOptions.MaxSessions allows {options.MaxSessions}, so none was: narrow the filter, or allow more.");
+        }
+
+        if (options.DryRun)
+        {
+            await Send(open, Look).ConfigureAwait(false);
+            foreach (var @case in open.Where(@case => @case.Outcome is null))
+            {
+                @case.Outcome = PgClearOutcome.Planned;
+            }
+        }
+        else
+        {
+            if (signal is PgSignal.Cancel or PgSignal.CancelThenTerminate)
+            {
+                await SendAndWait(open, Cancel).ConfigureAwait(false);
+            }
+
+            if (signal is PgSignal.Terminate or PgSignal.CancelThenTerminate && !stop.IsCancellationRequested)
+            {
+                await SendAndWait(open, Terminate).ConfigureAwait(false);
+            }
+        }
+
+        return new PgClearResult([.. cases.Select(@case => @case.Result())]);
+    }
+
+    // A null outcome: it is to be signalled.
+    private (PgClearOutcome? Outcome, string? Reason) Examine(PgLock @lock) => @lock switch
+    {
+        { PreparedTransaction: { } name } =>
+            (PgClearOutcome.Refused, $"a prepared transaction has no session to signal: end it with ROLLBACK PREPARED '{name.Replace("'", "''", StringComparison.Ordinal)}'"),
+        { Session: null } => (PgClearOutcome.AlreadyGone, null),
+        { Session: { IsOwn: true } } => (PgClearOutcome.Spared, "it is the session that asks"),
+        { Session: { IsPartial: true } } =>
+            (PgClearOutcome.Refused, "this role may not see when it began, and so cannot be sure that it is still the same session: grant pg_read_all_stats"),
+        { Session: var session } when session.User is { } user && options.ExceptUsers.Contains(user) => (PgClearOutcome.Spared, $"its user is among PgClearOptions.ExceptUsers"),
+        { Session: var session } when session.Application is { } application && options.ExceptApplications.Contains(application) =>
+            (PgClearOutcome.Spared, $"its application is among PgClearOptions.ExceptApplications"),
+        { Session.BackendType: { } type } when type is "walsender" or "walreceiver" or "slotsync worker" || type.StartsWith("logical replication", StringComparison.Ordinal) =>
+            options.IncludeReplication ? (null, null) : (PgClearOutcome.Spared, "it is replication, and PgClearOptions.IncludeReplication is not set"),
+        { Session.BackendType: { } type } when type.StartsWith("autovacuum", StringComparison.Ordinal) =>
+            options.IncludeAutovacuum ? (null, null) : (PgClearOutcome.Spared, "it is autovacuum, and PgClearOptions.IncludeAutovacuum is not set"),
+        { Session.BackendType: not ("client backend" or "parallel worker") } => (PgClearOutcome.Spared, "it is a process of the server's own"),
+        { Session.IsSuperuser: true } when !options.IncludeSuperusers => (PgClearOutcome.Spared, "it is a superuser's, and PgClearOptions.IncludeSuperusers is not set"),
+        _ => (null, null),
+    };
+
+    private async ValueTask SendAndWait(List<Case> cases, short signal)
+    {
+        var open = cases.Where(@case => @case.Outcome is null or PgClearOutcome.Remains).ToList();
+        await Send(open, signal).ConfigureAwait(false);
+        open.RemoveAll(@case => @case.Outcome is not null and not PgClearOutcome.Remains);
+        var start = Stopwatch.GetTimestamp();
+        for (var pause = ShortestPause; open.Count > 0; pause = 2 * pause < LongestPause ? 2 * pause : LongestPause)
+        {
+            var left = options.Grace - Stopwatch.GetElapsedTime(start);
+            await Send(open, Look, left > pause ? pause : left > TimeSpan.Zero ? left : TimeSpan.Zero).ConfigureAwait(false);
+            open.RemoveAll(@case => @case.Outcome is not null and not PgClearOutcome.Remains);
+            if (left <= TimeSpan.Zero || stop.IsCancellationRequested)
+            {
+                break;
+            }
+        }
+
+        foreach (var @case in open)
+        {
+            @case.Outcome = PgClearOutcome.Remains;
+            @case.Reason = @case.Signal == PgSignal.Terminate
+                ? $"it has not noticed within {options.Grace.InWords()}: it may be rolling back, or stuck in the operating system"
+                : "a cancel ends a running statement, not a transaction or a session that is idle: terminate it";
+        }
+    }
+
+    // The server waits for the pause, so that it costs neither a thread nor a timer here.
+    private async ValueTask Send(List<Case> cases, short signal, TimeSpan pause = default)
+    {
+        if (cases.Count == 0)
+        {
+            return;
+        }
+
+        using var command = new NpgsqlCommand(Sql, connection);
+        var locks = cases.SelectMany(@case => @case.Locks).ToList();
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, locks.Select(@lock => @lock.Pid!.Value).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.TimestampTz, locks.Select(@lock => @lock.Session!.BackendStart!.Value.ToUniversalTime()).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, locks.Select(@lock => @lock.Target).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, locks.Select(@lock => @lock.Mode.InPgLocks()).ToArray());
+        Add(NpgsqlDbType.Smallint, signal);
+        Add(NpgsqlDbType.Double, pause.TotalSeconds);
+        Add(NpgsqlDbType.Integer, (object?)waiter ?? DBNull.Value);
+        var byPid = cases.ToDictionary(@case => @case.Locks[0].Pid!.Value);
+        var answers = await command.ReadRows(
+            reader => (Pid: reader.GetInt32(0), Present: reader.GetBoolean(1), Holding: reader.GetBoolean(2), May: reader.GetBoolean(3), Role: reader.GetString(4),
+                Needed: reader.GetBoolean(5), Sent: !reader.IsDBNull(6) && reader.GetBoolean(6)),
+            async, cancellationToken).ConfigureAwait(false);
+        foreach (var (pid, present, holding, may, role, needed, sent) in answers)
+        {
+            Note(byPid[pid], signal, present, holding, may, role, needed, sent);
+        }
+
+        void Add(NpgsqlDbType type, object value) => command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value });
+    }
+
+    private void Note(Case @case, short signal, bool present, bool holding, bool may, string role, bool needed, bool sent)
+    {
+        if (sent)
+        {
+            @case.Signal = signal == Cancel ? PgSignal.Cancel : PgSignal.Terminate;
+            Log.Signalled(QuietLogger.Of(options.Logger), @case.Locks[0].ToString(), @case.Signal.Value);
+        }
+        else if (!present || !holding)
+        {
+            @case.Reason = null;
+            @case.Outcome = @case.Signal is null ? PgClearOutcome.AlreadyGone : present ? PgClearOutcome.LetGo : PgClearOutcome.Ended;
+        }
+        else if (!may && @case.Signal is null)
+        {
+            @case.Outcome = PgClearOutcome.Refused;
+            @case.Reason = @case.Locks[0].Session!.IsSuperuser
+                ? $"role '{role}' is no superuser, and only a superuser may signal a superuser's session"
+                : $"role '{role}' may not signal sessions of role '{@case.Locks[0].Session!.User}': grant it that role, or pg_signal_backend";
+        }
+        else if (!needed && @case.Signal is null)
+        {
+            @case.Outcome = PgClearOutcome.AlreadyGone;
+        }
+    }
+
+    /// <summary>A session, and what is known of its fate.</summary>
+    private sealed class Case(IReadOnlyList<PgLock> locks)
+    {
+        public IReadOnlyList<PgLock> Locks { get; } = locks;
+
+        public PgClearOutcome? Outcome { get; set; }
+
+        public PgSignal? Signal { get; set; }
+
+        public string? Reason { get; set; }
+
+        public PgClearedSession Result() => new(Locks, Outcome ?? PgClearOutcome.Remains, Signal, Reason);
+    }
+}

@@ -1,0 +1,198 @@
+using System.Data;
+using Npgsql;
+
+namespace DbLock;
+
+/// <summary>The priority of a session over those who hold what it waits for, until it is disposed.</summary>
+/// <remarks>
+/// <para>A second connection looks, at every interval, whether the session waits for a lock, and clears the holders that match. It acts only while the session waits,
+/// for as many waits as there are.</para>
+/// <para><b>Errors.</b> What goes wrong beside the body is in <see cref="Error"/> and in the log, and <see cref="StopAsync"/> throws it. <see cref="DisposeAsync"/>
+/// does not: it would hide the body's own exception.</para>
+/// </remarks>
+public sealed class PgPriority : IAsyncDisposable
+{
+    private static readonly TimeSpan ShortestInterval = TimeSpan.FromMilliseconds(10);
+    private static readonly TimeSpan LongestInterval = TimeSpan.FromDays(1);
+
+    private readonly CancellationTokenSource _stop = new();
+    private readonly Dictionary<(int?, DateTimeOffset?, string?), PgClearedSession> _cleared = [];
+    private readonly NpgsqlConnection _side;
+    private readonly PgPriorityOptions _options;
+    private readonly int _pid;
+    private readonly DateTimeOffset _start;
+    private readonly Task _looking;
+
+    private PgPriority(NpgsqlConnection side, PgPriorityOptions options, int pid, DateTimeOffset start)
+    {
+        (_side, _options, _pid, _start) = (side, options, pid, start);
+        _looking = LookAndClear();
+    }
+
+    /// <summary>Gets what was done so far: for each session that was found in the way, what became of it at last.</summary>
+    public PgClearResult Cleared
+    {
+        get
+        {
+            lock (_cleared)
+            {
+                return new PgClearResult([.. _cleared.Values]);
+            }
+        }
+    }
+
+    /// <summary>Gets what went wrong beside the body, and ended the priority early; null when nothing did.</summary>
+    public Exception? Error { get; private set; }
+
+    /// <summary>Ends the priority: when this is done, nobody is signalled any more.</summary>
+    /// <returns>What was done.</returns>
+    /// <exception cref="LockException">The priority had ended early; the inner exception says why.</exception>
+    public async Task<PgClearResult> StopAsync()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        await _looking.ConfigureAwait(false);
+        return Error is null
+            ? Cleared
+            : throw new LockException($"Who blocks the session with pid {_pid} could not be looked for to the end: its waits took as long as they took. {Error.Message}", Error);
+    }
+
+    /// <summary>Ends the priority: when this is done, nobody is signalled any more. It does not throw.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        await _looking.ConfigureAwait(false);
+    }
+
+    internal static async ValueTask<PgPriority> Start(NpgsqlConnection connection, PgPriorityOptions? options, bool async, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        options ??= PgPriorityOptions.Default;
+        PgClearExtensions.Check(options.Signal, options.Clear);
+        if (options.Interval < ShortestInterval || options.Interval > LongestInterval)
+        {
+            throw new ArgumentOutOfRangeException(nameof(options), options.Interval, "PgPriorityOptions.Interval must lie between ten milliseconds and a day.");
+        }
+
+        if (connection.State != ConnectionState.Open)
+        {
+            throw new InvalidOperationException($"The connection is {connection.State}, not open: open it before its session is given priority.");
+        }
+
+        var pid = NpgsqlLockInterface.Instance.Driver.SessionId(connection);
+        if (pid is null or < 0)
+        {
+            throw new LockException("With Npgsql's Multiplexing a connection has no session of its own that could be given priority: use a connection string without it.");
+        }
+
+        // To the very server of the connection, of which there may be several in its connection string, and never from a pool that may be exhausted.
+        var address = new NpgsqlConnectionStringBuilder(connection.ConnectionString)
+        {
+            Host = connection.Host,
+            Port = connection.Port,
+            Database = connection.Database,
+            Pooling = false,
+            Multiplexing = false,
+            Enlist = false,
+            ApplicationName = "dblock-priority",
+        }.ConnectionString;
+        var side = async ? await connection.CloneWithAsync(address, cancellationToken).ConfigureAwait(false) : connection.CloneWith(address);
+        try
+        {
+            if (async)
+            {
+                await side.OpenAsync(cancellationToken).ConfigureAwait(false);
+            }
+            else
+            {
+                side.Open();
+            }
+
+            return new PgPriority(side, options, pid.Value, await Find(side, pid.Value, async, cancellationToken).ConfigureAwait(false));
+        }
+        catch
+        {
+            // Unpooled, so that there is nothing to be waited for.
+            side.Dispose();
+            throw;
+        }
+    }
+
+    private static async ValueTask<DateTimeOffset> Find(NpgsqlConnection side, int pid, bool async, CancellationToken cancellationToken)
+    {
+        // The second connection goes the same way as the first: if a pooler is in the way of one, it is in the way of both, and neither's pid is the server's.
+        using var command = new NpgsqlCommand(
+            "select a.backend_start from pg_catalog.pg_stat_activity as a where a.pid = $1 and a.usename = session_user and pg_catalog.pg_backend_pid() = $2", side);
+        command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = pid });
+        command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = side.ProcessID });
+        var starts = await command.ReadRows(reader => reader.GetFieldValue<DateTimeOffset>(0), async, cancellationToken).ConfigureAwait(false);
+        return starts is [var start]
+            ? start
+            : throw new LockException(
+                $"The server has no session with pid {pid} that is this connection's: a connection pooler stands between. Connect to the server directly to give a session priority.");
+    }
+
+    private async Task LookAndClear()
+    {
+        try
+        {
+            await using (_side.ConfigureAwait(false))
+            {
+                while (!_stop.IsCancellationRequested)
+                {
+                    var blocking = await Blocking().ConfigureAwait(false);
+                    if (blocking.Count > 0 && !_stop.IsCancellationRequested)
+                    {
+                        var clearing = new PgClearing(_side, _options.Clear, _pid, async: true, _stop.Token, CancellationToken.None);
+                        Keep(await clearing.Clear(blocking, _options.Signal).ConfigureAwait(false));
+                    }
+
+                    await Task.Delay(_options.Interval, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                }
+            }
+        }
+        catch (Exception e)
+        {
+            Error = e;
+            Log.PriorityFailed(QuietLogger.Of(_options.Clear.Logger), _pid, e);
+        }
+    }
+
+    private async Task<IReadOnlyCollection<PgLock>> Blocking()
+    {
+        var query = new PgLockQuery(_options.Filter ?? PgLockFilter.All, [], Contended: true, Queue: _options.BlockersOfBlockers);
+        var graph = new PgWaitGraph(await query.Run(_side, async: true, CancellationToken.None).ConfigureAwait(false));
+        var edges = _options.BlockersOfBlockers ? graph.Edges.Concat(graph.QueueEdges).ToLookup(edge => edge.Waiting.Owner) : graph.Edges.ToLookup(edge => edge.Waiting.Owner);
+        var found = new HashSet<PgLock>(ReferenceEqualityComparer.Instance);
+        var seen = new HashSet<object> { _pid };
+        var next = new Queue<object>(seen);
+        while (next.TryDequeue(out var waiter))
+        {
+            foreach (var edge in edges[waiter].Where(edge => !waiter.Equals(_pid) || edge.Waiting.Session?.BackendStart == _start))
+            {
+                if (edge.IsHard && edge.Blocking.Matches)
+                {
+                    found.Add(edge.Blocking);
+                }
+
+                if (_options.BlockersOfBlockers && seen.Add(edge.Blocking.Owner))
+                {
+                    next.Enqueue(edge.Blocking.Owner);
+                }
+            }
+        }
+
+        return found;
+    }
+
+    private void Keep(PgClearResult result)
+    {
+        lock (_cleared)
+        {
+            foreach (var session in result)
+            {
+                var @lock = session.Locks[0];
+                _cleared[(@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction)] = session;
+            }
+        }
+    }
+}
