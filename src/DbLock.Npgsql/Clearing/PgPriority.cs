@@ -93,7 +93,7 @@ public sealed class PgPriority : IAsyncDisposable
             Pooling = false,
             Multiplexing = false,
             Enlist = false,
-            ApplicationName = "dblock-priority",
+            ApplicationName = $"dblock-priority {pid}",
         }.ConnectionString;
         var side = async ? await connection.CloneWithAsync(address, cancellationToken).ConfigureAwait(false) : connection.CloneWith(address);
         try
