@@ -79,7 +79,7 @@ public sealed class PgPriority : IAsyncDisposable
         }
 
         var pid = NpgsqlLockInterface.Instance.Driver.SessionId(connection);
-        if (pid is null or < 0)
+        if (pid is null or -1)
         {
             throw new LockException("With Npgsql's Multiplexing a connection has no session of its own that could be given priority: use a connection string without it.");
         }
