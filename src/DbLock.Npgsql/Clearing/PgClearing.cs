@@ -132,8 +132,8 @@ internal sealed class PgClearing(
 
         foreach (var @case in open)
         {
-            @case.Outcome = PgClearOutcome.Remains;
-            @case.Reason = @case.Signal == PgSignal.Terminate
+            @case.Outcome = @case.HasLetGo ? PgClearOutcome.LetGo : PgClearOutcome.Remains;
+            @case.Reason = @case.HasLetGo ? null : @case.Signal == PgSignal.Terminate
                 ? $"it has not noticed within {options.Grace.InWords()}: it may be rolling back, or stuck in the operating system"
                 : "a cancel ends a running statement, not a transaction or a session that is idle: terminate it";
         }
@@ -176,6 +176,11 @@ internal sealed class PgClearing(
             @case.Signal = signal == Cancel ? PgSignal.Cancel : PgSignal.Terminate;
             Log.Signalled(QuietLogger.Of(options.Logger), @case.Locks[0].ToString(), @case.Signal.Value);
         }
+        else if (present && !holding && @case.Signal == PgSignal.Terminate)
+        {
+            // On its way out: a session lets go of its locks before it is gone.
+            @case.HasLetGo = true;
+        }
         else if (!present || !holding)
         {
             @case.Reason = null;
@@ -202,6 +207,8 @@ internal sealed class PgClearing(
         public PgClearOutcome? Outcome { get; set; }
 
         public PgSignal? Signal { get; set; }
+
+        public bool HasLetGo { get; set; }
 
         public string? Reason { get; set; }
 
