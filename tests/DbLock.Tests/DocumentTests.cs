@@ -23,6 +23,7 @@ public sealed partial class DocumentTests
             {
                 ("conn", "DbConnection conn = new Npgsql.NpgsqlConnection();"),
                 ("connection", "DbConnection connection = new Npgsql.NpgsqlConnection();"),
+                ("dataSource", "Npgsql.NpgsqlDataSource dataSource = null!;"),
                 ("key", "LockKey key = \"key\";"),
                 ("loggerFactory", "Microsoft.Extensions.Logging.ILoggerFactory loggerFactory = null!;"),
                 ("cancellationToken", "CancellationToken cancellationToken = default;"),
