@@ -13,6 +13,7 @@ internal sealed class NpgsqlDriver : ILockDriver
     public async ValueTask<object?> Execute(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
+        await LockTimeouts.Pay((NpgsqlConnection)connection, async).ConfigureAwait(false);
         var batch = new NpgsqlBatch((NpgsqlConnection)connection, (NpgsqlTransaction?)transaction);
         await using (batch.ConfigureAwait(false))
         {

@@ -2,7 +2,8 @@ using System.Text;
 
 namespace DbLock;
 
-/// <summary>The name of a table, exactly as it was created: capitals, spaces, dots and quotes in it are its own. DbLock quotes it.</summary>
+/// <summary>The name of a table, exactly as it was created: capitals, spaces, dots and quotes in it are its own. DbLock quotes it. A part beyond 63 bytes is cut by the server, as in
+/// any SQL.</summary>
 public sealed record TableName
 {
     /// <summary>Initializes a new name without a schema: the server looks for it along its search_path.</summary>
