@@ -4,15 +4,20 @@ namespace DbLock;
 /// <remarks>Source: <see href="https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW"/>. Ages are by the server's clock.</remarks>
 public sealed record PgSession
 {
-    // Every query that shows sessions joins this: one row for each process of the server.
+    // Every query that shows sessions joins this: one row for each process of the server. A query of a database in another encoding comes as the bytes that it is:
+    // taken for text, one of them would spoil the whole answer.
     internal const string Sql = """
         select a.pid, a.leader_pid, a.backend_start, a.backend_type, a.datname as database, a.usename as "user", nullif(a.application_name, '') as application,
           case when a.client_addr is not null then pg_catalog.host(a.client_addr) when a.client_port = -1 then '[local]' end as client,
-          a.state, a.query,
+          a.state,
+          case when a.backend_start is not null and coalesce(d.encoding = (select o.encoding from pg_catalog.pg_database as o where o.datname = pg_catalog.current_database()), true)
+            then a.query end as query,
           extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)::float8 as transaction_age,
           extract(epoch from pg_catalog.clock_timestamp() - a.state_change)::float8 as state_age,
           coalesce(r.rolsuper, false) as is_superuser, a.pid = pg_catalog.pg_backend_pid() as is_own, a.backend_start is null as is_partial
-        from pg_catalog.pg_stat_activity as a left join pg_catalog.pg_roles as r on r.oid = a.usesysid
+        from pg_catalog.pg_stat_activity as a
+        left join pg_catalog.pg_roles as r on r.oid = a.usesysid
+        left join pg_catalog.pg_database as d on d.oid = a.datid
         """;
 
     /// <summary>Gets the process id of the backend. The system uses it again after the session's end: only with <see cref="BackendStart"/> it names one session.</summary>
@@ -42,7 +47,7 @@ public sealed record PgSession
     /// <summary>Gets what it does: <c>active</c>, <c>idle</c>, <c>idle in transaction</c> and so on; null when hidden.</summary>
     public string? State { get; init; }
 
-    /// <summary>Gets the text of the running query, or of the last one, as far as the server keeps it (1 KB by default); null when hidden.</summary>
+    /// <summary>Gets the text of the running query, or of the last one, as far as the server keeps it (1 KB by default); null when hidden, and in a database of another encoding.</summary>
     public string? Query { get; init; }
 
     /// <summary>Gets how long its transaction has been open; null when none is, and when hidden.</summary>

@@ -93,9 +93,7 @@ internal sealed class PostgreSqlDialect : LockDialect
         {
             1 => LockOutcome.Acquired,
             0 => LockOutcome.NotAcquired,
-            Standby => throw new LockException(
-                "This server is a hot standby: its advisory locks are its own, and the primary would give the same lock to somebody else. "
-                + "Connect to the primary (Npgsql: Target Session Attributes=primary)."),
+            Standby => throw OnStandby(),
             FakeLocks => throw new LockException(
                 "This server is CockroachDB, whose session-level advisory locks answer true and lock nothing. Lock on a PostgreSQL server instead."),
             Pooler => throw new LockException(
@@ -120,6 +118,10 @@ internal sealed class PostgreSqlDialect : LockDialect
         ['0', '8', ..] => LockOutcome.ConnectionLost,
         _ => LockOutcome.Refused,
     };
+
+    internal static LockException OnStandby() => new(
+        "This server is a hot standby: its advisory locks are its own, and the primary would give the same lock to somebody else. "
+        + "Connect to the primary (Npgsql: Target Session Attributes=primary).");
 
     private static Texts For(in LockRequest request) =>
         request.Key.IsPair ? (request.Shared ? PairShared : Pair) : request.Shared ? NumberShared : Number;

@@ -17,6 +17,7 @@ internal static class PostgreSqlHolders
         from (select pg_catalog.pg_stat_clear_snapshot() is null as failed offset 0) as c
         cross join lateral (
           select pg_catalog.json_build_object(
+            'standby', pg_catalog.pg_is_in_recovery(),
             'waiting', count(*) filter (where not l.granted and l.pid <> pg_catalog.pg_backend_pid()),
             'holders', coalesce(
               pg_catalog.json_agg(
@@ -34,6 +35,11 @@ internal static class PostgreSqlHolders
     {
         using var json = JsonDocument.Parse(answer as string ?? throw new LockException(
             $"The server did not answer who holds lock '{key}', as PostgreSQL does: something between changes its answers. Connect to the server directly."));
+        if (json.RootElement.GetProperty("standby").GetBoolean())
+        {
+            throw PostgreSqlDialect.OnStandby();
+        }
+
         var holders = json.RootElement.GetProperty("holders").EnumerateArray().Select(Holder).ToArray();
         return new LockHolders(key, holders, json.RootElement.GetProperty("waiting").GetInt32());
     }

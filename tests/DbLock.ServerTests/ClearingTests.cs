@@ -265,6 +265,75 @@ public sealed class ClearingTests
         Assert.Equal(3, (await ClearAsync(observer, Holders, PgSignal.Terminate, new() { MaxSessions = 3 }, async)).Count(session => session.Outcome == PgClearOutcome.Ended));
     }
 
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task The_own_session_is_spared_too_when_another_has_looked(bool async)
+    {
+        await using var sessions = await StartAsync();
+        var (own, observer) = (await HoldAsync(sessions), await sessions.OpenAsync());
+        var looked = await observer.GetLocksAsync(Holders);
+        var spared = (async ? await own.ClearLocksAsync(looked, PgSignal.Terminate) : own.ClearLocks(looked, PgSignal.Terminate)).Single();
+        Assert.Equal((PgClearOutcome.Spared, (PgSignal?)null), (spared.Outcome, spared.Signal));
+        Assert.Equal(1, await own.ExecuteAsync("select 1"));
+    }
+
+    [Theory, InlineData(PgSignal.Cancel), InlineData(PgSignal.CancelThenTerminate)]
+    public async Task Who_was_cancelled_and_queues_again_has_let_go(PgSignal signal)
+    {
+        await using var sessions = await StartAsync();
+        var (observer, holder, next) = (await sessions.OpenAsync(), await sessions.OpenAsync(AsApp), await sessions.OpenAsync(AsApp));
+        var running = holder.ExecuteAsync($"select pg_advisory_xact_lock({Number}), pg_sleep(600)");
+        await TestServer.UntilAsync(async () => (await observer.GetLocksAsync(Holders)).Count == 1, "the statement runs");
+        await sessions.StartWaitingAsync(next, $"select pg_advisory_lock({Number})");
+        var looked = await observer.GetLocksAsync(Holders);
+        await observer.ExecuteAsync($"select pg_cancel_backend({holder.ProcessID})");
+        await Assert.ThrowsAsync<PostgresException>(() => running);
+        var again = await sessions.StartWaitingAsync(holder, $"select pg_advisory_lock({Number})");
+        var cleared = (await observer.ClearLocksAsync(looked, signal)).Single();
+        Assert.Equal((PgClearOutcome.AlreadyGone, (PgSignal?)null), (cleared.Outcome, cleared.Signal));
+        await next.CloseAsync();
+        await again;
+    }
+
+    [Fact]
+    public async Task Who_waited_and_was_granted_meanwhile_is_not_hit_as_a_holder()
+    {
+        await using var sessions = await StartAsync();
+        var (holder, waiter, observer) = (await HoldAsync(sessions), await sessions.OpenAsync(AsApp), await sessions.OpenAsync());
+        var waiting = await sessions.StartWaitingAsync(waiter, $"select pg_advisory_lock({Number})");
+        var looked = await observer.GetLocksAsync(new PgLockFilter { Keys = [Number], Granted = false });
+        await holder.ExecuteAsync("select pg_advisory_unlock_all()");
+        await waiting;
+        Assert.Equal((PgClearOutcome.AlreadyGone, null), await OneAsync(observer, looked.Single(), PgSignal.Terminate));
+        Assert.Equal(1, await waiter.ExecuteAsync("select 1"));
+    }
+
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task A_transaction_with_a_short_statement_timeout_and_an_old_view_of_the_sessions_survives(bool async)
+    {
+        await using var sessions = await StartAsync();
+        var observer = await sessions.OpenAsync();
+        await using var transaction = await observer.BeginTransactionAsync();
+        await observer.ExecuteAsync("select count(*) from pg_stat_activity");
+        var holder = await HoldAsync(sessions);
+        await observer.ExecuteAsync("set local statement_timeout = '200ms'");
+        var remains = await ClearAsync(observer, Holders, PgSignal.Cancel, new() { Grace = TimeSpan.FromSeconds(1) }, async);
+        Assert.Equal((PgClearOutcome.Remains, PgSignal.Cancel), (remains.Single().Outcome, remains.Single().Signal));
+        Assert.Equal(PgClearOutcome.Ended, (await ClearAsync(observer, Holders, PgSignal.Terminate, null, async)).Single().Outcome);
+        Assert.Equal(1, await observer.ExecuteAsync("select 1"));
+        await Assert.ThrowsAsync<PostgresException>(() => holder.ExecuteAsync("select 1"));
+    }
+
+    [Fact]
+    public async Task One_process_id_of_two_sessions_is_two_cases()
+    {
+        await using var sessions = await StartAsync();
+        var (_, observer) = (await HoldAsync(sessions), await sessions.OpenAsync());
+        var now = (await observer.GetLocksAsync(Holders)).Single();
+        var before = now with { Session = now.Session! with { BackendStart = now.Session.BackendStart!.Value.AddSeconds(-5) } };
+        var cleared = await observer.ClearLocksAsync([before, now], PgSignal.Terminate);
+        Assert.Equal([PgClearOutcome.AlreadyGone, PgClearOutcome.Ended], cleared.Select(session => session.Outcome));
+    }
+
     [Fact]
     public async Task What_makes_no_sense_is_refused()
     {

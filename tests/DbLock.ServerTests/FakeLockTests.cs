@@ -23,6 +23,7 @@ public sealed class FakeLockTests
         await using var connection = await OpenAsync(name, standby.ConnectionString, standby.OdbcConnectionString);
         await using var @lock = new Lock(connection, 1, Interface(name));
         await AssertRefusedAsync(@lock, "Connect to the primary");
+        Assert.Contains("Connect to the primary", (await Assert.ThrowsAsync<LockException>(() => @lock.GetHoldersAsync().AsTask())).Message, StringComparison.Ordinal);
     }
 
     [Theory, MemberData(nameof(Interfaces))]

@@ -220,6 +220,7 @@ public sealed class InspectionTests
         Assert.True(hidden.Session!.IsPartial);
         Assert.Equal((holder.ProcessID, "postgres", (string?)null), (hidden.Pid, hidden.Session.User, hidden.Session.State));
         Assert.Null(hidden.Session.BackendStart);
+        Assert.Null(hidden.Session.Query);
         Assert.Empty(await observer.GetLocksAsync(new PgLockFilter { Keys = [Number], MinStateAge = TimeSpan.Zero }));
         Assert.Empty(await observer.GetLocksAsync(new PgLockFilter { Keys = [Number], States = ["idle"] }));
 
@@ -324,6 +325,47 @@ public sealed class InspectionTests
         Assert.Contains(root.Pid!.Value, new[] { a.ProcessID, b.ProcessID });
         Assert.Equal(new[] { a.ProcessID, b.ProcessID, behind.ProcessID }.Order(), root.SelfAndAllWaiters().Select(node => node.Pid!.Value).Order());
         Assert.Contains("(deadlock)", (await observer.GetWaitGraphAsync(new PgLockFilter { Keys = [x] })).ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_deadlock_beside_another_holder_is_told_too()
+    {
+        await using var sessions = new Sessions();
+        var (a, b, c, observer) = (await sessions.OpenAsync(), await sessions.OpenAsync(), await sessions.OpenAsync(), await sessions.OpenAsync());
+        var (x, y) = (Number & int.MaxValue, (Number & int.MaxValue) + 1);
+        await a.ExecuteAsync($"set deadlock_timeout = '10min'; select pg_advisory_lock({y})");
+        await b.ExecuteAsync($"set deadlock_timeout = '10min'; select pg_advisory_lock_shared({x})");
+        await c.ExecuteAsync($"select pg_advisory_lock_shared({x})");
+        await sessions.StartWaitingAsync(a, $"select pg_advisory_lock({x})");
+        await sessions.StartWaitingAsync(b, $"select pg_advisory_lock({y})");
+        var graph = await observer.GetWaitGraphAsync(new PgLockFilter { Keys = [x] });
+        Assert.Contains(graph.Roots, root => root.Pid == c.ProcessID && !root.IsDeadlocked);
+        Assert.Contains(Assert.Single(graph.Roots, root => root.IsDeadlocked).Pid!.Value, new[] { a.ProcessID, b.ProcessID });
+        Assert.Equal(3, graph.Edges.Count);
+
+        // Whoever is asked for, all who are in the way are told.
+        Assert.Equal(3, (await observer.GetWaitGraphAsync(new PgLockFilter { Pids = [c.ProcessID] })).Edges.Count);
+    }
+
+    [Fact]
+    public async Task A_database_of_another_encoding_does_not_spoil_the_list()
+    {
+        var database = "latin_" + Unique;
+        await using var sessions = new Sessions();
+        var observer = await sessions.OpenAsync();
+        await observer.ExecuteAsync($"create database {database} encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'");
+        await using (var others = new Sessions())
+        {
+            var holder = await others.OpenAsync($"Database={database}");
+            await holder.ExecuteAsync($"select pg_advisory_lock({Number}) -- café");
+            var waiter = await others.OpenWaitingAsync($"select pg_advisory_lock({Number}) -- thé", $"Database={database}");
+            var held = (await observer.GetLocksAsync(new PgLockFilter { Pids = [holder.ProcessID], LockTypes = ["advisory"] })).Single();
+            Assert.Null(held.Session!.Query);
+            Assert.Equal(waiter.ProcessID, (await observer.GetWaitGraphAsync(new PgLockFilter { Pids = [holder.ProcessID] })).Edges.Single().Waiting.Pid);
+            Assert.EndsWith("-- café", (await new Lock(await others.OpenAsync($"Database={database}"), Number).GetHoldersAsync()).Single().Session!.Query, StringComparison.Ordinal);
+        }
+
+        await observer.ExecuteAsync($"drop database {database} with (force)");
     }
 
     [Fact]

@@ -339,6 +339,18 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
     }
 
     [SkippableFact]
+    public async Task A_command_that_fails_after_the_answer_is_not_swallowed()
+    {
+        var statement = new LockStatement(new LockCommand(new LockSql("select 1")), new LockCommand(new LockSql("select pg_sleep(600)"))) { Wait = Timeout.InfiniteTimeSpan };
+        var connection = await OpenAsync();
+        var session = await Server.SessionIdAsync(connection);
+        var running = Interface.Driver.Execute(connection, null, statement, async: true, CancellationToken.None).AsTask();
+        await TestServer.UntilAsync(() => PostgreSql.IsRunningAsync(session, "pg_sleep(600)"), "the second command runs");
+        await PostgreSql.CancelAsync(session);
+        Assert.Equal("57014", Interface.Driver.Read(await Assert.ThrowsAnyAsync<Exception>(() => running)).SqlState);
+    }
+
+    [SkippableFact]
     public async Task Keys_are_what_pg_locks_shows()
     {
         var connection = await OpenAsync();

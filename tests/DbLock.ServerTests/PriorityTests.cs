@@ -1,4 +1,6 @@
+using System.Collections;
 using System.Diagnostics;
+using System.Reflection;
 using DbLock.LocalServers;
 using Npgsql;
 
@@ -67,10 +69,113 @@ public sealed class PriorityTests
             ahead.Add(await sessions.StartWaitingAsync(waiter, $"select pg_advisory_xact_lock({Number})"));
         }
 
-        await using var priority = await body.PrioritizeAsync(Fast with { Filter = new() { Pids = [holder.ProcessID] } });
-        await body.ExecuteAsync($"select pg_advisory_lock({Number})");
+        // One look, at once.
+        var waiting = await sessions.StartWaitingAsync(body, $"select pg_advisory_lock({Number})");
+        await using var priority = await body.PrioritizeAsync(Fast with { Interval = TimeSpan.FromHours(1) });
+        await waiting;
         await Task.WhenAll(ahead);
         Assert.Equal(holder.ProcessID, (await priority.StopAsync()).Single().Session!.Pid);
+    }
+
+    [Fact]
+    public async Task A_deadlock_is_left_to_the_server_and_the_body_is_not_hit()
+    {
+        await using var sessions = await StartAsync();
+        var (administrator, body, other) = (await sessions.OpenAsync(), await sessions.OpenAsync(AsApp), await sessions.OpenAsync(AsApp));
+        await administrator.ExecuteAsync($"grant pg_signal_backend, pg_read_all_stats to {App}");
+        await body.ExecuteAsync($"select pg_advisory_lock({Number})");
+        await other.ExecuteAsync($"select pg_advisory_lock({Number + 1})");
+        await sessions.StartWaitingAsync(other, $"select pg_advisory_lock({Number})");
+        var blocker = other.ProcessID;
+        await using var priority = await body.PrioritizeAsync(Fast with { BlockersOfBlockers = true });
+        await body.ExecuteAsync($"select pg_advisory_lock({Number + 1})");
+        Assert.Equal(blocker, (await priority.StopAsync()).Single().Session!.Pid);
+    }
+
+    [Fact]
+    public async Task Who_has_a_lock_that_the_body_has_given_up_is_left_alone_and_the_next_wait_is_served()
+    {
+        await using var sessions = await StartAsync();
+        var (body, first, second, logger) = (await sessions.OpenAsync(), await sessions.OpenAsync(AsApp), await sessions.OpenAsync(AsApp), new RecordingLogger());
+        await first.ExecuteAsync($"select pg_advisory_lock({Number})");
+        var running = second.ExecuteAsync($"select pg_advisory_xact_lock({Number + 1}), pg_sleep(600)");
+        await using var priority = await body.PrioritizeAsync(Fast with { Signal = PgSignal.CancelThenTerminate, Clear = new() { Grace = TimeSpan.FromHours(1), Logger = logger } });
+        var given = await sessions.StartWaitingAsync(body, $"select pg_advisory_lock({Number})");
+        await TestServer.UntilAsync(() => Task.FromResult(logger.Warnings.Any()), "the first is cancelled in vain");
+        await sessions.CancelAsync(body);
+        await Assert.ThrowsAsync<PostgresException>(() => given);
+
+        // Its grace is an hour.
+        await body.ExecuteAsync($"select pg_advisory_lock({Number + 1})");
+        await Assert.ThrowsAsync<PostgresException>(() => running);
+        var cleared = (await priority.StopAsync()).ToDictionary(session => session.Session!.Pid);
+        Assert.Equal((PgClearOutcome.NotNeeded, PgSignal.Cancel), (cleared[first.ProcessID].Outcome, cleared[first.ProcessID].Signal));
+        Assert.Equal((PgClearOutcome.LetGo, PgSignal.Cancel), (cleared[second.ProcessID].Outcome, cleared[second.ProcessID].Signal));
+        Assert.Equal(1, await first.ExecuteAsync("select 1"));
+    }
+
+    [Fact]
+    public async Task A_signal_that_was_sent_stays_in_the_report()
+    {
+        await using var sessions = await StartAsync();
+        var (body, holder) = (await sessions.OpenAsync(), await sessions.OpenAsync(AsApp));
+        var running = holder.ExecuteAsync($"select pg_advisory_xact_lock({Number}), pg_sleep(600)");
+        await using var priority = await body.PrioritizeAsync(Fast with { Signal = PgSignal.Cancel, Clear = new() { ExceptApplications = ["spared"] } });
+        await TestServer.UntilAsync(async () => !(bool)(await body.ExecuteAsync($"select pg_try_advisory_xact_lock({Number})"))!, "the holder runs");
+        await body.ExecuteAsync($"select pg_advisory_xact_lock({Number})");
+        await Assert.ThrowsAsync<PostgresException>(() => running);
+        await holder.ExecuteAsync($"set application_name = 'spared'; select pg_advisory_lock({Number})");
+        await Assert.ThrowsAsync<PostgresException>(() => body.ExecuteAsync($"set lock_timeout = '100ms'; select pg_advisory_lock({Number})"));
+        Assert.Equal(PgSignal.Cancel, (await priority.StopAsync()).Single().Signal);
+    }
+
+    [Fact]
+    public async Task A_worker_of_the_bodys_parallel_query_is_let_through()
+    {
+        await using var sessions = await StartAsync();
+        var (body, holder, administrator) = (await sessions.OpenAsync(), await sessions.OpenAsync(AsApp), await sessions.OpenAsync());
+        var force = body.PostgreSqlVersion.Major >= 16 ? "debug_parallel_query" : "force_parallel_mode";
+        await body.ExecuteAsync($"create table a_{Unique} as select 1 as n; create table b_{Unique} (n int); grant all on b_{Unique} to {App}");
+        await body.ExecuteAsync($"""
+            create function f_{Unique}() returns bigint language plpgsql parallel safe as $$ begin return (select count(*) from b_{Unique}); end $$; set {force} = on
+            """);
+        await holder.ExecuteAsync($"begin; lock table b_{Unique}");
+        await using var priority = await body.PrioritizeAsync(Fast);
+        await body.ExecuteAsync($"select f_{Unique}() from a_{Unique}");
+        Assert.Equal(holder.ProcessID, (await priority.StopAsync()).Single().Session!.Pid);
+        await administrator.ExecuteAsync($"drop function f_{Unique}; drop table a_{Unique}, b_{Unique}");
+    }
+
+    [Fact]
+    public async Task The_second_connection_goes_to_the_same_server_and_leaves_nothing_in_the_process()
+    {
+        var one = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        var pools = typeof(NpgsqlConnection).Assembly.GetType("Npgsql.PoolManager")!.GetProperty("Pools", BindingFlags.Static | BindingFlags.NonPublic | BindingFlags.Public)?.GetValue(null)
+            ?? typeof(NpgsqlConnection).Assembly.GetType("Npgsql.PoolManager")!.GetField("Pools", BindingFlags.Static | BindingFlags.NonPublic | BindingFlags.Public)!.GetValue(null)!;
+        var several = new NpgsqlConnectionStringBuilder(one.ConnectionString)
+        {
+            Host = $"{one.Host}:{one.Port},{one.Host}:{one.Port}",
+            TargetSessionAttributes = "primary",
+            Password = null,
+            Pooling = false,
+        };
+        var builder = new NpgsqlDataSourceBuilder(several.ConnectionString);
+        builder.UsePasswordProvider(_ => one.Password!, (_, _) => ValueTask.FromResult(one.Password!));
+        await using var source = builder.BuildMultiHost();
+        var before = 0;
+        for (var round = 0; round < 20; round++)
+        {
+            await using var body = await source.OpenConnectionAsync();
+            await using (var priority = await StartAsync(body, Fast, async: round % 2 == 0))
+            {
+                Assert.Empty(await priority.StopAsync());
+            }
+
+            before = round == 1 ? ((ICollection)pools).Count : before;
+        }
+
+        // Others open theirs at the same time, but not one for each round.
+        Assert.InRange(((ICollection)pools).Count - before, 0, 15);
     }
 
     [Theory, InlineData(false), InlineData(true)]
@@ -166,14 +271,18 @@ public sealed class PriorityTests
     public async Task Who_is_spared_or_may_not_be_signalled_is_in_the_report()
     {
         await using var sessions = await StartAsync();
-        var (body, super) = (await sessions.OpenAsync(AsApp), await sessions.OpenAsync());
+        var (body, super, administrator) = (await sessions.OpenAsync(AsApp), await sessions.OpenAsync("Application Name=important"), await sessions.OpenAsync());
         await super.ExecuteAsync($"select pg_advisory_lock({Number})");
-        foreach (var (options, outcome) in new[]
+        foreach (var (right, options, outcome, reason) in new[]
         {
-            (new PgClearOptions(), PgClearOutcome.Refused), (new PgClearOptions { IncludeSuperusers = true }, PgClearOutcome.Refused),
-            (new PgClearOptions { ExceptUsers = ["postgres"] }, PgClearOutcome.Refused),
+            ("", new PgClearOptions(), PgClearOutcome.Refused, "grant pg_read_all_stats"),
+            ("pg_read_all_stats", new PgClearOptions(), PgClearOutcome.Spared, "IncludeSuperusers"),
+            ("pg_signal_backend", new PgClearOptions { IncludeSuperusers = true }, PgClearOutcome.Refused, "only a superuser"),
+            ("", new PgClearOptions { IncludeSuperusers = true, ExceptUsers = ["postgres"] }, PgClearOutcome.Spared, "ExceptUsers"),
+            ("", new PgClearOptions { IncludeSuperusers = true, ExceptApplications = ["important"] }, PgClearOutcome.Spared, "ExceptApplications"),
         })
         {
+            await (right.Length > 0 ? administrator.ExecuteAsync($"grant {right} to {App}") : Task.CompletedTask);
             await using var priority = await body.PrioritizeAsync(Fast with { Clear = options });
             await using var @lock = new Lock(body, Number);
             using var cancel = new CancellationTokenSource();
@@ -183,7 +292,7 @@ public sealed class PriorityTests
             await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
             var reported = (await priority.StopAsync()).Single();
             Assert.Equal((outcome, (PgSignal?)null), (reported.Outcome, reported.Signal));
-            Assert.Contains("grant pg_read_all_stats", reported.Reason, StringComparison.Ordinal);
+            Assert.Contains(reason, reported.Reason, StringComparison.Ordinal);
         }
 
         Assert.Equal(1, await super.ExecuteAsync("select 1"));
@@ -233,6 +342,11 @@ public sealed class PriorityTests
         foreach (var interval in new[] { TimeSpan.Zero, TimeSpan.FromMilliseconds(-1), TimeSpan.FromDays(2) })
         {
             Assert.Throws<ArgumentOutOfRangeException>(() => connection.Prioritize(new() { Interval = interval }));
+        }
+
+        foreach (var filter in new PgLockFilter[] { new() { Granted = false }, new() { MinWait = TimeSpan.Zero } })
+        {
+            Assert.Throws<ArgumentException>(() => connection.Prioritize(new() { Filter = filter }));
         }
 
         // A pool that is exhausted does not keep it out.

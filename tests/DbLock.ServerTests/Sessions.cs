@@ -47,6 +47,14 @@ internal sealed class Sessions(PostgreSqlServer? server = null) : IAsyncDisposab
         return waiting;
     }
 
+    /// <summary>Cancels what a session runs.</summary>
+    public async Task CancelAsync(NpgsqlConnection connection)
+    {
+        await using var administrator = new NpgsqlConnection((server ?? await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        await administrator.OpenAsync();
+        await administrator.ExecuteAsync($"select pg_cancel_backend({connection.ProcessID})");
+    }
+
     public async ValueTask DisposeAsync()
     {
         await using (var administrator = new NpgsqlConnection((server ?? await PostgreSqlTestServer.ServerAsync).ConnectionString))

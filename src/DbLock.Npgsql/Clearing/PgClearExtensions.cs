@@ -73,7 +73,7 @@ public static class PgClearExtensions
         ArgumentNullException.ThrowIfNull(locks);
         options ??= PgClearOptions.Default;
         Check(signal, options);
-        return await new PgClearing(connection, options, waiter: null, async, CancellationToken.None, cancellationToken).Clear(locks, signal).ConfigureAwait(false);
+        return await new PgClearing(connection, options, waits: null, async, CancellationToken.None, cancellationToken).Clear(locks, signal).ConfigureAwait(false);
     }
 
     internal static void Check(PgSignal signal, PgClearOptions options)

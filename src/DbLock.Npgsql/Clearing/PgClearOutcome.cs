@@ -15,6 +15,9 @@ public enum PgClearOutcome
     /// <summary>Nothing was done, nor needed: it had ended or let go of the lock before.</summary>
     AlreadyGone,
 
+    /// <summary>It still has the lock, but nobody with priority waits for it any more, so nothing was done, or nothing more.</summary>
+    NotNeeded,
+
     /// <summary>It was signalled, and the session has ended.</summary>
     Ended,
 

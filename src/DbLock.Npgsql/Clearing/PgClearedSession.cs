@@ -22,6 +22,7 @@ public sealed record PgClearedSession(IReadOnlyList<PgLock> Locks, PgClearOutcom
             PgClearOutcome.Spared => "was spared",
             PgClearOutcome.Refused => "was not signalled",
             PgClearOutcome.AlreadyGone => "had gone before it was signalled",
+            PgClearOutcome.NotNeeded => $"{(Signal is null ? "was not signalled" : Did)}, and nobody with priority waits for it any more",
             PgClearOutcome.Ended => $"{Did}, and has ended",
             PgClearOutcome.LetGo => $"{Did}, and has let go",
             _ => $"{Did}, and is still there",

@@ -7,48 +7,60 @@ namespace DbLock;
 /// <summary>Signals the sessions that have certain locks, and finds out what became of them.</summary>
 /// <param name="connection">The connection to signal over.</param>
 /// <param name="options">Whom to spare, and so on.</param>
-/// <param name="waiter">The session for which the way is cleared: nobody is signalled once it does not wait. Null for none.</param>
+/// <param name="waits">The waits for which the way is cleared: nobody is signalled once they are over. Null for none.</param>
 /// <param name="async">Whether to run asynchronously.</param>
 /// <param name="stop">Ends the grace early and keeps what follows from beginning; what was done is told.</param>
 /// <param name="cancellationToken">Ends everything.</param>
 internal sealed class PgClearing(
-    NpgsqlConnection connection, PgClearOptions options, int? waiter, bool async, CancellationToken stop, CancellationToken cancellationToken)
+    NpgsqlConnection connection, PgClearOptions options, IReadOnlyCollection<PgLock>? waits, bool async, CancellationToken stop, CancellationToken cancellationToken)
 {
     private const short Look = 0;
     private const short Cancel = 1;
     private const short Terminate = 2;
 
     // A session is one that has this process id and began then: a process id is used again. And it is signalled only while it has one of the locks for which it
-    // was picked; it may have gone on to other work. Who may signal whom is what pg_signal_backend checks (src/backend/storage/ipc/signalfuncs.c): asked first,
-    // since its refusal is an error, which would leave the others unsignalled and cost the caller's transaction.
+    // was picked, held or waited for as it was then; it may have gone on to other work. Who may signal whom is what pg_signal_backend checks
+    // (src/backend/storage/ipc/signalfuncs.c): asked first, since its refusal is an error, which would leave the others unsignalled and cost the caller's
+    // transaction. So would a statement_timeout that came in the pause.
     private const string Sql = """
         select q.*
-        from (select case when pg_catalog.pg_sleep($6) is null then true else pg_catalog.pg_stat_clear_snapshot() is null end as failed offset 0) as c
+        from (
+          select case when pg_catalog.pg_sleep(case when t.seconds = 0 then $7 else least($7, t.seconds / 4) end) is null then true
+            else pg_catalog.pg_stat_clear_snapshot() is null end as failed
+          from (select s.setting::float8 / 1000 as seconds from pg_catalog.pg_settings as s where s.name = 'statement_timeout') as t offset 0) as c
         cross join lateral (
           with locks as materialized (
             select l.pid, l.mode, l.granted, pg_catalog.concat_ws(
               '/', l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid) as target
             from pg_catalog.pg_locks as l where not c.failed),
-          wanted as (select * from unnest($1, $2, $3, $4) as w (pid, start, target, mode)),
+          wanted as (select * from unnest($1, $2, $3, $4, $5, $6) as w (number, pid, start, target, mode, granted)),
           sessions as materialized (
-            select t.pid, a.pid is not null as present,
-              exists (select 1 from locks as l join wanted as w on w.pid = l.pid and w.target = l.target and w.mode = l.mode where l.pid = t.pid) as holding,
+            select t.number, t.pid, a.pid is not null as present,
+              exists (
+                select 1 from locks as l join wanted as w on w.pid = l.pid and w.target = l.target and w.mode = l.mode and w.granted = l.granted
+                where w.number = t.number) as holding,
               me.rolsuper
                 or (r.oid is not null and not r.rolsuper and (pg_catalog.pg_has_role(r.oid, 'usage') or pg_catalog.pg_has_role('pg_signal_backend', 'usage')))
                 or (a.backend_type = 'autovacuum worker'
                   and exists (select 1 from pg_catalog.pg_roles as s where s.rolname = 'pg_signal_autovacuum_worker' and pg_catalog.pg_has_role(s.oid, 'usage'))) as may,
               current_user::text as role,
-              $7 is null or exists (select 1 from locks as b where b.pid = $7 and not b.granted) as needed
-            from (select distinct w.pid, w.start from wanted as w) as t
+              t.pid = pg_catalog.pg_backend_pid() as own,
+              $9 is null or exists (
+                select 1 from unnest($9, $10, $11) as n (pid, start, target)
+                join pg_catalog.pg_stat_activity as b on b.pid = n.pid and b.backend_start = n.start
+                join locks as l on l.pid = n.pid and l.target = n.target and not l.granted) as needed
+            from (select distinct w.number, w.pid, w.start from wanted as w) as t
             left join pg_catalog.pg_stat_activity as a on a.pid = t.pid and a.backend_start = t.start
             left join pg_catalog.pg_roles as r on r.oid = a.usesysid
             cross join (select rolsuper from pg_catalog.pg_roles where rolname = current_user) as me
             where not c.failed)
-          select s.*, case when s.present and s.holding and s.may and s.needed then
-            case $5 when 1 then pg_catalog.pg_cancel_backend(s.pid) when 2 then pg_catalog.pg_terminate_backend(s.pid) end end as sent
+          select s.number, s.present, s.holding, s.may, s.role, s.own, s.needed, case when s.present and s.holding and s.may and s.needed and not s.own then
+            case $8 when 1 then pg_catalog.pg_cancel_backend(s.pid) when 2 then pg_catalog.pg_terminate_backend(s.pid) end end as sent
           from sessions as s
           offset 0) as q
         """;
+
+    private const string Own = "it is the session that asks";
 
     private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan LongestPause = TimeSpan.FromMilliseconds(250);
@@ -92,23 +104,29 @@ internal sealed class PgClearing(
         return new PgClearResult([.. cases.Select(@case => @case.Result())]);
     }
 
+    private static bool IsReplication(string type) =>
+        type is "walsender" or "walreceiver" or "slotsync worker" || type.StartsWith("logical replication", StringComparison.Ordinal);
+
+    private static bool IsAutovacuum(string type) => type.StartsWith("autovacuum", StringComparison.Ordinal);
+
     // A null outcome: it is to be signalled.
     private (PgClearOutcome? Outcome, string? Reason) Examine(PgLock @lock) => @lock switch
     {
         { PreparedTransaction: { } name } =>
             (PgClearOutcome.Refused, $"a prepared transaction has no session to signal: end it with ROLLBACK PREPARED '{name.Replace("'", "''", StringComparison.Ordinal)}'"),
         { Session: null } => (PgClearOutcome.AlreadyGone, null),
-        { Session: { IsOwn: true } } => (PgClearOutcome.Spared, "it is the session that asks"),
+        { Session: { IsOwn: true } } => (PgClearOutcome.Spared, Own),
         { Session: { IsPartial: true } } =>
             (PgClearOutcome.Refused, "this role may not see when it began, and so cannot be sure that it is still the same session: grant pg_read_all_stats"),
         { Session: var session } when session.User is { } user && options.ExceptUsers.Contains(user) => (PgClearOutcome.Spared, $"its user is among PgClearOptions.ExceptUsers"),
         { Session: var session } when session.Application is { } application && options.ExceptApplications.Contains(application) =>
             (PgClearOutcome.Spared, $"its application is among PgClearOptions.ExceptApplications"),
-        { Session.BackendType: { } type } when type is "walsender" or "walreceiver" or "slotsync worker" || type.StartsWith("logical replication", StringComparison.Ordinal) =>
-            options.IncludeReplication ? (null, null) : (PgClearOutcome.Spared, "it is replication, and PgClearOptions.IncludeReplication is not set"),
-        { Session.BackendType: { } type } when type.StartsWith("autovacuum", StringComparison.Ordinal) =>
-            options.IncludeAutovacuum ? (null, null) : (PgClearOutcome.Spared, "it is autovacuum, and PgClearOptions.IncludeAutovacuum is not set"),
-        { Session.BackendType: not ("client backend" or "parallel worker") } => (PgClearOutcome.Spared, "it is a process of the server's own"),
+        { Session.BackendType: { } type } when IsReplication(type) && !options.IncludeReplication =>
+            (PgClearOutcome.Spared, "it is replication, and PgClearOptions.IncludeReplication is not set"),
+        { Session.BackendType: { } type } when IsAutovacuum(type) && !options.IncludeAutovacuum =>
+            (PgClearOutcome.Spared, "it is autovacuum, and PgClearOptions.IncludeAutovacuum is not set"),
+        { Session.BackendType: { } type } when type is not ("client backend" or "parallel worker") && !IsReplication(type) && !IsAutovacuum(type) =>
+            (PgClearOutcome.Spared, "it is a process of the server's own"),
         { Session.IsSuperuser: true } when !options.IncludeSuperusers => (PgClearOutcome.Spared, "it is a superuser's, and PgClearOptions.IncludeSuperusers is not set"),
         _ => (null, null),
     };
@@ -148,28 +166,33 @@ internal sealed class PgClearing(
         }
 
         using var command = new NpgsqlCommand(Sql, connection);
-        var locks = cases.SelectMany(@case => @case.Locks).ToList();
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, locks.Select(@lock => @lock.Pid!.Value).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.TimestampTz, locks.Select(@lock => @lock.Session!.BackendStart!.Value.ToUniversalTime()).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, locks.Select(@lock => @lock.Target).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, locks.Select(@lock => @lock.Mode.InPgLocks()).ToArray());
-        Add(NpgsqlDbType.Smallint, signal);
+        var wanted = cases.SelectMany((@case, number) => @case.Locks.Select(@lock => (Number: number, Lock: @lock))).ToList();
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, wanted.Select(one => one.Number).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, wanted.Select(one => one.Lock.Pid!.Value).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.TimestampTz, wanted.Select(one => Start(one.Lock)).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, wanted.Select(one => one.Lock.Target).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, wanted.Select(one => one.Lock.Mode.InPgLocks()).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Boolean, wanted.Select(one => one.Lock.Granted).ToArray());
         Add(NpgsqlDbType.Double, pause.TotalSeconds);
-        Add(NpgsqlDbType.Integer, (object?)waiter ?? DBNull.Value);
-        var byPid = cases.ToDictionary(@case => @case.Locks[0].Pid!.Value);
+        Add(NpgsqlDbType.Smallint, signal);
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, waits?.Select(wait => wait.Pid!.Value).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.TimestampTz, waits?.Select(Start).ToArray());
+        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, waits?.Select(wait => wait.Target).ToArray());
         var answers = await command.ReadRows(
-            reader => (Pid: reader.GetInt32(0), Present: reader.GetBoolean(1), Holding: reader.GetBoolean(2), May: reader.GetBoolean(3), Role: reader.GetString(4),
-                Needed: reader.GetBoolean(5), Sent: !reader.IsDBNull(6) && reader.GetBoolean(6)),
+            reader => (Number: reader.GetInt32(0), Present: reader.GetBoolean(1), Holding: reader.GetBoolean(2), May: reader.GetBoolean(3), Role: reader.GetString(4),
+                Own: reader.GetBoolean(5), Needed: reader.GetBoolean(6), Sent: !reader.IsDBNull(7) && reader.GetBoolean(7)),
             async, cancellationToken).ConfigureAwait(false);
-        foreach (var (pid, present, holding, may, role, needed, sent) in answers)
+        foreach (var (number, present, holding, may, role, own, needed, sent) in answers)
         {
-            Note(byPid[pid], signal, present, holding, may, role, needed, sent);
+            Note(cases[number], signal, present, holding, may, role, own, needed, sent);
         }
 
-        void Add(NpgsqlDbType type, object value) => command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value });
+        static DateTimeOffset Start(PgLock @lock) => @lock.Session!.BackendStart!.Value.ToUniversalTime();
+
+        void Add(NpgsqlDbType type, object? value) => command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value ?? DBNull.Value });
     }
 
-    private void Note(Case @case, short signal, bool present, bool holding, bool may, string role, bool needed, bool sent)
+    private void Note(Case @case, short signal, bool present, bool holding, bool may, string role, bool own, bool needed, bool sent)
     {
         if (sent)
         {
@@ -186,16 +209,22 @@ internal sealed class PgClearing(
             @case.Reason = null;
             @case.Outcome = @case.Signal is null ? PgClearOutcome.AlreadyGone : present ? PgClearOutcome.LetGo : PgClearOutcome.Ended;
         }
+        else if (own)
+        {
+            (@case.Outcome, @case.Reason) = (PgClearOutcome.Spared, Own);
+        }
+        else if (!needed && @case.Signal != PgSignal.Terminate)
+        {
+            @case.Reason = null;
+            @case.Outcome = PgClearOutcome.NotNeeded;
+        }
         else if (!may && @case.Signal is null)
         {
+            var session = @case.Locks[0].Session!;
             @case.Outcome = PgClearOutcome.Refused;
-            @case.Reason = @case.Locks[0].Session!.IsSuperuser
-                ? $"role '{role}' is no superuser, and only a superuser may signal a superuser's session"
-                : $"role '{role}' may not signal sessions of role '{@case.Locks[0].Session!.User}': grant it that role, or pg_signal_backend";
-        }
-        else if (!needed && @case.Signal is null)
-        {
-            @case.Outcome = PgClearOutcome.AlreadyGone;
+            @case.Reason = session.IsSuperuser ? $"role '{role}' is no superuser, and only a superuser may signal a superuser's session"
+                : session.User is { } user ? $"role '{role}' may not signal sessions of role '{user}': grant it that role, or pg_signal_backend"
+                : $"role '{role}' may not signal it: that takes a superuser or, for autovacuum from PostgreSQL 18 on, pg_signal_autovacuum_worker";
         }
     }
 

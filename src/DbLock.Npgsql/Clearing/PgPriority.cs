@@ -78,22 +78,30 @@ public sealed class PgPriority : IAsyncDisposable
             throw new InvalidOperationException($"The connection is {connection.State}, not open: open it before its session is given priority.");
         }
 
+        if (options.Filter is { Granted: false } or { MinWait: not null })
+        {
+            throw new ArgumentException("PgPriorityOptions.Filter looks at locks that are held: Granted = false and MinWait match none of them. Leave them out.", nameof(options));
+        }
+
         var pid = NpgsqlLockInterface.Instance.Driver.SessionId(connection);
         if (pid is null or -1)
         {
             throw new LockException("With Npgsql's Multiplexing a connection has no session of its own that could be given priority: use a connection string without it.");
         }
 
-        // To the very server of the connection, of which there may be several in its connection string, and never from a pool that may be exhausted.
+        // To the very server of the connection, of which there may be several in its connection string, and never from a pool that may be exhausted. Npgsql keeps
+        // what it needs for a connection string for ever, so that this is the same one each time.
         var address = new NpgsqlConnectionStringBuilder(connection.ConnectionString)
         {
+            TargetSessionAttributes = null,
+            LoadBalanceHosts = false,
             Host = connection.Host,
             Port = connection.Port,
             Database = connection.Database,
             Pooling = false,
             Multiplexing = false,
             Enlist = false,
-            ApplicationName = $"dblock-priority {pid}",
+            ApplicationName = "dblock-priority",
         }.ConnectionString;
         var side = async ? await connection.CloneWithAsync(address, cancellationToken).ConfigureAwait(false) : connection.CloneWith(address);
         try
@@ -120,8 +128,14 @@ public sealed class PgPriority : IAsyncDisposable
     private static async ValueTask<DateTimeOffset> Find(NpgsqlConnection side, int pid, bool async, CancellationToken cancellationToken)
     {
         // The second connection goes the same way as the first: if a pooler is in the way of one, it is in the way of both, and neither's pid is the server's.
+        // A second connection that idles or waits for its own pause must not be cut by what the role's sessions are cut by.
         using var command = new NpgsqlCommand(
-            "select a.backend_start from pg_catalog.pg_stat_activity as a where a.pid = $1 and a.usename = session_user and pg_catalog.pg_backend_pid() = $2", side);
+            """
+            select a.backend_start, pg_catalog.set_config('application_name', 'dblock-priority ' || a.pid, false),
+              (select pg_catalog.count(pg_catalog.set_config(s.name, '0', false)) from pg_catalog.pg_settings as s
+                where s.name in ('statement_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'))
+            from pg_catalog.pg_stat_activity as a where a.pid = $1 and a.usename = session_user and pg_catalog.pg_backend_pid() = $2
+            """, side);
         command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = pid });
         command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = side.ProcessID });
         var starts = await command.ReadRows(reader => reader.GetFieldValue<DateTimeOffset>(0), async, cancellationToken).ConfigureAwait(false);
@@ -139,16 +153,20 @@ public sealed class PgPriority : IAsyncDisposable
             {
                 while (!_stop.IsCancellationRequested)
                 {
-                    var blocking = await Blocking().ConfigureAwait(false);
+                    var (blocking, waits) = await Blocking().ConfigureAwait(false);
                     if (blocking.Count > 0 && !_stop.IsCancellationRequested)
                     {
-                        var clearing = new PgClearing(_side, _options.Clear, _pid, async: true, _stop.Token, CancellationToken.None);
+                        var clearing = new PgClearing(_side, _options.Clear, waits, async: true, _stop.Token, CancellationToken.None);
                         Keep(await clearing.Clear(blocking, _options.Signal).ConfigureAwait(false));
                     }
 
                     await Task.Delay(_options.Interval, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 }
             }
+        }
+        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+        {
+            // In the middle of a look.
         }
         catch (Exception e)
         {
@@ -157,33 +175,45 @@ public sealed class PgPriority : IAsyncDisposable
         }
     }
 
-    private async Task<IReadOnlyCollection<PgLock>> Blocking()
+    // Who is in the way, and of which waits of this session.
+    private async Task<(IReadOnlyCollection<PgLock> Blocking, IReadOnlyCollection<PgLock> Waits)> Blocking()
     {
         var query = new PgLockQuery(_options.Filter ?? PgLockFilter.All, [], Contended: true, Queue: _options.BlockersOfBlockers);
-        var graph = new PgWaitGraph(await query.Run(_side, async: true, CancellationToken.None).ConfigureAwait(false));
-        var edges = _options.BlockersOfBlockers ? graph.Edges.Concat(graph.QueueEdges).ToLookup(edge => edge.Waiting.Owner) : graph.Edges.ToLookup(edge => edge.Waiting.Owner);
+        var graph = new PgWaitGraph(await query.Run(_side, async: true, _stop.Token).ConfigureAwait(false));
+        var edges = (_options.BlockersOfBlockers ? graph.Edges.Concat(graph.QueueEdges) : graph.Edges).ToLookup(edge => edge.Waiting.Owner);
+
+        // A worker of a parallel query waits for its leader, which lives as long as it does.
+        var own = edges[_pid].Where(edge => edge.Waiting.Session is { } session && (session.LeaderPid is not null || session.BackendStart == _start)).ToList();
         var found = new HashSet<PgLock>(ReferenceEqualityComparer.Instance);
         var seen = new HashSet<object> { _pid };
-        var next = new Queue<object>(seen);
-        while (next.TryDequeue(out var waiter))
+        var next = new Queue<PgWaitEdge>(own);
+        while (next.TryDequeue(out var edge))
         {
-            foreach (var edge in edges[waiter].Where(edge => !waiter.Equals(_pid) || edge.Waiting.Session?.BackendStart == _start))
+            var blocker = edge.Blocking.Owner;
+            if (blocker.Equals(_pid))
             {
-                if (edge.IsHard && edge.Blocking.Matches)
-                {
-                    found.Add(edge.Blocking);
-                }
+                // A deadlock, which is the server's to solve.
+                continue;
+            }
 
-                if (_options.BlockersOfBlockers && seen.Add(edge.Blocking.Owner))
+            if (edge.IsHard && edge.Blocking.Matches)
+            {
+                found.Add(edge.Blocking);
+            }
+
+            if (_options.BlockersOfBlockers && seen.Add(blocker))
+            {
+                foreach (var further in edges[blocker])
                 {
-                    next.Enqueue(edge.Blocking.Owner);
+                    next.Enqueue(further);
                 }
             }
         }
 
-        return found;
+        return (found, [.. own.Select(edge => edge.Waiting).Distinct(ReferenceEqualityComparer.Instance).Cast<PgLock>()]);
     }
 
+    // What was really done is not forgotten because a later look found nothing to do.
     private void Keep(PgClearResult result)
     {
         lock (_cleared)
@@ -191,7 +221,12 @@ public sealed class PgPriority : IAsyncDisposable
             foreach (var session in result)
             {
                 var @lock = session.Locks[0];
-                _cleared[(@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction)] = session;
+                var key = (@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction);
+                var isNothing = session is { Signal: null, Outcome: PgClearOutcome.NotNeeded or PgClearOutcome.AlreadyGone };
+                if (session.Signal is not null || (!isNothing && _cleared.GetValueOrDefault(key) is not { Signal: not null }))
+                {
+                    _cleared[key] = session;
+                }
             }
         }
     }

@@ -59,6 +59,18 @@ public sealed class PgWaitGraph
 
         var matching = locks.Where(@lock => @lock.Matches).Select(@lock => @lock.Owner).ToHashSet();
         var kept = Roots.Select(root => root.SelfAndAllWaiters().Select(Owner).ToList()).Where(tree => tree.Any(matching.Contains)).SelectMany(tree => tree).ToHashSet();
+
+        // With whoever is kept, all who are in his way: ending one of two holders would seem to be enough.
+        var edges = Edges.Concat(QueueEdges).Select(edge => (Waiting: edge.Waiting.Owner, Blocking: edge.Blocking.Owner)).Distinct().ToLookup(edge => edge.Waiting, edge => edge.Blocking);
+        var next = new Queue<object>(kept);
+        while (next.TryDequeue(out var waiting))
+        {
+            foreach (var blocking in edges[waiting].Where(kept.Add))
+            {
+                next.Enqueue(blocking);
+            }
+        }
+
         return new PgWaitGraph([.. locks.Where(@lock => kept.Contains(@lock.Owner))]);
     }
 
@@ -89,20 +101,20 @@ public sealed class PgWaitGraph
         }
 
         var roots = nodes.Values.Where(node => !blocked.Contains(node) && node.Waiters.Count > 0).ToList();
-        var reached = roots.SelectMany(root => root.SelfAndAllWaiters()).ToHashSet();
-        foreach (var node in nodes.Values.Where(node => blocked.Contains(node)))
+        foreach (var node in nodes.Values.Where(node => blocked.Contains(node) && node.Waiters.Any(waiter => waiter.SelfAndAllWaiters().Contains(node))))
         {
-            // What no root leads to waits in a circle, or for one.
-            if (!reached.Contains(node) && node.Waiters.Any(waiter => waiter.SelfAndAllWaiters().Contains(node)))
+            // One member stands for each circle.
+            node.IsDeadlocked = true;
+            if (!roots.Any(root => root.IsDeadlocked && root.SelfAndAllWaiters().Contains(node) && node.SelfAndAllWaiters().Contains(root)))
             {
-                node.IsDeadlocked = true;
                 roots.Add(node);
-                reached.UnionWith(node.SelfAndAllWaiters());
             }
         }
 
         return [.. roots.OrderByDescending(root => root.SelfAndAllWaiters().Count()).ThenBy(root => root.Pid)];
 
-        PgWaitNode Node(PgLock @lock) => nodes.TryGetValue(@lock.Owner, out var node) ? node : nodes[@lock.Owner] = new PgWaitNode(@lock);
+        // For the processes of a parallel query its leader stands, where that has a lock here.
+        PgWaitNode Node(PgLock @lock) => nodes.TryGetValue(@lock.Owner, out var node) ? node : nodes[@lock.Owner] = new PgWaitNode(
+            @lock.Session?.LeaderPid is { } leader ? locks.FirstOrDefault(other => other.Pid == leader) ?? @lock : @lock);
     }
 }

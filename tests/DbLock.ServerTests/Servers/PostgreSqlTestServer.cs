@@ -53,6 +53,9 @@ public class PostgreSqlTestServer : TestServer
 
     public Task CancelAsync(long sessionId) => AskAsync("select pg_cancel_backend(@p0)", (int)sessionId);
 
+    public Task<bool> IsRunningAsync(long sessionId, string sql) =>
+        AskWhetherAsync("select count(*) from pg_stat_activity where pid = @p0 and state = 'active' and strpos(query, @p1) > 0", (int)sessionId, sql);
+
     /// <summary>Returns classid, objid and objsubid.</summary>
     protected virtual Task<object[]> ColumnsAsync(LockKey key)
     {
