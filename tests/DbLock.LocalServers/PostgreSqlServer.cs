@@ -170,7 +170,7 @@ public sealed class PostgreSqlServer : IAsyncDisposable
         listen_addresses = '127.0.0.1'
         port = {server.Port}
         unix_socket_directories = '{server.Folder}'
-        max_connections = 200
+        max_connections = 300
         password_encryption = 'scram-sha-256'
         dynamic_shared_memory_type = 'mmap'
         synchronous_commit = on

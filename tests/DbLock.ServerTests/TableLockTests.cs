@@ -651,7 +651,7 @@ public sealed class TableLockTests : IAsyncLifetime
 
     private async Task<NpgsqlConnection> OpenAsync(string more = "")
     {
-        var connection = await PostgreSqlTestServer.OpenNpgsqlAsync($"Search Path={_schema};{more}");
+        var connection = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Search Path={_schema};{more}");
         _opened.Add(connection);
         return connection;
     }
