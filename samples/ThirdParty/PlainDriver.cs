@@ -22,7 +22,8 @@ public sealed class PlainDriver : ILockDriver
             command.Parameters.Add(parameter);
         }
 
-        return async ? await command.ExecuteScalarAsync(cancellationToken) : command.ExecuteScalar();
+        // Not ExecuteScalar: it may swallow what happens after the first value.
+        return await LockStatement.ReadAnswer(async ? await command.ExecuteReaderAsync(cancellationToken) : command.ExecuteReader(), async, cancellationToken);
     }
 
     // Npgsql fills DbException.SqlState, and gives its own type to a command that it did not send.

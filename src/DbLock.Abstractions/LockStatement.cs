@@ -1,4 +1,5 @@
 using System.Data;
+using System.Data.Common;
 
 namespace DbLock;
 
@@ -29,4 +30,28 @@ public sealed record LockStatement(params LockCommand[] Commands)
         { } wait when wait < TimeSpan.Zero || wait > TimeSpan.FromDays(1) => 0,
         { } wait => (int)Math.Ceiling(wait.TotalSeconds) + GraceSeconds,
     };
+
+    /// <summary>Reads the answer out of a reader: the first value of the first row, or null. Reads on to the end, and disposes the reader.</summary>
+    /// <param name="reader">The reader of all the commands.</param>
+    /// <param name="async">False: return a completed task.</param>
+    /// <param name="cancellationToken">Cancels the reading.</param>
+    /// <remarks><c>ExecuteScalar</c> will not do: Npgsql's swallows a cancel that comes after the first value (measured), while the commands after it have not run.</remarks>
+    public static async ValueTask<object?> ReadAnswer(DbDataReader reader, bool async, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(reader);
+        try
+        {
+            var hasAnswer = reader.FieldCount > 0 && (async ? await reader.ReadAsync(cancellationToken).ConfigureAwait(false) : reader.Read());
+            var answer = hasAnswer ? reader.GetValue(0) : null;
+            while (async ? await reader.NextResultAsync(cancellationToken).ConfigureAwait(false) : reader.NextResult())
+            {
+            }
+
+            return answer;
+        }
+        finally
+        {
+            await reader.Dispose(async).ConfigureAwait(false);
+        }
+    }
 }

@@ -15,30 +15,8 @@ internal sealed class AdoNetDriver : ILockDriver
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         var command = ToDapper(statement, transaction, cancellationToken);
-
-        // Read to its end: a cancel that comes after the first value is swallowed by ExecuteScalar (Npgsql's, measured), while the commands after it have not run.
         var reader = async ? await connection.ExecuteReaderAsync(command).ConfigureAwait(false) : (DbDataReader)connection.ExecuteReader(command);
-        try
-        {
-            var hasAnswer = reader.FieldCount > 0 && (async ? await reader.ReadAsync(cancellationToken).ConfigureAwait(false) : reader.Read());
-            var answer = hasAnswer ? reader.GetValue(0) : null;
-            while (async ? await reader.NextResultAsync(cancellationToken).ConfigureAwait(false) : reader.NextResult())
-            {
-            }
-
-            return answer;
-        }
-        finally
-        {
-            if (async)
-            {
-                await reader.DisposeAsync().ConfigureAwait(false);
-            }
-            else
-            {
-                reader.Dispose();
-            }
-        }
+        return await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
     }
 
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);

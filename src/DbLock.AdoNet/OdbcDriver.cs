@@ -116,7 +116,7 @@ internal sealed class OdbcDriver : ILockDriver
         running(command);
         try
         {
-            return command.ExecuteScalar();
+            return Synchronously.Completed(LockStatement.ReadAnswer(command.ExecuteReader(), async: false, CancellationToken.None));
         }
         finally
         {

@@ -18,14 +18,7 @@ internal static class NpgsqlCommandExtensions
         }
         finally
         {
-            if (async)
-            {
-                await reader.DisposeAsync().ConfigureAwait(false);
-            }
-            else
-            {
-                reader.Dispose();
-            }
+            await reader.Dispose(async).ConfigureAwait(false);
         }
 
         return rows;

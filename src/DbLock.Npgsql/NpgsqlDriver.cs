@@ -27,29 +27,8 @@ internal sealed class NpgsqlDriver : ILockDriver
                 batch.Timeout = seconds;
             }
 
-            // Read to its end: a cancel that comes after the first value is swallowed by ExecuteScalar, while the commands after it have not run.
             var reader = async ? await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : batch.ExecuteReader();
-            try
-            {
-                var hasAnswer = reader.FieldCount > 0 && (async ? await reader.ReadAsync(cancellationToken).ConfigureAwait(false) : reader.Read());
-                var answer = hasAnswer ? reader.GetValue(0) : null;
-                while (async ? await reader.NextResultAsync(cancellationToken).ConfigureAwait(false) : reader.NextResult())
-                {
-                }
-
-                return answer;
-            }
-            finally
-            {
-                if (async)
-                {
-                    await reader.DisposeAsync().ConfigureAwait(false);
-                }
-                else
-                {
-                    reader.Dispose();
-                }
-            }
+            return await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
         }
     }
 

@@ -39,14 +39,7 @@ internal static class RoundTrip
             }
             finally
             {
-                if (async)
-                {
-                    await reader.DisposeAsync().ConfigureAwait(false);
-                }
-                else
-                {
-                    reader.Dispose();
-                }
+                await reader.Dispose(async).ConfigureAwait(false);
             }
         }
 
