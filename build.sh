@@ -10,10 +10,12 @@ export MSBUILDDISABLENODEREUSE=1 DOTNET_CLI_USE_MSBUILD_SERVER=0 UseSharedCompil
 usage() {
   cat <<'END'
 ./build.sh demo [ARGS]   watch three drivers contend for one lock
+./build.sh cli [--aot]   publish dblock, the command line tool, as one file: artifacts/cli/dblock
+./build.sh startup       measure how long dblock takes from start to exit, beside a bare program and psql
 ./build.sh test [ARGS]   build, check the formatting, run every test (ARGS go to dotnet test, e.g. --filter FullyQualifiedName~LockKey)
 ./build.sh help          this text
 
-Both need the .NET 10 SDK. Servers and ODBC drivers that are missing are installed with apt-get, as root or with sudo.
+All need the .NET 10 SDK. Servers and ODBC drivers that are missing are installed with apt-get, as root or with sudo.
 END
 }
 
@@ -129,6 +131,30 @@ demo() {
   dotnet run --configuration Release --project samples/Demo/Demo.csproj -- "$@"
 }
 
+# One file with the runtime in it: trimmed, and compiled ahead of time as far as the runtime allows (--aot: wholly, which needs its runtime pack).
+publish() {
+  local project=$1 folder=$2 ahead=(-p:PublishTrimmed=true -p:PublishReadyToRun=true -p:PublishSingleFile=true)
+  [ "${3:-}" != --aot ] || ahead=(-p:PublishAot=true)
+  dotnet publish "$project" --configuration Release --use-current-runtime --self-contained --verbosity quiet --output "$folder" \
+    -p:PackAsTool=false -p:GenerateDocumentationFile=false -p:CopyDocumentationFilesFromPackages=false "${ahead[@]}"
+}
+
+cli() {
+  need_dotnet
+  use_scratch
+  publish src/DbLock.Cli artifacts/cli "$@"
+  ls -l artifacts/cli/dblock
+}
+
+startup() {
+  need_dotnet
+  need postgresql
+  use_scratch
+  publish src/DbLock.Cli artifacts/cli
+  publish benchmarks/Bare artifacts/bare
+  dotnet run --configuration Release --project benchmarks/Startup/Startup.csproj -- artifacts/cli/dblock artifacts/bare/bare "$@"
+}
+
 # Prints what a run has to say of each of its results: "outcome<TAB>name<TAB>reason of a skip".
 results() {
   awk '
@@ -160,6 +186,13 @@ test_all() {
     fail "The packages could not be restored: is there a way to the NuGet registry (dotnet nuget list source)?"
 
   if dotnet build DbLock.sln --configuration Release --no-restore --verbosity quiet; then
+    # The tests drive the file that is given to users.
+    if publish src/DbLock.Cli artifacts/cli; then
+      export DBLOCK_TEST_CLI=$PWD/artifacts/cli/dblock
+    else
+      failed=$((failed + 1))
+    fi
+
     # The build itself holds the code style; as a folder, without a workspace, dotnet format leaves no socket in /tmp.
     if ! dotnet format whitespace . --folder --verify-no-changes --exclude artifacts; then
       echo "The formatting differs: run dotnet format whitespace . --folder" >&2
@@ -213,7 +246,9 @@ test_all() {
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
+cli) cli "$@" ;;
 demo) demo "$@" ;;
+startup) startup "$@" ;;
 test) test_all "$@" ;;
 help | --help | -h) usage ;;
 *)

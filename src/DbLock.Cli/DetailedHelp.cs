@@ -1,0 +1,33 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Invocation;
+
+namespace DbLock.Cli;
+
+/// <summary>The help of the library, and what a newcomer needs beyond the options.</summary>
+internal sealed class DetailedHelp(HelpAction help) : SynchronousCommandLineAction
+{
+    private const string ClearExamples = """
+        Examples:
+          dblock {0} 4711
+          dblock {0} --key nightly-report --granted --dry-run
+          dblock {0} --blocking --state "idle in transaction" --min-state-age 5m --yes
+        """;
+
+    public override int Invoke(ParseResult parseResult)
+    {
+        var code = help.Invoke(parseResult);
+        var details = parseResult.CommandResult.Command.Name switch
+        {
+            "run" => RunCommand.Details,
+            "cancel" or "terminate" => ClearExamples.Replace("{0}", parseResult.CommandResult.Command.Name, StringComparison.Ordinal),
+            _ => null,
+        };
+        if (details is not null)
+        {
+            parseResult.InvocationConfiguration.Output.WriteLine(details);
+        }
+
+        return code;
+    }
+}

@@ -1,0 +1,47 @@
+using System.CommandLine;
+using System.Globalization;
+
+namespace DbLock.Cli;
+
+/// <summary><c>dblock key</c>: what a name is under each scheme.</summary>
+internal static class KeyCommand
+{
+    private static readonly string[] Columns = ["scheme", "key", "classid", "objid", "objsubid", "sql"];
+
+    public static Command Create()
+    {
+        var name = new Argument<string>("NAME") { Description = "The name" };
+        var output = Output.Option();
+        var command = new Command("key", "Prints the number or pair that a name is under each scheme, how it looks in pg_locks, and the SQL that takes the lock by hand. It needs no database.")
+        { name, output };
+        command.SetAction(parsed =>
+        {
+            var text = parsed.GetValue(name)!;
+            Output.Write(parsed.GetValue(output)!, Columns, [.. Keys(text).Select(Row)]);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static IEnumerable<(string Scheme, LockKey Key)> Keys(string text)
+    {
+        foreach (var (scheme, value) in KeyOption.Schemes)
+        {
+            yield return (scheme, LockKey.From(text, value));
+        }
+
+        if (long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number))
+        {
+            yield return ("number", number);
+        }
+    }
+
+    private static object?[] Row((string Scheme, LockKey Key) item)
+    {
+        var shown = item.Key.ToPgLocks();
+        var key = item.Key.IsPair
+            ? string.Create(CultureInfo.InvariantCulture, $"{item.Key.Pair.First},{item.Key.Pair.Second}")
+            : item.Key.Number.ToString(CultureInfo.InvariantCulture);
+        return [item.Scheme, key, shown.ClassId, shown.ObjId, shown.ObjSubId, $"select pg_advisory_lock({key})"];
+    }
+}

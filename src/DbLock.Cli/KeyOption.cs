@@ -1,0 +1,57 @@
+using System.CommandLine;
+using System.Globalization;
+
+namespace DbLock.Cli;
+
+/// <summary>How the text of a key becomes a number: a library's scheme, or the number or pair itself.</summary>
+internal static class KeyOption
+{
+    private const string Number = "number";
+    private const string Pair = "pair";
+
+    /// <summary>Gets the schemes by the names of the libraries.</summary>
+    public static IReadOnlyList<(string Name, KeyScheme Scheme)> Schemes { get; } =
+    [
+        ("postgresql-lock", KeyScheme.PostgresqlLock),
+        ("django-pglock", KeyScheme.DjangoPglock),
+        ("django-pglocks-1", KeyScheme.DjangoPglocks1),
+        ("django-pglocks-2", KeyScheme.DjangoPglocks2),
+        ("distributedlock", KeyScheme.DistributedLock),
+        ("with-advisory-lock", KeyScheme.WithAdvisoryLock),
+        ("sqlx", KeyScheme.Sqlx),
+        ("good-job", KeyScheme.GoodJob),
+        ("pals", KeyScheme.Pals),
+    ];
+
+    public static Option<string> Create()
+    {
+        var option = new Option<string>("--key-scheme")
+        {
+            Description = "How a key becomes the number that PostgreSQL locks: as a library does it (" + string.Join(", ", Schemes.Select(scheme => scheme.Name))
+                + "), or number (42) or pair (1,2) for keys that are numbers",
+            HelpName = "scheme",
+            DefaultValueFactory = _ => Schemes[0].Name,
+        };
+        return option.AcceptOnlyFromAmong([.. Schemes.Select(scheme => scheme.Name), Number, Pair]);
+    }
+
+    public static LockKey Parse(string text, string scheme)
+    {
+        switch (scheme)
+        {
+            case Number:
+                return long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number)
+                    ? LockKey.From(number)
+                    : throw new UsageException($"'{text}' is no number of 64 bits, as --key-scheme number takes it");
+            case Pair:
+                var parts = text.Split(',');
+                return parts.Length == 2
+                    && int.TryParse(parts[0].Trim(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var first)
+                    && int.TryParse(parts[1].Trim(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var second)
+                    ? LockKey.From(first, second)
+                    : throw new UsageException($"'{text}' is no pair of numbers of 32 bits (1,2), as --key-scheme pair takes it");
+            default:
+                return LockKey.From(text, Schemes.Single(known => known.Name == scheme).Scheme);
+        }
+    }
+}

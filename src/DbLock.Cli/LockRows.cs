@@ -1,0 +1,61 @@
+namespace DbLock.Cli;
+
+/// <summary>Locks as rows. The names of the columns are a promise.</summary>
+internal static class LockRows
+{
+    /// <summary>Gets the columns of a table, which has little room.</summary>
+    public static IReadOnlyList<string> Short { get; } = ["pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "state", "state_s", "query"];
+
+    /// <summary>Gets all columns.</summary>
+    public static IReadOnlyList<string> All { get; } =
+    [
+        "pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "client", "state", "state_s", "transaction_s", "query", "backend_start",
+        "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid", "transactionid", "virtualxid", "prepared_transaction", "partial",
+    ];
+
+    public static object?[] Row(PgLock @lock, IReadOnlyList<string> columns) => [.. columns.Select(column => Value(@lock, column))];
+
+    private static object? Value(PgLock @lock, string column) => column switch
+    {
+        "pid" => @lock.Pid,
+        "database" => @lock.Database ?? @lock.Session?.Database,
+        "type" => @lock.LockType,
+        "object" => Object(@lock),
+        "mode" => @lock.Mode.ToString(),
+        "granted" => @lock.Granted,
+        "wait_s" => Seconds(@lock.WaitDuration),
+        "user" => @lock.Session?.User,
+        "application" => @lock.Session?.Application,
+        "client" => @lock.Session?.Client,
+        "state" => @lock.Session?.State,
+        "state_s" => Seconds(@lock.Session?.StateAge),
+        "transaction_s" => Seconds(@lock.Session?.TransactionAge),
+        "query" => @lock.Session?.Query,
+        "backend_start" => @lock.Session?.BackendStart?.ToString("O"),
+        "backend_type" => @lock.Session?.BackendType,
+        "schema" => @lock.Schema,
+        "relation" => @lock.Relation,
+        "key" => @lock.Key?.Name,
+        "classid" => @lock.ObjectKey?.ClassId,
+        "objid" => @lock.ObjectKey?.ObjId,
+        "objsubid" => @lock.ObjectKey?.ObjSubId,
+        "transactionid" => @lock.TransactionId,
+        "virtualxid" => @lock.VirtualXid,
+        "prepared_transaction" => @lock.PreparedTransaction,
+        "partial" => @lock.Session?.IsPartial ?? false,
+        _ => throw new ArgumentOutOfRangeException(nameof(column), column, "There is no such column."),
+    };
+
+    private static string Object(PgLock @lock) => @lock switch
+    {
+        { Key: { } key } => key.Name,
+        { Relation: { } name } => $"{@lock.Schema}.{name}",
+        { RelationOid: { } oid } => $"oid {oid}",
+        { TransactionId: { } id } => $"{id}",
+        { VirtualXid: { } id } => id,
+        { ObjectKey: { } key } => $"{key.ClassId}/{key.ObjId}/{key.ObjSubId}",
+        _ => "",
+    };
+
+    private static double? Seconds(TimeSpan? time) => time is { } duration ? Math.Round(duration.TotalSeconds, 3) : null;
+}

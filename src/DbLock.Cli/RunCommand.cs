@@ -1,0 +1,257 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Globalization;
+using Npgsql;
+
+namespace DbLock.Cli;
+
+/// <summary><c>dblock run</c>: holds a lock while a command runs.</summary>
+internal static class RunCommand
+{
+    private const string Terminate = "terminate";
+    private const string Kill = "kill";
+    private const string Ignore = "ignore";
+
+    /// <summary>What --help says beyond the options.</summary>
+    public const string Details = """
+        Exit codes:
+          the command's own
+          128+n  signal n ended the command, or the wait
+          75     the lock was held elsewhere (--conflict-exit-code)
+          74     the lock was lost while the command ran
+          69     no connection, or locks that cannot be trusted
+          64     wrong usage
+          126    the command cannot be executed
+          127    there is no such command
+
+        The command sees:
+          DBLOCK_KEY            the number that is locked, or the pair 1,2
+          DBLOCK_NAME           KEY as it was given
+          DBLOCK_PID            the server process that holds the lock
+          DBLOCK_FENCING_TOKEN  a number larger than that of every holder before
+
+        Signals go on to the command; while the lock is waited for, they end the wait. In a terminal, Ctrl-C
+        comes to the command from the terminal itself.
+
+        Examples:
+          dblock run nightly-report -- ./report --all
+          dblock run --nonblock import:42 -- ./import 42 || echo "somebody else is at it"
+          dblock run --timeout 30s --verbose migrations -- dotnet ef database update
+        """;
+
+    // The number that PostgreSQL gives to a transaction is larger than all before; the timeline, which grows with each failover, goes before it.
+    private const string Facts = """
+        select pg_catalog.pg_backend_pid(),
+          (('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::bigint << 48)
+            | pg_catalog.pg_current_xact_id()::text::bigint
+        """;
+
+    public static Command Create()
+    {
+        var connection = ConnectionOption.Create();
+        var scheme = KeyOption.Create();
+        var nonblock = new Option<bool>("--nonblock", "-n") { Description = "Do not wait: end with the conflict exit code if the lock is held elsewhere" };
+        var timeout = new Option<TimeSpan?>("--timeout", "-t") { Description = "Wait no longer than this (30s, 500ms, 2h; a bare number is seconds). Default: for ever", HelpName = "duration", CustomParser = Duration.Parse };
+        var shared = new Option<bool>("--shared", "-s") { Description = "Others may hold the lock at the same time, if they too ask for it shared" };
+        var conflict = new Option<int>("--conflict-exit-code", "-E") { Description = "The exit code when the lock is not acquired, from 0 to 255", HelpName = "code", DefaultValueFactory = _ => ExitCode.Conflict };
+        var onLost = new Option<string>("--on-lost")
+        {
+            Description = "What is done to the command when the lock is lost while it runs: terminate (SIGTERM, and after --grace SIGKILL), kill (SIGKILL at once), or ignore",
+            HelpName = "what",
+            DefaultValueFactory = _ => Terminate,
+        };
+        onLost.AcceptOnlyFromAmong(Terminate, Kill, Ignore);
+        var grace = new Option<TimeSpan?>("--grace") { Description = "How long the command has to end after SIGTERM. Default: 10s", HelpName = "duration", CustomParser = Duration.Parse };
+        var trust = new Option<bool>("--trust-pooler") { Description = "The connection pooler in between keeps one server session for each client (PgBouncer's session mode)" };
+        var verbose = new Option<bool>("--verbose", "-v") { Description = "Say on stderr who holds the lock, how long it was waited for, and how the command ended" };
+        var key = new Argument<string>("KEY") { Description = "What is locked: a name, or a number or pair with --key-scheme" };
+        var words = new Argument<string[]>("COMMAND") { Description = "The command and its arguments, after --. No shell is involved", Arity = ArgumentArity.OneOrMore };
+        var command = new Command("run", "Runs a command while it holds a lock: dblock run nightly-report -- ./report --all")
+        { key, words, connection, scheme, nonblock, timeout, shared, conflict, onLost, grace, trust, verbose };
+        command.SetAction((parsed, _) =>
+        {
+            // To the parser, an option that it does not know is an argument.
+            var operands = (parsed.GetResult(key)?.Tokens ?? []).Concat(parsed.GetResult(words)?.Tokens.Take(1) ?? []).ToHashSet(ReferenceEqualityComparer.Instance);
+            if (parsed.Tokens.TakeWhile(token => token.Type != TokenType.DoubleDash).FirstOrDefault(token => operands.Contains(token) && token.Value.StartsWith('-')) is { } unknown)
+            {
+                throw new UsageException($"there is no option {unknown.Value}: see dblock run --help; a key or command that begins so goes after --");
+            }
+
+            if (parsed.GetValue(nonblock) && parsed.GetValue(timeout) is not null)
+            {
+                throw new UsageException("--nonblock and --timeout exclude each other: give one of them");
+            }
+
+            if (parsed.GetValue(conflict) is < 0 or > 255)
+            {
+                throw new UsageException("--conflict-exit-code takes a number from 0 to 255");
+            }
+
+            var lockKey = KeyOption.Parse(parsed.GetValue(key)!, parsed.GetValue(scheme)!);
+            var wait = parsed.GetValue(nonblock) ? TimeSpan.Zero : parsed.GetValue(timeout) ?? Timeout.InfiniteTimeSpan;
+            if (wait > LockDialect.PostgreSql.MaxTimeout)
+            {
+                throw new UsageException($"--timeout takes no more than {LockDialect.PostgreSql.MaxTimeout.Days} days, the longest that PostgreSQL can count; leave it out to wait for ever");
+            }
+
+            var job = new Job(
+                ConnectionOption.Resolve(parsed.GetValue(connection)), parsed.GetValue(key)!, lockKey, parsed.GetValue(words)!, wait, parsed.GetValue(shared), parsed.GetValue(conflict),
+                parsed.GetValue(onLost)!, parsed.GetValue(grace) ?? TimeSpan.FromSeconds(10), parsed.GetValue(trust), parsed.GetValue(verbose));
+            return RunAsync(job);
+        });
+        return command;
+    }
+
+    private static async Task<int> RunAsync(Job job)
+    {
+        var (file, failure) = Child.Find(job.Words[0]);
+        if (file is null)
+        {
+            Dblock.Say(failure == ExitCode.NoSuchCommand ? $"{job.Words[0]}: there is no such command" : $"{job.Words[0]}: it cannot be executed");
+            return failure;
+        }
+
+        using var signals = new Signals();
+        var address = new NpgsqlConnectionStringBuilder(job.Connection) { CommandTimeout = HoldWatch.AnswerTimeout, TcpKeepAlive = true }.ConnectionString;
+        try
+        {
+            var connection = await ConnectionOption.OpenAsync(address, signals.First).ConfigureAwait(false);
+            await using (connection.ConfigureAwait(false))
+            {
+                var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, new LockOptions { Shared = job.Shared, TrustPooler = job.TrustPooler });
+                await using (@lock.ConfigureAwait(false))
+                {
+                    return await AcquireAsync(job, @lock, signals.First).ConfigureAwait(false)
+                        ? await HoldAsync(job, file, connection, @lock, signals).ConfigureAwait(false)
+                        : job.ConflictExitCode;
+                }
+            }
+        }
+        catch (OperationCanceledException) when (signals.First.IsCancellationRequested)
+        {
+            return ExitCode.Signal + signals.FirstNumber;
+        }
+    }
+
+    private static async Task<bool> AcquireAsync(Job job, Lock @lock, CancellationToken cancellationToken)
+    {
+        var start = Stopwatch.GetTimestamp();
+        var acquired = job.Verbose
+            ? await @lock.AcquireAsync(block: false, cancellationToken).ConfigureAwait(false)
+            : await @lock.AcquireAsync(job.Timeout, cancellationToken).ConfigureAwait(false);
+        if (!acquired && job.Verbose && job.Timeout != TimeSpan.Zero)
+        {
+            Dblock.Say($"waiting: {await @lock.GetHoldersAsync(cancellationToken).ConfigureAwait(false)}");
+            acquired = await @lock.AcquireAsync(job.Timeout, cancellationToken).ConfigureAwait(false);
+        }
+
+        if (!acquired)
+        {
+            Dblock.Say($"not acquired: {await @lock.GetHoldersAsync(cancellationToken).ConfigureAwait(false)}");
+        }
+        else if (job.Verbose)
+        {
+            Dblock.Say(string.Create(CultureInfo.InvariantCulture, $"acquired after {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0##} s"));
+        }
+
+        return acquired;
+    }
+
+    private static async Task<int> HoldAsync(Job job, string file, NpgsqlConnection connection, Lock @lock, Signals signals)
+    {
+        signals.First.ThrowIfCancellationRequested();
+        var environment = await EnvironmentAsync(job, connection).ConfigureAwait(false);
+        Child child;
+        try
+        {
+            child = Child.Start(file, job.Words[1..], environment);
+        }
+        catch (Win32Exception e)
+        {
+            Dblock.Say($"{job.Words[0]}: {e.Message}");
+            return Child.ExitCodeOf(e);
+        }
+
+        using (child)
+        {
+            var exit = child.ExitAsync();
+            signals.ForwardTo(child.Forward);
+            using var stop = new CancellationTokenSource();
+            var loss = HoldWatch.LossAsync(connection, @lock, stop.Token);
+            if (await Task.WhenAny(exit, loss).ConfigureAwait(false) == loss && await loss.ConfigureAwait(false) is { } reason)
+            {
+                return await LostAsync(job, child, exit, reason).ConfigureAwait(false);
+            }
+
+            await stop.CancelAsync().ConfigureAwait(false);
+            await loss.ConfigureAwait(false);
+            var code = await exit.ConfigureAwait(false);
+            if (job.Verbose)
+            {
+                Dblock.Say(string.Create(CultureInfo.InvariantCulture, $"the command ended with {code}"));
+            }
+
+            try
+            {
+                await @lock.ReleaseAsync().ConfigureAwait(false);
+                return code;
+            }
+            catch (LockLostException e)
+            {
+                Dblock.Say(e.Message);
+                return job.OnLost == Ignore ? code : ExitCode.Lost;
+            }
+        }
+    }
+
+    private static async Task<int> LostAsync(Job job, Child child, Task<int> exit, string reason)
+    {
+        Dblock.Say($"lock '{job.Name}' is lost while the command runs, and others may hold it: {reason}");
+        if (job.OnLost == Ignore)
+        {
+            return await exit.ConfigureAwait(false);
+        }
+
+        if (job.OnLost == Terminate)
+        {
+            child.Send(Unix.Sigterm);
+            if (await Task.WhenAny(exit, Task.Delay(job.Grace)).ConfigureAwait(false) != exit)
+            {
+                Dblock.Say(string.Create(CultureInfo.InvariantCulture, $"the command has not ended within {job.Grace.TotalSeconds:0.###} s, and is killed"));
+            }
+        }
+
+        if (!exit.IsCompleted)
+        {
+            child.Kill();
+        }
+
+        await exit.ConfigureAwait(false);
+        return ExitCode.Lost;
+    }
+
+    private static async Task<(string, string)[]> EnvironmentAsync(Job job, NpgsqlConnection connection)
+    {
+        var command = new NpgsqlCommand(Facts, connection);
+        await using (command.ConfigureAwait(false))
+        {
+            var reader = await command.ExecuteReaderAsync().ConfigureAwait(false);
+            await using (reader.ConfigureAwait(false))
+            {
+                await reader.ReadAsync().ConfigureAwait(false);
+                return
+                [
+                    ("DBLOCK_KEY", job.Key.IsPair ? $"{job.Key.Pair.First},{job.Key.Pair.Second}" : job.Key.Number.ToString(CultureInfo.InvariantCulture)),
+                    ("DBLOCK_NAME", job.Name),
+                    ("DBLOCK_PID", reader.GetInt32(0).ToString(CultureInfo.InvariantCulture)),
+                    ("DBLOCK_FENCING_TOKEN", reader.GetInt64(1).ToString(CultureInfo.InvariantCulture)),
+                ];
+            }
+        }
+    }
+
+    private sealed record Job(
+        string Connection, string Name, LockKey Key, string[] Words, TimeSpan Timeout, bool Shared, int ConflictExitCode, string OnLost, TimeSpan Grace, bool TrustPooler, bool Verbose);
+}

@@ -1,0 +1,84 @@
+using System.Runtime.InteropServices;
+
+namespace DbLock.Cli;
+
+/// <summary>The signals that dblock gets: they end its wait, or go on to its command.</summary>
+internal sealed class Signals : IDisposable
+{
+    private static readonly (PosixSignal Signal, int Number)[] Known =
+    [
+        (PosixSignal.SIGHUP, 1), (PosixSignal.SIGINT, Unix.Sigint), (PosixSignal.SIGQUIT, Unix.Sigquit), (PosixSignal.SIGTERM, Unix.Sigterm),
+
+        // Raw numbers, of Linux: SIGUSR1 and SIGUSR2.
+        ((PosixSignal)10, 10), ((PosixSignal)12, 12),
+    ];
+
+    private readonly List<PosixSignalRegistration> _registrations = [];
+    private readonly List<int> _pending = [];
+    private readonly CancellationTokenSource _first = new();
+    private Action<int>? _handler;
+
+    public Signals()
+    {
+        foreach (var (signal, number) in OperatingSystem.IsLinux() ? Known : Known[..4])
+        {
+            _registrations.Add(PosixSignalRegistration.Create(signal, context =>
+            {
+                context.Cancel = true;
+                Receive(number);
+            }));
+        }
+    }
+
+    /// <summary>Gets a token that fires with the first signal.</summary>
+    public CancellationToken First => _first.Token;
+
+    /// <summary>Gets the first signal; 0 when there was none.</summary>
+    public int FirstNumber { get; private set; }
+
+    /// <summary>Gives every signal to a handler, those too that came before.</summary>
+    public void ForwardTo(Action<int> handler)
+    {
+        lock (_pending)
+        {
+            _handler = handler;
+            foreach (var number in _pending)
+            {
+                handler(number);
+            }
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (var registration in _registrations)
+        {
+            registration.Dispose();
+        }
+
+        _first.Dispose();
+    }
+
+    private void Receive(int number)
+    {
+        lock (_pending)
+        {
+            if (FirstNumber == 0)
+            {
+                FirstNumber = number;
+            }
+
+            if (_handler is null)
+            {
+                _pending.Add(number);
+            }
+            else
+            {
+                _handler(number);
+            }
+        }
+
+        // Outside of the lock, and not in the runtime's signal thread.
+        _ = _first.CancelAsync();
+    }
+}

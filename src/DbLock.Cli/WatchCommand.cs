@@ -1,0 +1,65 @@
+using System.CommandLine;
+using Spectre.Console;
+
+namespace DbLock.Cli;
+
+/// <summary><c>dblock watch</c>: who waits for whom, live.</summary>
+internal static class WatchCommand
+{
+    private const string Blocked = "blocked";
+    private const string List = "list";
+
+    public static Command Create()
+    {
+        var connection = ConnectionOption.Create();
+        var what = new Argument<string>("WHAT") { Description = "blocked (who waits for whom) or list (the locks)", DefaultValueFactory = _ => Blocked };
+        what.AcceptOnlyFromAmong(Blocked, List);
+        var interval = new Option<TimeSpan?>("--interval", "-i") { Description = "From one look to the next. Default: 2s", HelpName = "duration", CustomParser = Duration.Parse };
+        var count = new Option<int?>("--count") { Description = "How many looks. Default: until Ctrl-C", HelpName = "n" };
+        var command = new Command("watch", "Shows the same as dblock blocked, or list, again and again. On a terminal the picture is renewed in place, elsewhere one follows the other.")
+        { what, connection, interval, count };
+        var filter = FilterOptions.AddTo(command);
+        command.SetAction(async (parsed, _) =>
+        {
+            var (which, names) = (filter.Filter(parsed), filter.Names(parsed));
+            var pause = parsed.GetValue(interval) ?? TimeSpan.FromSeconds(2);
+            if (pause < TimeSpan.FromMilliseconds(100) || pause > TimeSpan.FromDays(1))
+            {
+                throw new UsageException("--interval takes from 100ms to 1d");
+            }
+
+            using var signals = new Signals();
+            try
+            {
+                var opened = await ConnectionOption.OpenAsync(ConnectionOption.Resolve(parsed.GetValue(connection)), signals.First).ConfigureAwait(false);
+                await using (opened.ConfigureAwait(false))
+                {
+                    for (var look = 0; parsed.GetValue(count) is not { } looks || look < looks; look++)
+                    {
+                        if (look > 0)
+                        {
+                            await Task.Delay(pause, signals.First).ConfigureAwait(false);
+                        }
+
+                        if (Output.IsTerminal)
+                        {
+                            AnsiConsole.Clear();
+                        }
+
+                        Console.Out.WriteLine(DateTimeOffset.Now.ToString("u"));
+                        await (parsed.GetValue(what) == List
+                            ? LookCommand.ShowLocksAsync(opened, which, names, Output.Table, signals.First)
+                            : LookCommand.ShowBlockedAsync(opened, which, names, Output.Table, signals.First)).ConfigureAwait(false);
+                    }
+                }
+
+                return ExitCode.Ok;
+            }
+            catch (OperationCanceledException) when (signals.First.IsCancellationRequested)
+            {
+                return ExitCode.Signal + signals.FirstNumber;
+            }
+        });
+        return command;
+    }
+}

@@ -1,0 +1,132 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text;
+
+namespace DbLock.ServerTests.Cli;
+
+/// <summary>The real program, started with pipes or in a terminal.</summary>
+internal sealed class DblockProcess : IAsyncDisposable
+{
+    private readonly Process _process;
+    private readonly StringBuilder _output = new();
+    private readonly StringBuilder _error = new();
+    private readonly Task _reading;
+
+    private DblockProcess(ProcessStartInfo start)
+    {
+        start.UseShellExecute = false;
+        start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
+        _process = Process.Start(start)!;
+        _reading = Task.WhenAll(ReadAsync(_process.StandardOutput, _output), ReadAsync(_process.StandardError, _error));
+    }
+
+    /// <summary>Gets the published file that DBLOCK_TEST_CLI names, or else what was built with the tests.</summary>
+    public static string Program => Environment.GetEnvironmentVariable("DBLOCK_TEST_CLI") is { Length: > 0 } published ? published : Path.Combine(AppContext.BaseDirectory, "dblock");
+
+    public int Pid => _process.Id;
+
+    public string Output => Text(_output);
+
+    public string Error => Text(_error);
+
+    public static async Task<DblockProcess> StartAsync(params string[] arguments) => Start(await EnvironmentAsync(), arguments);
+
+    public static DblockProcess Start(IEnumerable<(string, string?)> environment, params string[] arguments) => new(Prepare(Program, environment, arguments));
+
+    /// <summary>Starts it in a pseudo-terminal, of which its input and output are the keyboard and the screen.</summary>
+    public static async Task<DblockProcess> StartInTerminalAsync(params string[] arguments)
+    {
+        // Not under a shell, which would end with its own interrupt.
+        var line = "exec " + string.Join(' ', arguments.Prepend(Program).Select(word => $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
+        return new(Prepare("script", [.. await EnvironmentAsync(), ("TERM", "xterm-256color"), ("SHELL", "/bin/sh")], ["--quiet", "--return", "--flush", "--command", line, "/dev/null"]));
+    }
+
+    /// <summary>Runs it to its end.</summary>
+    public static async Task<(int ExitCode, string Output, string Error)> RunAsync(params string[] arguments) => await RunAsync(await EnvironmentAsync(), arguments);
+
+    public static async Task<(int ExitCode, string Output, string Error)> RunAsync(IEnumerable<(string, string?)> environment, params string[] arguments)
+    {
+        await using var dblock = Start(environment, arguments);
+        dblock.CloseInput();
+        return (await dblock.ExitAsync(), dblock.Output, dblock.Error);
+    }
+
+    public static async Task<(string, string?)[]> EnvironmentAsync() => [("DBLOCK_CONNECTION", (await PostgreSqlTestServer.ServerAsync).ConnectionString)];
+
+    public async Task TypeAsync(string text)
+    {
+        await _process.StandardInput.WriteAsync(text);
+        await _process.StandardInput.FlushAsync();
+    }
+
+    public void CloseInput() => _process.StandardInput.Close();
+
+    public Task UntilAsync(string text) => TestServer.UntilAsync(
+        () => Task.FromResult($"{Output}\n{Error}".Contains(text, StringComparison.Ordinal)), $"it says '{text}'; it said: {Output} {Error}, and {(_process.HasExited ? "ended" : "runs")}");
+
+    /// <summary>Sends a signal by its name.</summary>
+    public async Task SignalAsync(string signal)
+    {
+        using var kill = Process.Start("kill", [$"-{signal}", Pid.ToString(CultureInfo.InvariantCulture)]);
+        await kill.WaitForExitAsync();
+    }
+
+    public async Task<int> ExitAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        try
+        {
+            await _process.WaitForExitAsync(limit.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            Assert.Fail($"It does not end. It said: {Output} {Error}");
+        }
+
+        await _reading;
+        return _process.ExitCode;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _process.Kill(entireProcessTree: true);
+        await _process.WaitForExitAsync();
+        _process.Dispose();
+    }
+
+    private static ProcessStartInfo Prepare(string program, IEnumerable<(string, string?)> environment, string[] arguments)
+    {
+        var start = new ProcessStartInfo(program, arguments);
+        foreach (var name in start.Environment.Keys.Where(name => name.StartsWith("PG", StringComparison.Ordinal) || name.StartsWith("DBLOCK_", StringComparison.Ordinal)).ToList())
+        {
+            start.Environment.Remove(name);
+        }
+
+        foreach (var (name, value) in environment)
+        {
+            start.Environment[name] = value;
+        }
+
+        return start;
+    }
+
+    private static async Task ReadAsync(StreamReader reader, StringBuilder text)
+    {
+        var buffer = new char[4096];
+        while (await reader.ReadAsync(buffer) is var count and > 0)
+        {
+            lock (text)
+            {
+                text.Append(buffer, 0, count);
+            }
+        }
+    }
+
+    private static string Text(StringBuilder text)
+    {
+        lock (text)
+        {
+            return text.ToString();
+        }
+    }
+}

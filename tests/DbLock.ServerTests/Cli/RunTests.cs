@@ -1,0 +1,344 @@
+using System.Globalization;
+using DbLock.LocalServers;
+using Npgsql;
+
+namespace DbLock.ServerTests.Cli;
+
+/// <summary><c>dblock run</c>, as people run it.</summary>
+[System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+public sealed class RunTests : IDisposable
+{
+    private string Key { get; } = "cli:" + Guid.NewGuid();
+
+    private string Folder { get; } = Directory.CreateTempSubdirectory("dblock-cli-").FullName;
+
+    private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
+
+    public void Dispose() => Directory.Delete(Folder, recursive: true);
+
+    [Fact]
+    public async Task The_command_has_the_streams_the_arguments_and_the_environment()
+    {
+        const string Script = """
+            cat; echo "$#:$1:$2:$3" >&2
+            echo "$DBLOCK_NAME|$DBLOCK_KEY|$DBLOCK_PID|$DBLOCK_FENCING_TOKEN"
+            exit 42
+            """;
+        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", Script, "sh", "--timeout", "a b'\"$x", "");
+        await dblock.TypeAsync("typed\n");
+        dblock.CloseInput();
+        Assert.Equal(42, await dblock.ExitAsync());
+        Assert.Equal("3:--timeout:a b'\"$x:\n", dblock.Error);
+        var lines = dblock.Output.Split('\n');
+        Assert.Equal("typed", lines[0]);
+        var shown = lines[1].Split('|');
+        Assert.Equal([Key, ((LockKey)Key).Number.ToString(CultureInfo.InvariantCulture)], shown[..2]);
+        Assert.True(int.Parse(shown[2], CultureInfo.InvariantCulture) > 0);
+        Assert.True(long.Parse(shown[3], CultureInfo.InvariantCulture) > 1L << 48);
+    }
+
+    [Fact]
+    public async Task The_lock_is_held_while_the_command_runs_and_by_the_process_that_it_is_told()
+    {
+        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", "echo pid $DBLOCK_PID.; read x");
+        await dblock.UntilAsync(".");
+        var pid = long.Parse(dblock.Output[4..^2], CultureInfo.InvariantCulture);
+        Assert.True(await Server.IsHeldByAsync(pid, Key));
+        dblock.CloseInput();
+        Assert.Equal(1, await dblock.ExitAsync());
+        await Server.UntilFreeAsync(Key);
+    }
+
+    [Fact]
+    public async Task Two_processes_contend()
+    {
+        await using var first = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", "echo started; read x; exit 0");
+        await first.UntilAsync("started");
+        var (code, output, error) = await DblockProcess.RunAsync("run", "--nonblock", Key, "--", "echo", "ran");
+        Assert.Equal((75, ""), (code, output));
+        Assert.Contains($"not acquired: '{Key}' is held by pid ", error, StringComparison.Ordinal);
+        Assert.Contains("application 'dblock'", error, StringComparison.Ordinal);
+        Assert.Equal(3, (await DblockProcess.RunAsync("run", "-nE", "3", Key, "--", "true")).ExitCode);
+        Assert.Equal(75, (await DblockProcess.RunAsync("run", "--timeout", "50ms", Key, "--", "true")).ExitCode);
+        await using var second = await DblockProcess.StartAsync("run", "--verbose", "-t", "1m", Key, "--", "echo", "ran");
+        await second.UntilAsync($"waiting: '{Key}' is held by pid");
+        await first.TypeAsync("\n");
+        Assert.Equal(0, await first.ExitAsync());
+        Assert.Equal(0, await second.ExitAsync());
+        Assert.Equal("ran\n", second.Output);
+        Assert.Matches(@"acquired after \d+\.\d+ s", second.Error);
+        Assert.Contains("the command ended with 0", second.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Shared_holders_are_together_and_keep_others_out()
+    {
+        await using var first = await DblockProcess.StartAsync("run", "--shared", Key, "--", "sh", "-c", "echo started; read x");
+        await first.UntilAsync("started");
+        Assert.Equal(0, (await DblockProcess.RunAsync("run", "-ns", Key, "--", "true")).ExitCode);
+        Assert.Equal(75, (await DblockProcess.RunAsync("run", "-n", Key, "--", "true")).ExitCode);
+    }
+
+    [Fact]
+    public async Task Twenty_at_once_lose_no_update_and_their_tokens_grow()
+    {
+        var (counter, tokens) = (Path.Combine(Folder, "counter"), Path.Combine(Folder, "tokens"));
+        await File.WriteAllTextAsync(counter, "0\n");
+        var script = $"read n <{counter}; echo $DBLOCK_FENCING_TOKEN >>{tokens}; echo $((n + 1)) >{counter}";
+        var codes = await Task.WhenAll(Enumerable.Range(0, 20).Select(async _ => (await DblockProcess.RunAsync("run", Key, "--", "sh", "-c", script)).ExitCode));
+        Assert.All(codes, code => Assert.Equal(0, code));
+        Assert.Equal("20\n", await File.ReadAllTextAsync(counter));
+        var seen = (await File.ReadAllLinesAsync(tokens)).Select(line => long.Parse(line, CultureInfo.InvariantCulture)).ToList();
+        Assert.Equal(seen.Distinct().Order(), seen);
+        Assert.Equal(20, seen.Count);
+    }
+
+    [Theory, InlineData("TERM", 143), InlineData("INT", 130), InlineData("HUP", 129)]
+    public async Task A_signal_while_waiting_ends_the_wait(string signal, int expected)
+    {
+        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await using var held = new Lock(holder, Key);
+        Assert.True(await held.AcquireAsync());
+        await using var dblock = await DblockProcess.StartAsync("run", "-v", Key, "--", "echo", "ran");
+        await dblock.UntilAsync("waiting");
+        await dblock.SignalAsync(signal);
+        Assert.Equal(expected, await dblock.ExitAsync());
+        Assert.Equal("", dblock.Output);
+        Assert.True(await held.ReleaseAsync());
+        await Server.UntilFreeAsync(Key);
+    }
+
+    [Theory, InlineData("TERM"), InlineData("INT"), InlineData("HUP"), InlineData("QUIT"), InlineData("USR1"), InlineData("USR2")]
+    public async Task A_signal_goes_on_to_the_command(string signal)
+    {
+        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", $"trap 'echo got {signal}; exit 7' {signal}; echo started; while :; do sleep 0.01; done");
+        await dblock.UntilAsync("started");
+        await dblock.SignalAsync(signal);
+        Assert.Equal(7, await dblock.ExitAsync());
+        Assert.Equal($"started\ngot {signal}\n", dblock.Output);
+        await Server.UntilFreeAsync(Key);
+    }
+
+    [Theory, InlineData("TERM", 143), InlineData("KILL", 137)]
+    public async Task A_command_that_a_signal_ended_is_128_and_its_number(string signal, int expected) =>
+        Assert.Equal(expected, (await DblockProcess.RunAsync("run", Key, "--", "sh", "-c", $"kill -{signal} $$")).ExitCode);
+
+    [Fact]
+    public async Task In_a_terminal_the_command_has_it_and_gets_each_Ctrl_C_once()
+    {
+        await using var dblock = await DblockProcess.StartInTerminalAsync(
+            "run", Key, "--", "sh", "-c", "test -t 0 && test -t 1 && echo terminal; n=0; trap 'n=$((n+1)); echo caught $n' INT; echo ready; read x; read y; echo done $n; exit 5");
+        await dblock.UntilAsync("ready");
+        await dblock.TypeAsync("\u0003");
+        await dblock.UntilAsync("caught 1");
+        await dblock.TypeAsync("\u0003");
+        await dblock.UntilAsync("caught 2");
+        await dblock.TypeAsync("a\nb\n");
+        Assert.Equal(5, await dblock.ExitAsync());
+        Assert.Contains("terminal", dblock.Output, StringComparison.Ordinal);
+        Assert.Contains("done 2", dblock.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("caught 3", dblock.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task In_a_terminal_Ctrl_C_ends_a_wait()
+    {
+        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await using var held = new Lock(holder, Key);
+        Assert.True(await held.AcquireAsync());
+        await using var dblock = await DblockProcess.StartInTerminalAsync("run", "-v", Key, "--", "echo", "ran");
+        await dblock.UntilAsync("waiting");
+        await dblock.TypeAsync("\u0003");
+        Assert.Equal(130, await dblock.ExitAsync());
+    }
+
+    [Fact]
+    public async Task A_killed_backend_ends_the_command()
+    {
+        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", "trap 'echo terminated; exit 3' TERM; echo pid $DBLOCK_PID.; while :; do sleep 0.01; done");
+        await dblock.UntilAsync(".");
+        await KillAsync(dblock);
+        Assert.Equal(74, await dblock.ExitAsync());
+        Assert.Contains("terminated", dblock.Output, StringComparison.Ordinal);
+        Assert.Contains($"lock '{Key}' is lost while the command runs, and others may hold it", dblock.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_command_that_does_not_heed_is_killed_after_the_grace_with_what_it_started()
+    {
+        await using var dblock = await DblockProcess.StartAsync(
+            "run", "--grace", "100ms", Key, "--", "sh", "-c", $"trap '' TERM; sleep 1000 & echo $! >{Folder}/child; echo pid $DBLOCK_PID.; while :; do sleep 0.01; done");
+        await dblock.UntilAsync(".");
+        await KillAsync(dblock);
+        Assert.Equal(74, await dblock.ExitAsync());
+        Assert.Contains("killed", dblock.Error, StringComparison.Ordinal);
+        await AssertEndedAsync(await File.ReadAllTextAsync($"{Folder}/child"));
+    }
+
+    [Theory, InlineData("kill", 74), InlineData("ignore", 6)]
+    public async Task What_is_done_on_loss_is_for_the_user_to_say(string what, int expected)
+    {
+        await using var dblock = await DblockProcess.StartAsync(
+            "run", "--on-lost", what, Key, "--", "sh", "-c", "trap 'echo terminated' TERM; echo pid $DBLOCK_PID.; read x; exit 6");
+        await dblock.UntilAsync(".");
+        await KillAsync(dblock);
+        await dblock.UntilAsync("is lost");
+        if (what == "ignore")
+        {
+            await dblock.TypeAsync("\n");
+        }
+
+        Assert.Equal(expected, await dblock.ExitAsync());
+        Assert.DoesNotContain("terminated", dblock.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_server_that_goes_away_ends_the_command()
+    {
+        await using var server = await PostgreSqlServer.StartPrivateAsync();
+        await using var dblock = DblockProcess.Start([("DBLOCK_CONNECTION", server.ConnectionString)], "run", Key, "--", "sh", "-c", "echo started; exec sleep 1000");
+        await dblock.UntilAsync("started");
+        await server.DisposeAsync();
+        Assert.Equal(74, await dblock.ExitAsync());
+    }
+
+    [Fact]
+    public async Task Commands_that_cannot_run_take_no_lock()
+    {
+        var file = Path.Combine(Folder, "text");
+        await File.WriteAllTextAsync(file, "no program");
+        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await using var held = new Lock(holder, Key);
+        Assert.True(await held.AcquireAsync());
+        var (code, _, error) = await DblockProcess.RunAsync("run", Key, "--", "there-is-no-such-command");
+        Assert.Equal((127, "dblock: there-is-no-such-command: there is no such command\n"), (code, error));
+        Assert.Equal(127, (await DblockProcess.RunAsync("run", Key, "--", "./there/is/none")).ExitCode);
+        Assert.Equal(126, (await DblockProcess.RunAsync("run", Key, "--", file)).ExitCode);
+        Assert.Equal(126, (await DblockProcess.RunAsync("run", Key, "--", Folder)).ExitCode);
+    }
+
+    [Fact]
+    public async Task A_command_of_the_current_folder_is_not_run_unless_it_is_named_so()
+    {
+        var file = Path.Combine(Folder, "true");
+        await File.WriteAllTextAsync(file, "#!/bin/sh\nexit 9\n");
+        File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserExecute | UnixFileMode.UserWrite);
+        Assert.Equal("0 9\n", (await ShellAsync($"cd {Folder}; '{DblockProcess.Program}' run {Key} -- true; a=$?; '{DblockProcess.Program}' run {Key} -- ./true; echo $a $?")).Output);
+    }
+
+    [Fact]
+    public async Task No_connection_is_told_without_a_secret_or_a_stack_trace()
+    {
+        var right = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        var url = $"postgres://{right.Username}:hush%2Dhush@{right.Host}:{right.Port}/{right.Database}";
+        foreach (var (connection, text) in new[]
+        {
+            (url, "password authentication failed"),
+            (new NpgsqlConnectionStringBuilder(right.ConnectionString) { Password = "hush-hush" }.ConnectionString, "password authentication failed"),
+            (url.Replace($":{right.Port}/", ":1/", StringComparison.Ordinal), "no connection to"),
+            (url.Replace(right.Host!, "there.is.no.such.host.invalid", StringComparison.Ordinal), "there.is.no.such.host.invalid"),
+        })
+        {
+            var (code, output, error) = await DblockProcess.RunAsync([], "run", "-c", connection, Key, "--", "echo", "ran");
+            Assert.Equal((69, ""), (code, output));
+            Assert.Contains(text, error, StringComparison.Ordinal);
+            Assert.DoesNotContain("hush", error, StringComparison.Ordinal);
+            Assert.DoesNotContain("   at ", error, StringComparison.Ordinal);
+            Assert.Single(error.TrimEnd('\n').Split('\n'));
+        }
+
+        foreach (var malformed in new[] { "postgres://u:hush@[x/", "Host=x;Password=hush;Nonsense=hush", "postgres://u:hush@h/d?nonsense=hush", "postgres://u:hush@h/d?port=hush" })
+        {
+            var (code, _, error) = await DblockProcess.RunAsync([], "run", "-c", malformed, Key, "--", "true");
+            Assert.Equal(64, code);
+            Assert.DoesNotContain("hush", error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task The_database_is_found_in_each_of_the_usual_places()
+    {
+        var right = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        var port = right.Port.ToString(CultureInfo.InvariantCulture);
+        var passwords = Path.Combine(Folder, "pgpass");
+        await File.WriteAllTextAsync(passwords, $"{right.Host}:{port}:*:{right.Username}:{right.Password}\n");
+        File.SetUnixFileMode(passwords, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        var url = $"postgresql://{right.Username}:{Uri.EscapeDataString(right.Password!)}@{right.Host}:{port}/{right.Database}?application_name=named&connect_timeout=5&sslmode=disable";
+        (string, string?)[] variables = [("PGHOST", right.Host), ("PGPORT", port), ("PGUSER", right.Username), ("PGDATABASE", right.Database)];
+        foreach (var (environment, arguments) in new ((string, string?)[], string[])[]
+        {
+            ([("DBLOCK_CONNECTION", right.ConnectionString)], []),
+            ([("DBLOCK_CONNECTION", url)], []),
+            ([("DBLOCK_CONNECTION", "Host=nowhere.invalid")], ["--connection", url]),
+            ([.. variables, ("PGPASSWORD", right.Password), ("PGSSLMODE", "disable")], []),
+            ([.. variables, ("PGPASSFILE", passwords)], []),
+            ([.. variables, ("PGPASSWORD", right.Password), ("PGHOST", "nowhere.invalid")], ["-c", $"Host={right.Host}"]),
+        })
+        {
+            var (code, output, error) = await DblockProcess.RunAsync(environment, ["run", .. arguments, Key, "--", "echo", "ran"]);
+            Assert.Equal((0, "ran\n", ""), (code, output, error));
+        }
+    }
+
+    [Fact]
+    public async Task Wrong_usage_is_64_and_says_what_is_right()
+    {
+        foreach (var (arguments, text) in new (string[], string)[]
+        {
+            ([], ""), (["run"], "run --help"), (["run", Key], "run --help"), (["run", "-n", "-t", "1s", Key, "--", "true"], "exclude each other"),
+            (["run", "-t", "soon", Key, "--", "true"], "30s"), (["run", "-t", "-1s", Key, "--", "true"], "30s"), (["run", "-t", "100d", Key, "--", "true"], "24 days"),
+            (["run", "-E", "256", Key, "--", "true"], "0 to 255"), (["run", "--on-lost", "panic", Key, "--", "true"], "terminate"),
+            (["run", "--key-scheme", "number", "abc", "--", "true"], "number"), (["run", "--key-scheme", "pair", "1", "--", "true"], "pair"),
+            (["run", "--nonsense", Key, "--", "true"], "--nonsense"), (["nonsense"], "nonsense"), (["watch", "nonsense"], "blocked"),
+        })
+        {
+            var (code, _, error) = await DblockProcess.RunAsync(arguments);
+            Assert.True(code == 64, string.Join(' ', arguments));
+            Assert.Contains(text, error, StringComparison.Ordinal);
+            Assert.DoesNotContain("   at ", error, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("django-pglock", "my_lock_id", -3531142854575798568)]
+    [InlineData("number", "-42", -42)]
+    [InlineData("sqlx", "my-lock", -7577905956304869515)]
+    public async Task The_scheme_says_which_number_is_locked(string scheme, string key, long number)
+    {
+        var (code, output, _) = await DblockProcess.RunAsync("run", "--key-scheme", scheme, "--", key, "sh", "-c", "echo $DBLOCK_KEY");
+        Assert.Equal((0, number.ToString(CultureInfo.InvariantCulture) + "\n"), (code, output));
+    }
+
+    [Fact]
+    public async Task A_pooler_and_a_standby_are_refused()
+    {
+        await using var server = await PostgreSqlServer.StartPrivateAsync();
+        await using var pooler = await PgBouncer.StartAsync(server, "session");
+        var (code, _, error) = await DblockProcess.RunAsync([], "run", "-c", pooler.ConnectionString, Key, "--", "true");
+        Assert.Equal(69, code);
+        Assert.Contains("pooler", error, StringComparison.Ordinal);
+        Assert.Equal(0, (await DblockProcess.RunAsync([], "run", "--trust-pooler", "-c", pooler.ConnectionString, Key, "--", "true")).ExitCode);
+        await using var standby = await server.StartStandbyAsync();
+        Assert.Equal(69, (await DblockProcess.RunAsync([], "run", "-c", standby.ConnectionString, Key, "--", "true")).ExitCode);
+    }
+
+    private static async Task KillAsync(DblockProcess dblock)
+    {
+        var pid = dblock.Output.Split("pid ")[1].Split('.')[0];
+        await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        await administrator.ExecuteAsync($"select pg_terminate_backend({pid})");
+    }
+
+    private static async Task AssertEndedAsync(string pid) =>
+        await TestServer.UntilAsync(() => Task.FromResult(!Directory.Exists($"/proc/{pid.Trim()}") || File.ReadAllText($"/proc/{pid.Trim()}/stat").Contains(") Z ", StringComparison.Ordinal)), $"{pid} has ended");
+
+    private static async Task<(string Output, string Error)> ShellAsync(string script)
+    {
+        var start = new System.Diagnostics.ProcessStartInfo("sh", ["-c", script]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["DBLOCK_CONNECTION"] = (await PostgreSqlTestServer.ServerAsync).ConnectionString;
+        using var shell = System.Diagnostics.Process.Start(start)!;
+        var (output, error) = (shell.StandardOutput.ReadToEndAsync(), shell.StandardError.ReadToEndAsync());
+        await shell.WaitForExitAsync();
+        return (await output, await error);
+    }
+}
