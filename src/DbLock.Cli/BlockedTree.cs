@@ -36,7 +36,7 @@ internal static class BlockedTree
         }
         else
         {
-            Console.Out.Write(graph.ToString());
+            Console.Out.Write(Output.Clean(graph.ToString()));
         }
     }
 
@@ -71,7 +71,7 @@ internal static class BlockedTree
         }
     }
 
-    private static string Title(PgWaitNode node) => node.IsDeadlocked ? $"{node} (deadlock)" : node.ToString();
+    private static string Title(PgWaitNode node) => Output.Clean(node.IsDeadlocked ? $"{node} (deadlock)" : node.ToString()).Replace('\n', ' ');
 
     private static object?[] Row(PgWaitEdge edge)
     {

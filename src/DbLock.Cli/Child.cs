@@ -21,6 +21,11 @@ internal sealed class Child : IDisposable
             ? [Path.GetFullPath(program)]
             : (Environment.GetEnvironmentVariable("PATH") ?? "/usr/local/bin:/usr/bin:/bin").Split(':').Select(folder => Path.Combine(folder.Length == 0 ? "." : folder, program));
         var exitCode = ExitCode.NoSuchCommand;
+        if (program.Length == 0)
+        {
+            return (null, exitCode);
+        }
+
         foreach (var file in candidates.Select(Path.GetFullPath))
         {
             if (IsExecutable(file))
@@ -28,7 +33,7 @@ internal sealed class Child : IDisposable
                 return (file, ExitCode.Ok);
             }
 
-            exitCode = Path.Exists(file) ? ExitCode.CannotExecute : exitCode;
+            exitCode = File.Exists(file) || (Directory.Exists(file) && program.Contains('/', StringComparison.Ordinal)) ? ExitCode.CannotExecute : exitCode;
         }
 
         return (null, exitCode);
@@ -74,16 +79,36 @@ internal sealed class Child : IDisposable
         }
     }
 
-    /// <summary>Kills the command and all that it has started.</summary>
-    public void Kill()
+    /// <summary>Gets the command and all that it has started and is below it still, each with when it began: a process id is used again.</summary>
+    public IReadOnlyList<(int Pid, string Start)> Family()
     {
-        try
+        var all = new Dictionary<int, (int Parent, string Start)>();
+        foreach (var folder in Directory.Exists("/proc/self") ? Directory.EnumerateDirectories("/proc") : [])
         {
-            _process.Kill(entireProcessTree: true);
+            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out var pid) && Stat(pid) is { } stat)
+            {
+                all[pid] = stat;
+            }
         }
-        catch (Exception e) when (e is InvalidOperationException or AggregateException or Win32Exception)
+
+        var family = new List<(int Pid, string Start)> { (_process.Id, Stat(_process.Id)?.Start ?? "") };
+        for (var i = 0; i < family.Count; i++)
         {
-            Dblock.Say(string.Create(CultureInfo.InvariantCulture, $"the command (pid {_process.Id}) could not be killed with all that it had started: {e.Message}"));
+            family.AddRange(all.Where(process => process.Value.Parent == family[i].Pid).Select(process => (process.Key, process.Value.Start)));
+        }
+
+        return family;
+    }
+
+    /// <summary>Sends a signal to those of a family that still live.</summary>
+    public static void Send(IEnumerable<(int Pid, string Start)> family, int signal)
+    {
+        foreach (var (pid, start) in family)
+        {
+            if (start.Length == 0 || Stat(pid)?.Start == start)
+            {
+                Unix.Send(pid, signal);
+            }
         }
     }
 
@@ -99,4 +124,19 @@ internal sealed class Child : IDisposable
 
     private static bool IsExecutable(string file) =>
         File.Exists(file) && (File.GetUnixFileMode(file) & (UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute)) != 0;
+
+    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the parent is field 4, the start field 22. The name, field 2, may have spaces and brackets in it.
+    private static (int Parent, string Start)? Stat(int pid)
+    {
+        try
+        {
+            var stat = File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/stat"));
+            var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+            return (int.Parse(fields[1], CultureInfo.InvariantCulture), fields[19]);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
 }

@@ -58,6 +58,11 @@ internal static class ClearCommand
                 throw new UsageException("--grace takes no more than 1d");
             }
 
+            if (options.MaxSessions < 0)
+            {
+                throw new UsageException("--max takes 0 or more");
+            }
+
             var asks = !parsed.GetValue(yes) && !parsed.GetValue(dry);
             if (asks && (Console.IsInputRedirected || !Output.IsTable(format)))
             {
@@ -69,7 +74,17 @@ internal static class ClearCommand
             {
                 var locks = await opened.GetLocksAsync(which, filter.Names(parsed), cancellationToken).ConfigureAwait(false);
                 var sent = parsed.GetValue(escalate) ? PgSignal.CancelThenTerminate : signal;
-                var result = await opened.ClearLocksAsync(locks, sent, options, cancellationToken).ConfigureAwait(false);
+                PgClearResult result;
+                try
+                {
+                    result = await opened.ClearLocksAsync(locks, sent, options, cancellationToken).ConfigureAwait(false);
+                }
+                catch (LockException) when (options.MaxSessions is not null)
+                {
+                    Dblock.Say($"more sessions than --max {options.MaxSessions} would be hit, so none was: narrow the filter, or allow more");
+                    return ExitCode.NotDone;
+                }
+
                 var planned = result.Count(session => session.Outcome == PgClearOutcome.Planned);
                 if (asks)
                 {
@@ -113,6 +128,14 @@ internal static class ClearCommand
 
         string[] lockColumns = ["pid", "user", "application", "object"];
         Output.Write(format, Columns, [.. result.Select(session =>
-            (object?[])[.. LockRows.Row(session.Locks[0], lockColumns), session.Outcome.ToString(), session.Signal?.ToString(), session.Reason])]);
+            (object?[])[.. LockRows.Row(session.Locks[0], lockColumns), session.Outcome.ToString(), session.Signal?.ToString(), AsOption(session.Reason)])]);
     }
+
+    // What the library calls an option of its own is one of the command line here.
+    private static string? AsOption(string? reason) => reason?
+        .Replace("PgClearOptions.IncludeSuperusers is not set", "--include-superusers was not given", StringComparison.Ordinal)
+        .Replace("PgClearOptions.IncludeReplication is not set", "--include-replication was not given", StringComparison.Ordinal)
+        .Replace("PgClearOptions.IncludeAutovacuum is not set", "--include-autovacuum was not given", StringComparison.Ordinal)
+        .Replace("PgClearOptions.ExceptUsers", "--except-user", StringComparison.Ordinal)
+        .Replace("PgClearOptions.ExceptApplications", "--except-application", StringComparison.Ordinal);
 }

@@ -7,7 +7,10 @@ internal static class CompletionCommand
 {
     private const string Bash = """
         _dblock() {
-          local IFS=$'\n'
+          local IFS=$'\n' i
+          for ((i = 1; i < COMP_CWORD; i++)); do
+            [ "${COMP_WORDS[i]}" != -- ] || return 0
+          done
           COMPREPLY=($(compgen -W "$(dblock "[suggest:${COMP_POINT}]" "${COMP_LINE}" 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
         }
         complete -o default -F _dblock dblock

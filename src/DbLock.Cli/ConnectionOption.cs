@@ -2,17 +2,18 @@ using System.CommandLine;
 using System.Data.Common;
 using System.Globalization;
 using System.Net.Sockets;
+using System.Text.RegularExpressions;
 using Npgsql;
 
 namespace DbLock.Cli;
 
 /// <summary>Where the database is: an option, DBLOCK_CONNECTION, or the PG* variables that psql reads. It is never shown.</summary>
-internal static class ConnectionOption
+internal static partial class ConnectionOption
 {
     public static Option<string?> Create() => new("--connection", "-c")
     {
         Description = "The database: a postgres:// URL or an Npgsql connection string. Else $DBLOCK_CONNECTION, else PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, "
-            + "PGSSLMODE, .pgpass and so on, as for psql",
+            + "PGSSLMODE and .pgpass, as for psql",
         HelpName = "url",
     };
 
@@ -23,13 +24,14 @@ internal static class ConnectionOption
         var connection = new NpgsqlConnection(connectionString);
         try
         {
-            await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
+            // Npgsql does not look at the token while a server that has taken the connection says nothing.
+            await connection.OpenAsync(cancellationToken).WaitAsync(cancellationToken).ConfigureAwait(false);
             return connection;
         }
-        catch (Exception e)
+        catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             await connection.DisposeAsync().ConfigureAwait(false);
-            if (e is NpgsqlException or SocketException or TimeoutException or ArgumentException)
+            if (e is NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException)
             {
                 var address = new NpgsqlConnectionStringBuilder(connectionString);
                 throw new UnavailableException(string.Create(
@@ -45,7 +47,7 @@ internal static class ConnectionOption
     public static string Resolve(string? option, Func<string, string?> variable)
     {
         var given = option ?? NullIfEmpty(variable("DBLOCK_CONNECTION"));
-        var builder = given is null ? [] : Uri(given) is { } url ? FromUrl(url) : FromConnectionString(given);
+        var builder = given is null ? [] : Url().Match(given) is { Success: true } url ? FromUrl(url) : FromConnectionString(given);
 
         // Npgsql's own builder says that it contains every keyword that it knows.
         var said = new DbConnectionStringBuilder { ConnectionString = builder.ConnectionString };
@@ -59,6 +61,19 @@ internal static class ConnectionOption
         Default("Application Name", "PGAPPNAME", "dblock");
         builder.Pooling = false;
         builder.Multiplexing = false;
+
+        // psql's own "host=… password=…" would come out as the name of a host.
+        if (builder.Host!.Any(c => char.IsWhiteSpace(c) || c == '='))
+        {
+            throw Malformed();
+        }
+
+        // Npgsql takes it for several hosts only; what a lock needs, a primary, is asked of the server anyway.
+        if (!builder.Host!.Contains(',', StringComparison.Ordinal) && builder.TargetSessionAttributes is "any" or "primary" or "read-write" or "prefer-primary")
+        {
+            builder.TargetSessionAttributes = null;
+        }
+
         return builder.ConnectionString;
 
         void Default(string keyword, string name, string? otherwise)
@@ -70,11 +85,6 @@ internal static class ConnectionOption
         }
     }
 
-    private static Uri? Uri(string given) =>
-        given.StartsWith("postgres://", StringComparison.Ordinal) || given.StartsWith("postgresql://", StringComparison.Ordinal)
-            ? System.Uri.TryCreate(given, UriKind.Absolute, out var url) ? url : throw new UsageException("the URL of the database is malformed: write postgres://user@host:5432/database, with %xx for special characters")
-            : null;
-
     private static NpgsqlConnectionStringBuilder FromConnectionString(string text)
     {
         try
@@ -84,49 +94,52 @@ internal static class ConnectionOption
         catch (Exception e) when (e is ArgumentException or FormatException)
         {
             // The message may quote what was given, a password too.
-            throw new UsageException("the connection string is malformed: write Host=…;Username=…;Database=…, or a URL postgres://user@host:5432/database");
+            throw Malformed();
         }
     }
 
+    private static UsageException Malformed() => new(
+        "the database is given in a way that is not understood: write postgres://user@host:5432/database, with %xx for special characters, or Host=…;Username=…;Database=…");
+
     // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
-    private static NpgsqlConnectionStringBuilder FromUrl(Uri url)
+    private static NpgsqlConnectionStringBuilder FromUrl(Match url)
     {
         var builder = new NpgsqlConnectionStringBuilder();
-        if (url.Host.Length > 0)
+        var hosts = url.Groups["host"].Captures.Zip(url.Groups["port"].Captures, (host, port) => (Host: Decoded(host.Value.Trim('[', ']')), Port: port.Value.TrimStart(':'))).ToList();
+        if (hosts is [var (host, port)])
         {
-            builder.Host = System.Uri.UnescapeDataString(url.Host.Trim('[', ']'));
+            Set(builder, "Host", host, "the URL");
+            Set(builder, "Port", port, "the URL");
+        }
+        else
+        {
+            Set(builder, "Host", string.Join(',', hosts.Select(one => one.Port.Length == 0 ? one.Host : $"{one.Host}:{one.Port}")), "the URL");
         }
 
-        if (url.Port > 0)
-        {
-            builder.Port = url.Port;
-        }
-
-        var user = url.UserInfo.Split(':', 2);
-        if (user[0].Length > 0)
-        {
-            builder.Username = System.Uri.UnescapeDataString(user[0]);
-        }
-
-        if (user.Length > 1)
-        {
-            builder.Password = System.Uri.UnescapeDataString(user[1]);
-        }
-
-        if (url.AbsolutePath.Length > 1)
-        {
-            builder.Database = System.Uri.UnescapeDataString(url.AbsolutePath[1..]);
-        }
-
-        foreach (var part in url.Query.TrimStart('?').Split('&', StringSplitOptions.RemoveEmptyEntries))
+        Set(builder, "Username", Decoded(url.Groups["user"].Value), "the URL");
+        Set(builder, "Password", Decoded(url.Groups["password"].Value), "the URL");
+        Set(builder, "Database", Decoded(url.Groups["database"].Value), "the URL");
+        foreach (var part in url.Groups["query"].Value.Split('&', StringSplitOptions.RemoveEmptyEntries))
         {
             var pair = part.Split('=', 2);
-            var name = System.Uri.UnescapeDataString(pair[0]);
-            Set(builder, Keyword(name), pair.Length > 1 ? System.Uri.UnescapeDataString(pair[1]) : "", $"the URL's {name}");
+            var name = Decoded(pair[0]);
+
+            // libpq's own affairs.
+            if (!name.StartsWith("keepalives", StringComparison.Ordinal) && name != "gssencmode")
+            {
+                Set(builder, Keyword(name), pair.Length > 1 ? Decoded(pair[1]) : "", $"the URL's {name}");
+            }
         }
 
         return builder;
     }
+
+    private static string Decoded(string text) => Uri.UnescapeDataString(text);
+
+    [GeneratedRegex(
+        @"^postgres(ql)?://((?<user>[^:@/?]*)(:(?<password>[^@/?]*))?@)?(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?)(,(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?))*(/(?<database>[^?]*))?(\?(?<query>.*))?$",
+        RegexOptions.ExplicitCapture)]
+    private static partial Regex Url();
 
     private static string Keyword(string name) => name switch
     {
@@ -145,14 +158,21 @@ internal static class ConnectionOption
         "options" => "Options",
         "target_session_attrs" => "Target Session Attributes",
         "client_encoding" => "Client Encoding",
+        "channel_binding" => "Channel Binding",
+        "sslnegotiation" => "SSL Negotiation",
         _ => throw new UsageException(string.Create(CultureInfo.InvariantCulture, $"the URL's parameter {name} is not known: use host, port, dbname, user, password, sslmode, application_name, connect_timeout, options or target_session_attrs")),
     };
 
     private static void Set(NpgsqlConnectionStringBuilder builder, string keyword, string value, string source)
     {
+        if (value.Length == 0)
+        {
+            return;
+        }
+
         try
         {
-            builder[keyword] = keyword is "SSL Mode" or "Target Session Attributes" ? value.Replace("-", "", StringComparison.Ordinal) : value;
+            builder[keyword] = keyword == "SSL Mode" ? value.Replace("-", "", StringComparison.Ordinal) : value;
         }
         catch (Exception e) when (e is ArgumentException or FormatException or InvalidCastException or OverflowException)
         {

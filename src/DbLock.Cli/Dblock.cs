@@ -43,6 +43,11 @@ internal static class Dblock
             Say(e.Message);
             return ExitCode.Unavailable;
         }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            Say($"the output cannot be written: {e.Message}");
+            return ExitCode.Internal;
+        }
         catch (Exception e)
         {
             Say($"{e.GetType().Name}: {e.Message}");
@@ -51,7 +56,18 @@ internal static class Dblock
     }
 
     /// <summary>Tells the user something beside the output.</summary>
-    public static void Say(string message) => Console.Error.WriteLine($"dblock: {message}");
+    /// <remarks>It does not throw: a terminal that is gone must not keep a command from being stopped.</remarks>
+    public static void Say(string message)
+    {
+        try
+        {
+            Console.Error.WriteLine($"dblock: {Output.Clean(message)}");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Nobody to tell.
+        }
+    }
 
     private static RootCommand Root()
     {

@@ -16,7 +16,11 @@ internal sealed class DetailedHelp(HelpAction help) : SynchronousCommandLineActi
 
     public override int Invoke(ParseResult parseResult)
     {
+        var (output, text) = (parseResult.InvocationConfiguration.Output, new StringWriter());
+        parseResult.InvocationConfiguration.Output = text;
         var code = help.Invoke(parseResult);
+        parseResult.InvocationConfiguration.Output = output;
+        output.Write(text.ToString().Replace("dblock run <KEY> <COMMAND>... [options]", "dblock run [options] <KEY> -- <COMMAND>...", StringComparison.Ordinal));
         var details = parseResult.CommandResult.Command.Name switch
         {
             "run" => RunCommand.Details,

@@ -124,14 +124,14 @@ internal static class DoctorCommand
     private static async Task<Finding> TryAsync(NpgsqlConnection connection, string address, CancellationToken cancellationToken)
     {
         const string Check = "exclusion";
-        var other = await ConnectionOption.OpenAsync(address, cancellationToken).ConfigureAwait(false);
-        await using (other.ConfigureAwait(false))
+        try
         {
-            LockKey key = $"dblock doctor {Guid.NewGuid()}";
-            var options = new LockOptions { TrustPooler = true };
-            var (first, second) = (new Lock(connection, key, LockInterface.Npgsql, options), new Lock(other, key, LockInterface.Npgsql, options));
-            try
+            var other = await ConnectionOption.OpenAsync(address, cancellationToken).ConfigureAwait(false);
+            await using (other.ConfigureAwait(false))
             {
+                LockKey key = $"dblock doctor {Guid.NewGuid()}";
+                var options = new LockOptions { TrustPooler = true };
+                var (first, second) = (new Lock(connection, key, LockInterface.Npgsql, options), new Lock(other, key, LockInterface.Npgsql, options));
                 await using (first.ConfigureAwait(false))
                 await using (second.ConfigureAwait(false))
                 {
@@ -142,10 +142,14 @@ internal static class DoctorCommand
                             : new(Check, Good, "a lock that one session holds is refused to another", null);
                 }
             }
-            catch (Exception e) when (e is LockException or PostgresException)
-            {
-                return new(Check, Error, e.Message, "see the other checks");
-            }
+        }
+        catch (UnavailableException e)
+        {
+            return new(Check, Warning, $"it could not be tried: {e.Message}", "allow the role a second connection");
+        }
+        catch (Exception e) when (e is LockException or PostgresException)
+        {
+            return new(Check, Error, e.Message, "see the other checks");
         }
     }
 

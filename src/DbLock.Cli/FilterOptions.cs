@@ -25,7 +25,17 @@ internal sealed class FilterOptions
     private readonly Option<TimeSpan?> _stateAge = Age("--min-state-age", "Of sessions that have been in their state at least so long");
     private readonly Option<TimeSpan?> _wait = Age("--min-wait", "Waited for at least so long (PostgreSQL 14 and later)");
 
+    private readonly Option<string?> _filter = new("--filter", "-f")
+    {
+        Description = "The options saved under this name in dblock.json; those given here come before them",
+        HelpName = "name",
+    };
+
     private FilterOptions() => _modes.AcceptOnlyFromAmong(Enum.GetNames<PgLockMode>());
+
+    /// <summary>Returns the spellings of an option that filters; null when it is none.</summary>
+    public static IReadOnlyCollection<string>? AliasesOf(string name) =>
+        new FilterOptions().All().FirstOrDefault(option => option.Name == name) is { } option ? [option.Name, .. option.Aliases] : null;
 
     public static FilterOptions AddTo(Command command)
     {
@@ -36,13 +46,18 @@ internal sealed class FilterOptions
         }
 
         // Expanded before the parser sees it.
-        command.Add(new Option<string?>("--filter", "-f") { Description = "The options saved under this name in dblock.json; those given here come before them", HelpName = "name" });
+        command.Add(options._filter);
         return options;
     }
 
     /// <summary>Returns the filter; <paramref name="pids"/> are those that were given as arguments.</summary>
     public PgLockFilter Filter(ParseResult parsed, int[]? pids = null)
     {
+        if (parsed.GetValue(_filter) is not null)
+        {
+            throw new UsageException("--filter was not understood: write --filter NAME");
+        }
+
         if (parsed.GetValue(_granted) && parsed.GetValue(_waiting))
         {
             throw new UsageException("--granted and --waiting exclude each other: leave both out for all locks");

@@ -34,6 +34,11 @@ internal static class KeyCommand
         {
             yield return ("number", number);
         }
+        else if (text.Split(',') is [var first, var second]
+            && int.TryParse(first, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var a) && int.TryParse(second, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var b))
+        {
+            yield return ("pair", (a, b));
+        }
     }
 
     private static object?[] Row((string Scheme, LockKey Key) item)

@@ -66,7 +66,7 @@ internal static class Output
 
         foreach (var row in rows)
         {
-            table.AddRow([.. row.Select(value => new Text(OneLine(Text(value)), value is false ? new Style(Color.Red) : Style.Plain))]);
+            table.AddRow([.. row.Select(value => new Text(Short(OneLine(Text(value))), value is false ? new Style(Color.Red) : Style.Plain))]);
         }
 
         return table;
@@ -127,10 +127,10 @@ internal static class Output
     private static void WritePlain(IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows)
     {
         var lines = rows.Select(row => row.Select(value => OneLine(Text(value))).ToArray()).Prepend([.. columns]).ToList();
-        var widths = columns.Select((_, i) => lines.Max(line => line[i].Length)).ToArray();
+        var widths = columns.Select((_, i) => lines.Max(line => line[i].GetCellWidth())).ToArray();
         foreach (var line in lines)
         {
-            Console.Out.WriteLine(string.Join("  ", line.Select((cell, i) => cell.PadRight(widths[i]))).TrimEnd());
+            Console.Out.WriteLine(string.Join("  ", line.Select((cell, i) => cell + new string(' ', widths[i] - cell.GetCellWidth()))).TrimEnd());
         }
     }
 
@@ -143,7 +143,15 @@ internal static class Output
         _ => value.ToString() ?? "",
     };
 
-    private static string OneLine(string text) => string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
+    /// <summary>Returns a text without what would command a terminal; a query or a name may be anybody's.</summary>
+    public static string Clean(string text) => text.AsSpan().ContainsAnyExceptInRange(' ', '~')
+        ? string.Concat(text.Select(c => c != '\n' && (char.IsControl(c) || char.GetUnicodeCategory(c) == UnicodeCategory.Format) ? '\uFFFD' : c))
+        : text;
+
+    private static string OneLine(string text) => Clean(string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)));
+
+    // What does not fit is in the other formats.
+    private static string Short(string text) => text.Length <= 100 ? text : text[..99] + '…';
 
     private static string Quote(string text) => text.AsSpan().ContainsAny(",\"\r\n") ? $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"" : text;
 }

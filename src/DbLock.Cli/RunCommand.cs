@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using Npgsql;
 
 namespace DbLock.Cli;
@@ -72,6 +73,11 @@ internal static class RunCommand
         { key, words, connection, scheme, nonblock, timeout, shared, conflict, onLost, grace, trust, verbose };
         command.SetAction((parsed, _) =>
         {
+            if (!parsed.Tokens.Any(token => token.Type == TokenType.DoubleDash))
+            {
+                throw new UsageException("write -- before the command, so that its options are its own: dblock run KEY -- COMMAND");
+            }
+
             // To the parser, an option that it does not know is an argument.
             var operands = (parsed.GetResult(key)?.Tokens ?? []).Concat(parsed.GetResult(words)?.Tokens.Take(1) ?? []).ToHashSet(ReferenceEqualityComparer.Instance);
             if (parsed.Tokens.TakeWhile(token => token.Type != TokenType.DoubleDash).FirstOrDefault(token => operands.Contains(token) && token.Value.StartsWith('-')) is { } unknown)
@@ -89,6 +95,18 @@ internal static class RunCommand
                 throw new UsageException("--conflict-exit-code takes a number from 0 to 255");
             }
 
+            // With the key after a first --, the second is no word of the command.
+            var line = parsed.GetValue(words)! is ["--", .. var rest] && rest.Length > 0 ? rest : parsed.GetValue(words)!;
+            if (line.Append(parsed.GetValue(key)!).Any(word => word.Contains('\uFFFD', StringComparison.Ordinal)))
+            {
+                throw new UsageException("the key and the command must be UTF-8: what is not would come to the command as something else");
+            }
+
+            if (parsed.GetValue(grace) > TimeSpan.FromDays(1))
+            {
+                throw new UsageException("--grace takes no more than 1d");
+            }
+
             var lockKey = KeyOption.Parse(parsed.GetValue(key)!, parsed.GetValue(scheme)!);
             var wait = parsed.GetValue(nonblock) ? TimeSpan.Zero : parsed.GetValue(timeout) ?? Timeout.InfiniteTimeSpan;
             if (wait > LockDialect.PostgreSql.MaxTimeout)
@@ -97,7 +115,7 @@ internal static class RunCommand
             }
 
             var job = new Job(
-                ConnectionOption.Resolve(parsed.GetValue(connection)), parsed.GetValue(key)!, lockKey, parsed.GetValue(words)!, wait, parsed.GetValue(shared), parsed.GetValue(conflict),
+                ConnectionOption.Resolve(parsed.GetValue(connection)), parsed.GetValue(key)!, lockKey, line, wait, parsed.GetValue(shared), parsed.GetValue(conflict),
                 parsed.GetValue(onLost)!, parsed.GetValue(grace) ?? TimeSpan.FromSeconds(10), parsed.GetValue(trust), parsed.GetValue(verbose));
             return RunAsync(job);
         });
@@ -114,12 +132,13 @@ internal static class RunCommand
         }
 
         using var signals = new Signals();
-        var address = new NpgsqlConnectionStringBuilder(job.Connection) { CommandTimeout = HoldWatch.AnswerTimeout, TcpKeepAlive = true }.ConnectionString;
+        var address = new NpgsqlConnectionStringBuilder(job.Connection) { TcpKeepAlive = true }.ConnectionString;
         try
         {
             var connection = await ConnectionOption.OpenAsync(address, signals.First).ConfigureAwait(false);
             await using (connection.ConfigureAwait(false))
             {
+                await PrepareAsync(connection, job.TrustPooler).ConfigureAwait(false);
                 var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, new LockOptions { Shared = job.Shared, TrustPooler = job.TrustPooler });
                 await using (@lock.ConfigureAwait(false))
                 {
@@ -129,10 +148,31 @@ internal static class RunCommand
                 }
             }
         }
+        catch (LockNotAcquiredException e)
+        {
+            Dblock.Say(e.Message);
+            return job.ConflictExitCode;
+        }
         catch (OperationCanceledException) when (signals.First.IsCancellationRequested)
         {
             return ExitCode.Signal + signals.FirstNumber;
         }
+    }
+
+    // The session is dblock's own: what ends a session that idles, or a statement that waits, is not for it. Another client's session, behind a pooler, is left alone.
+    private static async Task PrepareAsync(NpgsqlConnection connection, bool trustPooler)
+    {
+        string[] settings =
+        [
+            "statement_timeout", "idle_in_transaction_session_timeout",
+            .. connection.PostgreSqlVersion.Major >= 14 ? ["idle_session_timeout"] : Array.Empty<string>(),
+            .. connection.PostgreSqlVersion.Major >= 17 ? ["transaction_timeout"] : Array.Empty<string>(),
+        ];
+        using var command = new NpgsqlCommand(
+            $"select {string.Join(", ", settings.Select(name => $"pg_catalog.set_config('{name}', '0', false)"))} where $1 or pg_catalog.pg_backend_pid() = $2", connection);
+        command.Parameters.Add(new NpgsqlParameter<bool> { TypedValue = trustPooler });
+        command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = connection.ProcessID });
+        await command.ExecuteNonQueryAsync().ConfigureAwait(false);
     }
 
     private static async Task<bool> AcquireAsync(Job job, Lock @lock, CancellationToken cancellationToken)
@@ -170,7 +210,7 @@ internal static class RunCommand
         }
         catch (Win32Exception e)
         {
-            Dblock.Say($"{job.Words[0]}: {e.Message}");
+            Dblock.Say($"{job.Words[0]}: {Marshal.GetPInvokeErrorMessage(e.NativeErrorCode)}");
             return Child.ExitCodeOf(e);
         }
 
@@ -208,27 +248,25 @@ internal static class RunCommand
 
     private static async Task<int> LostAsync(Job job, Child child, Task<int> exit, string reason)
     {
+        // First it is stopped, then told.
+        var family = job.OnLost == Ignore ? [] : child.Family();
+        Child.Send(family, job.OnLost == Kill ? Unix.Sigkill : Unix.Sigterm);
         Dblock.Say($"lock '{job.Name}' is lost while the command runs, and others may hold it: {reason}");
         if (job.OnLost == Ignore)
         {
             return await exit.ConfigureAwait(false);
         }
 
-        if (job.OnLost == Terminate)
+        if (await Task.WhenAny(exit, Task.Delay(job.Grace)).ConfigureAwait(false) != exit)
         {
-            child.Send(Unix.Sigterm);
-            if (await Task.WhenAny(exit, Task.Delay(job.Grace)).ConfigureAwait(false) != exit)
-            {
-                Dblock.Say(string.Create(CultureInfo.InvariantCulture, $"the command has not ended within {job.Grace.TotalSeconds:0.###} s, and is killed"));
-            }
-        }
-
-        if (!exit.IsCompleted)
-        {
-            child.Kill();
+            Dblock.Say(string.Create(CultureInfo.InvariantCulture, $"the command has not ended within {job.Grace.TotalSeconds:0.###} s, and is killed"));
+            Child.Send(child.Family(), Unix.Sigkill);
         }
 
         await exit.ConfigureAwait(false);
+
+        // What it started and did not wait for.
+        Child.Send(family.Skip(1), Unix.Sigkill);
         return ExitCode.Lost;
     }
 

@@ -11,25 +11,41 @@ internal static class SavedOptions
     /// <summary>Puts saved options where they are asked for. An option that is given on the command line as well is taken from there.</summary>
     public static string[] Expand(string[] args)
     {
-        var end = Array.IndexOf(args, "--") is var dashes and >= 0 ? dashes : args.Length;
-        var at = Array.FindIndex(args, 0, end, arg => arg is "--filter" or "-f");
-
-        // dblock run has no filters, and knows better what -f is.
-        if (at < 0 || at + 1 >= end || args[0] is "run")
+        // dblock run has no filters.
+        if (args.Length == 0 || args[0] == "run")
         {
             return args;
         }
 
-        var name = args[at + 1];
-        string[] given = [.. args[..at], .. args[(at + 2)..]];
-        return [.. given[..Math.Min(given.Length, 1)], .. Read(name, given), .. given[Math.Min(given.Length, 1)..]];
+        var (names, given) = (new List<string>(), new List<string>());
+        for (var i = 0; i < args.Length; i++)
+        {
+            switch (args[i])
+            {
+                case "--filter" or "-f" when i + 1 < args.Length:
+                    names.Add(args[++i]);
+                    break;
+                case ['-', '-', 'f', 'i', 'l', 't', 'e', 'r', '=' or ':', .. var name]:
+                    names.Add(name);
+                    break;
+                case ['-', 'f', not '-', ..]:
+                    names.Add(args[i][2..].TrimStart('=', ':'));
+                    break;
+                default:
+                    given.Add(args[i]);
+                    break;
+            }
+        }
+
+        return [given[0], .. names.SelectMany(name => Read(name, given)), .. given[1..]];
     }
 
-    private static List<string> Read(string name, string[] given)
+    private static List<string> Read(string name, List<string> given)
     {
-        var path = Find() ?? throw new UsageException($"--filter {name}: there is no {FileName} in this folder or above it, nor in the configuration folder; $DBLOCK_CONFIG names another");
+        var path = "";
         try
         {
+            path = Find() ?? throw new UsageException($"--filter {name}: there is no {FileName} in this folder or above it, nor in the configuration folder; $DBLOCK_CONFIG names another");
             using var json = JsonDocument.Parse(File.ReadAllBytes(path), new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true });
             if (!json.RootElement.TryGetProperty("filters", out var filters) || !filters.TryGetProperty(name, out var saved))
             {
@@ -37,24 +53,21 @@ internal static class SavedOptions
             }
 
             var options = new List<string>();
-            foreach (var option in saved.EnumerateObject().Where(option => !given.Any(arg => arg == $"--{option.Name}" || arg.StartsWith($"--{option.Name}=", StringComparison.Ordinal))))
+            foreach (var option in saved.EnumerateObject())
             {
-                foreach (var value in option.Value.ValueKind == JsonValueKind.Array ? option.Value.EnumerateArray() : Enumerable.Repeat(option.Value, 1))
+                // What acts, and where, is for the command line alone to say: the file may be somebody else's.
+                var aliases = FilterOptions.AliasesOf($"--{option.Name}")
+                    ?? throw new UsageException($"--filter {name}: {path} has \"{option.Name}\" in it, and only options that filter can be saved");
+                if (!given.Any(arg => aliases.Any(alias => IsGiven(arg, alias))))
                 {
-                    switch (value.ValueKind)
+                    var values = option.Value.ValueKind == JsonValueKind.Array ? option.Value.EnumerateArray().ToList() : [option.Value];
+                    options.AddRange(values.Where(value => value.ValueKind != JsonValueKind.False).Select(value => value.ValueKind switch
                     {
-                        case JsonValueKind.True:
-                            options.Add($"--{option.Name}");
-                            break;
-                        case JsonValueKind.False:
-                            break;
-                        case JsonValueKind.String:
-                            options.AddRange([$"--{option.Name}", value.GetString()!]);
-                            break;
-                        default:
-                            options.AddRange([$"--{option.Name}", value.GetRawText()]);
-                            break;
-                    }
+                        JsonValueKind.True => $"--{option.Name}",
+                        JsonValueKind.String => $"--{option.Name}={value.GetString()}",
+                        JsonValueKind.Number => $"--{option.Name}={value.GetRawText()}",
+                        _ => throw new UsageException($"--filter {name}: {path} has a value for \"{option.Name}\" that is no text, number or truth"),
+                    }));
                 }
             }
 
@@ -62,9 +75,13 @@ internal static class SavedOptions
         }
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or InvalidOperationException)
         {
-            throw new UsageException($"{path} cannot be read as saved filters: {e.Message}");
+            throw new UsageException($"{(path.Length == 0 ? FileName : path)} cannot be read as saved filters: {e.Message}");
         }
     }
+
+    private static bool IsGiven(string arg, string alias) =>
+        arg == alias || arg.StartsWith(alias + "=", StringComparison.Ordinal) || arg.StartsWith(alias + ":", StringComparison.Ordinal)
+        || (alias.Length == 2 && arg.StartsWith(alias, StringComparison.Ordinal));
 
     private static string? Find()
     {

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Microsoft.Win32.SafeHandles;
 using Spectre.Console;
 
 namespace DbLock.Cli;
@@ -28,6 +29,17 @@ internal static class WatchCommand
                 throw new UsageException("--interval takes from 100ms to 1d");
             }
 
+            if (parsed.GetValue(count) < 1)
+            {
+                throw new UsageException("--count takes 1 or more");
+            }
+
+            // The console's own stream does not tell that nobody reads any more.
+            if (!Output.IsTerminal)
+            {
+                Console.SetOut(new StreamWriter(new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0)) { AutoFlush = true });
+            }
+
             using var signals = new Signals();
             try
             {
@@ -53,6 +65,10 @@ internal static class WatchCommand
                     }
                 }
 
+                return ExitCode.Ok;
+            }
+            catch (IOException) when (!Output.IsTerminal)
+            {
                 return ExitCode.Ok;
             }
             catch (OperationCanceledException) when (signals.First.IsCancellationRequested)

@@ -175,6 +175,65 @@ public sealed class RunTests : IDisposable
         await AssertEndedAsync(await File.ReadAllTextAsync($"{Folder}/child"));
     }
 
+    [Fact]
+    public async Task What_the_command_left_behind_is_stopped_with_it()
+    {
+        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", $"sleep 1000 & echo $! >{Folder}/child; echo pid $DBLOCK_PID.; sleep 1000; true");
+        await dblock.UntilAsync(".");
+        await KillAsync(dblock);
+        Assert.Equal(74, await dblock.ExitAsync());
+        await AssertEndedAsync(await File.ReadAllTextAsync($"{Folder}/child"));
+    }
+
+    [Fact]
+    public async Task A_loss_that_cannot_be_told_stops_the_command_all_the_same()
+    {
+        var running = ShellAsync($"'{DblockProcess.Program}' run {Key} -- sh -c 'echo $$ >{Folder}/shell; echo $DBLOCK_PID >{Folder}/pid; exec sleep 1000' 2>/dev/full; echo $?");
+        await TestServer.UntilAsync(() => Task.FromResult(File.Exists($"{Folder}/pid") && File.ReadAllText($"{Folder}/pid").EndsWith('\n')), "the command runs");
+        await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        await administrator.ExecuteAsync($"select pg_terminate_backend({await File.ReadAllTextAsync($"{Folder}/pid")})");
+        Assert.Equal("74\n", (await running).Output);
+        await AssertEndedAsync(await File.ReadAllTextAsync($"{Folder}/shell"));
+    }
+
+    [Fact]
+    public async Task Timeouts_of_the_role_do_not_cut_the_wait_nor_the_hold()
+    {
+        var role = "impatient_" + Guid.NewGuid().ToString("N");
+        var right = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await administrator.ExecuteAsync($"create role {role} login password 'impatient'; alter role {role} set statement_timeout = '1s'");
+        if (administrator.PostgreSqlVersion.Major >= 14)
+        {
+            await administrator.ExecuteAsync($"alter role {role} set idle_session_timeout = '1s'");
+        }
+
+        await using (var held = new Lock(administrator, Key))
+        {
+            Assert.True(await held.AcquireAsync());
+            await using var dblock = DblockProcess.Start(
+                [("DBLOCK_CONNECTION", new NpgsqlConnectionStringBuilder(right.ConnectionString) { Username = role, Password = "impatient" }.ConnectionString)],
+                "run", "-v", Key, "--", "sh", "-c", "echo started; sleep 1.5; exit 8");
+            await dblock.UntilAsync("waiting");
+            await administrator.ExecuteAsync("select pg_sleep(1.5)");
+            Assert.True(await held.ReleaseAsync());
+            Assert.Equal(8, await dblock.ExitAsync());
+        }
+
+        await administrator.ExecuteAsync($"drop role {role}");
+    }
+
+    [Fact]
+    public async Task A_signal_while_connecting_ends_it()
+    {
+        using var silent = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        silent.Start();
+        await using var dblock = DblockProcess.Start([], "run", "-c", $"postgres://x@127.0.0.1:{((System.Net.IPEndPoint)silent.LocalEndpoint).Port}/x", Key, "--", "true");
+        using var client = await silent.AcceptTcpClientAsync();
+        await dblock.SignalAsync("TERM");
+        Assert.Equal(143, await dblock.ExitAsync());
+    }
+
     [Theory, InlineData("kill", 74), InlineData("ignore", 6)]
     public async Task What_is_done_on_loss_is_for_the_user_to_say(string what, int expected)
     {
@@ -247,7 +306,7 @@ public sealed class RunTests : IDisposable
             Assert.Single(error.TrimEnd('\n').Split('\n'));
         }
 
-        foreach (var malformed in new[] { "postgres://u:hush@[x/", "Host=x;Password=hush;Nonsense=hush", "postgres://u:hush@h/d?nonsense=hush", "postgres://u:hush@h/d?port=hush" })
+        foreach (var malformed in new[] { "postgres://u:hush@[x/", "Host=x;Password=hush;Nonsense=hush", "postgres://u:hush@h/d?nonsense=hush", "postgres://u:hush@h/d?port=hush", "host=127.0.0.1 port=1 password=hush" })
         {
             var (code, _, error) = await DblockProcess.RunAsync([], "run", "-c", malformed, Key, "--", "true");
             Assert.Equal(64, code);
@@ -273,6 +332,8 @@ public sealed class RunTests : IDisposable
             ([.. variables, ("PGPASSWORD", right.Password), ("PGSSLMODE", "disable")], []),
             ([.. variables, ("PGPASSFILE", passwords)], []),
             ([.. variables, ("PGPASSWORD", right.Password), ("PGHOST", "nowhere.invalid")], ["-c", $"Host={right.Host}"]),
+            ([], ["-c", $"{url}&channel_binding=prefer&keepalives=1&target_session_attrs=read-write"]),
+            ([], ["-c", url.Replace($"@{right.Host}:{port}", $"@{right.Host}:1,{right.Host}:{port}", StringComparison.Ordinal) + "&target_session_attrs=primary"]),
         })
         {
             var (code, output, error) = await DblockProcess.RunAsync(environment, ["run", .. arguments, Key, "--", "echo", "ran"]);
@@ -289,7 +350,7 @@ public sealed class RunTests : IDisposable
             (["run", "-t", "soon", Key, "--", "true"], "30s"), (["run", "-t", "-1s", Key, "--", "true"], "30s"), (["run", "-t", "100d", Key, "--", "true"], "24 days"),
             (["run", "-E", "256", Key, "--", "true"], "0 to 255"), (["run", "--on-lost", "panic", Key, "--", "true"], "terminate"),
             (["run", "--key-scheme", "number", "abc", "--", "true"], "number"), (["run", "--key-scheme", "pair", "1", "--", "true"], "pair"),
-            (["run", "--nonsense", Key, "--", "true"], "--nonsense"), (["nonsense"], "nonsense"), (["watch", "nonsense"], "blocked"),
+            (["run", "--nonsense", Key, "--", "true"], "--nonsense"), (["run", Key, "ls", "-s"], "--"), (["run", "--grace", "2d", Key, "--", "true"], "1d"), (["nonsense"], "nonsense"), (["watch", "nonsense"], "blocked"),
         })
         {
             var (code, _, error) = await DblockProcess.RunAsync(arguments);

@@ -141,7 +141,7 @@ public sealed class ToolTests : IDisposable
         Assert.Equal(1, (await DblockProcess.RunAsync("cancel", pid, "--yes", "--grace", "50ms")).ExitCode);
         Assert.Equal(1, await holder.ExecuteAsync("select 1"));
         Assert.Equal(1, (await DblockProcess.RunAsync("terminate", pid, "--yes", "--except-user", App)).ExitCode);
-        Assert.Equal(69, (await DblockProcess.RunAsync("terminate", pid, "--yes", "--max", "0")).ExitCode);
+        Assert.Equal(1, (await DblockProcess.RunAsync("terminate", pid, "--yes", "--max", "0")).ExitCode);
         Assert.Equal(1, await holder.ExecuteAsync("select 1"));
         await using (var yes = await DblockProcess.StartInTerminalAsync("terminate", pid))
         {
@@ -156,6 +156,32 @@ public sealed class ToolTests : IDisposable
         using var json = JsonDocument.Parse(await OutputAsync("cancel", "--key", Key, "--then-terminate", "--grace", "50ms", "--yes", "-o", "json"));
         var ended = json.RootElement.EnumerateArray().Single();
         Assert.Equal((second.ProcessID, "Ended", "Terminate"), (ended.GetProperty("pid").GetInt32(), ended.GetProperty("outcome").GetString(), ended.GetProperty("signal").GetString()));
+    }
+
+    [Fact]
+    public async Task What_somebody_else_has_written_does_not_command_the_terminal()
+    {
+        await using var sessions = new Sessions();
+        var holder = await sessions.OpenAsync();
+        await holder.ExecuteAsync($"select pg_advisory_lock({Number}) /* \u001b]0;owned\u0007 \u009b31m \u202e */");
+        var output = await OutputAsync("list", "--key", Key);
+        Assert.Contains("owned", output, StringComparison.Ordinal);
+        Assert.DoesNotContain(output, c => c is '\u001b' or '\u0007' or '\u009b' or '\u202e');
+        using var json = JsonDocument.Parse(await OutputAsync("list", "--key", Key, "-o", "json"));
+        Assert.Contains("\u001b]0;owned\u0007", json.RootElement[0].GetProperty("query").GetString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Watching_ends_when_nobody_reads()
+    {
+        using var shell = Process.Start(new ProcessStartInfo("bash", ["-c", $"'{DblockProcess.Program}' watch --interval 100ms | head -1; echo ${LeftBrace}PIPESTATUS[0]{RightBrace}"])
+        {
+            RedirectStandardOutput = true,
+            Environment = { ["DBLOCK_CONNECTION"] = (await PostgreSqlTestServer.ServerAsync).ConnectionString },
+        })!;
+        var output = await shell.StandardOutput.ReadToEndAsync();
+        await shell.WaitForExitAsync();
+        Assert.EndsWith("\n0\n", output, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -215,7 +241,7 @@ public sealed class ToolTests : IDisposable
         await File.WriteAllTextAsync(file, $$"""
             { "filters": { // what blocks
                 "mine": { "application": ["{{App}}", "other"], "granted": true, "type": "advisory", "min-state-age": 0, "blocking": false },
-                "wrong": { "nonsense": 1 }
+                "wrong": { "nonsense": 1 }, "acts": { "yes": true }, "elsewhere": { "connection": "Host=nowhere" }, "odd": { "pid": null }, "users": { "user": "{{App}}" }
             } }
             """);
         (string, string?)[] environment = [.. await DblockProcess.EnvironmentAsync(), ("DBLOCK_CONFIG", file)];
@@ -224,13 +250,26 @@ public sealed class ToolTests : IDisposable
         // What is given beside it comes first.
         Assert.DoesNotContain($"\n{holder.ProcessID} ", (await DblockProcess.RunAsync(environment, "list", "-f", "mine", "--application", "other")).Output, StringComparison.Ordinal);
         Assert.Contains($"\n{holder.ProcessID} ", (await DblockProcess.RunAsync(environment, "list", "--application", App, "-f", "mine", "--user", App)).Output, StringComparison.Ordinal);
-        foreach (var (arguments, text) in new (string[], string)[] { (["list", "-f", "none"], "no such filter"), (["list", "-f", "wrong"], "--nonsense") })
+        foreach (var (arguments, text) in new (string[], string)[] { (["list", "-f", "none"], "no such filter"), (["list", "-f", "wrong"], "only options that filter") })
         {
             var (code, _, error) = await DblockProcess.RunAsync(environment, arguments);
             Assert.Equal(64, code);
             Assert.Contains(text, error, StringComparison.Ordinal);
         }
 
+        foreach (var filter in new[] { "acts", "elsewhere", "odd" })
+        {
+            Assert.Equal(64, (await DblockProcess.RunAsync(environment, "list", "-f", filter)).ExitCode);
+        }
+
+        // However it is written, and whatever the option beside it is called.
+        foreach (var spelling in new[] { "--filter=mine", "--filter:mine", "-fmine", "-f=mine" })
+        {
+            var listed = (await DblockProcess.RunAsync(environment, "list", spelling, "-o", "csv")).Output;
+            Assert.Equal(2, listed.TrimEnd().Split("\r\n").Length);
+        }
+
+        Assert.DoesNotContain($"\n{holder.ProcessID} ", (await DblockProcess.RunAsync(environment, "list", "-u", "postgres", "-f", "users")).Output, StringComparison.Ordinal);
         Assert.Equal(64, (await DblockProcess.RunAsync([.. environment, ("DBLOCK_CONFIG", "/nowhere/dblock.json")], "list", "-f", "mine")).ExitCode);
         var ended = await DblockProcess.RunAsync(environment, "terminate", "--filter", "mine", "--yes");
         Assert.Equal(0, ended.ExitCode);
