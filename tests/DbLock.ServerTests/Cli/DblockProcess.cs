@@ -61,8 +61,15 @@ internal sealed class DblockProcess : IAsyncDisposable
 
     public void CloseInput() => _process.StandardInput.Close();
 
-    public Task UntilAsync(string text) => TestServer.UntilAsync(
-        () => Task.FromResult($"{Output}\n{Error}".Contains(text, StringComparison.Ordinal)), $"it says '{text}'; it said: {Output} {Error}, and {(_process.HasExited ? "ended" : "runs")}");
+    public async Task UntilAsync(string text)
+    {
+        for (var clock = Stopwatch.StartNew(); !Says(text); await Task.Yield())
+        {
+            Assert.True(
+                clock.Elapsed < TimeSpan.FromSeconds(60) && (!_reading.IsCompleted || Says(text)),
+                $"It does not say '{text}'. It {(_reading.IsCompleted ? "has ended" : "runs")}, and said: {Output} {Error}");
+        }
+    }
 
     /// <summary>Sends a signal by its name.</summary>
     public async Task SignalAsync(string signal)
@@ -93,6 +100,8 @@ internal sealed class DblockProcess : IAsyncDisposable
         await _process.WaitForExitAsync();
         _process.Dispose();
     }
+
+    private bool Says(string text) => Output.Contains(text, StringComparison.Ordinal) || Error.Contains(text, StringComparison.Ordinal);
 
     private static ProcessStartInfo Prepare(string program, IEnumerable<(string, string?)> environment, string[] arguments)
     {
