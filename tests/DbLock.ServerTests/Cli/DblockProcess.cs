@@ -7,6 +7,9 @@ namespace DbLock.ServerTests.Cli;
 /// <summary>The real program, started with pipes or in a terminal.</summary>
 internal sealed class DblockProcess : IAsyncDisposable
 {
+    // A shell that starts the tests in the background has them, and what they start, ignore what Ctrl-C sends.
+    private const string DefaultSignals = "--default-signal=INT,QUIT,HUP";
+
     private readonly Process _process;
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _error = new();
@@ -31,13 +34,14 @@ internal sealed class DblockProcess : IAsyncDisposable
 
     public static async Task<DblockProcess> StartAsync(params string[] arguments) => Start(await EnvironmentAsync(), arguments);
 
-    public static DblockProcess Start(IEnumerable<(string, string?)> environment, params string[] arguments) => new(Prepare(Program, environment, arguments));
+    public static DblockProcess Start(IEnumerable<(string, string?)> environment, params string[] arguments) =>
+        new(Prepare("env", environment, [DefaultSignals, Program, .. arguments]));
 
     /// <summary>Starts it in a pseudo-terminal, of which its input and output are the keyboard and the screen.</summary>
     public static async Task<DblockProcess> StartInTerminalAsync(params string[] arguments)
     {
         // Not under a shell, which would end with its own interrupt.
-        var line = "exec " + string.Join(' ', arguments.Prepend(Program).Select(word => $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
+        var line = $"exec env {DefaultSignals} " + string.Join(' ', arguments.Prepend(Program).Select(word => $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
         return new(Prepare("script", [.. await EnvironmentAsync(), ("TERM", "xterm-256color"), ("SHELL", "/bin/sh")], ["--quiet", "--return", "--flush", "--command", line, "/dev/null"]));
     }
 
