@@ -8,6 +8,13 @@ namespace DbLock.Cli;
 /// <summary>The command line: what there is, and how every failure ends.</summary>
 internal static class Dblock
 {
+    private static readonly (string Name, Func<Command> Create)[] Commands =
+    [
+        ("run", RunCommand.Create), ("list", LookCommand.List), ("blocked", LookCommand.Blocked), ("watch", WatchCommand.Create),
+        ("cancel", () => ClearCommand.Create("cancel", PgSignal.Cancel)), ("terminate", () => ClearCommand.Create("terminate", PgSignal.Terminate)),
+        ("key", KeyCommand.Create), ("doctor", DoctorCommand.Create), ("completion", CompletionCommand.Create),
+    ];
+
     public static async Task<int> RunAsync(string[] args)
     {
         try
@@ -18,7 +25,7 @@ internal static class Dblock
                 return ExitCode.Usage;
             }
 
-            var parsed = Root().Parse(SavedOptions.Expand(args), new ParserConfiguration { ResponseFileTokenReplacer = null });
+            var parsed = Root(args[0]).Parse(SavedOptions.Expand(args), new ParserConfiguration { ResponseFileTokenReplacer = null });
             if (parsed.Action is ParseErrorAction)
             {
                 foreach (var message in parsed.Errors.Select(error => error.Message).Distinct())
@@ -69,20 +76,15 @@ internal static class Dblock
         }
     }
 
-    private static RootCommand Root()
+    // The command that is asked for is the only one that is made: the others would cost each start a part of its time.
+    private static RootCommand Root(string? name = null)
     {
-        var root = new RootCommand("Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear the way.")
+        var root = new RootCommand("Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear the way.");
+        foreach (var (_, create) in Commands.Where(command => command.Name == name) is var named && named.Any() ? named : Commands)
         {
-            RunCommand.Create(),
-            LookCommand.List(),
-            LookCommand.Blocked(),
-            WatchCommand.Create(),
-            ClearCommand.Create("cancel", PgSignal.Cancel),
-            ClearCommand.Create("terminate", PgSignal.Terminate),
-            KeyCommand.Create(),
-            DoctorCommand.Create(),
-            CompletionCommand.Create(),
-        };
+            root.Add(create());
+        }
+
         var help = root.Options.OfType<HelpOption>().Single();
         help.Action = new DetailedHelp(new HelpAction { MaxWidth = 110 });
         return root;
