@@ -17,23 +17,22 @@ internal sealed class Child : IDisposable
     /// <returns>The file, or null and the exit code of the failure.</returns>
     public static (string? File, int ExitCode) Find(string program)
     {
-        var candidates = program.Contains('/', StringComparison.Ordinal)
-            ? [Path.GetFullPath(program)]
-            : (Environment.GetEnvironmentVariable("PATH") ?? "/usr/local/bin:/usr/bin:/bin").Split(':').Select(folder => Path.Combine(folder.Length == 0 ? "." : folder, program));
         var exitCode = ExitCode.NoSuchCommand;
         if (program.Length == 0)
         {
             return (null, exitCode);
         }
 
-        foreach (var file in candidates.Select(Path.GetFullPath))
+        var isPath = program.Contains('/', StringComparison.Ordinal);
+        foreach (var folder in isPath ? [""] : (Environment.GetEnvironmentVariable("PATH") ?? "/usr/local/bin:/usr/bin:/bin").Split(':'))
         {
+            var file = Path.GetFullPath(Path.Combine(folder.Length == 0 ? "." : folder, program));
             if (IsExecutable(file))
             {
                 return (file, ExitCode.Ok);
             }
 
-            exitCode = File.Exists(file) || (Directory.Exists(file) && program.Contains('/', StringComparison.Ordinal)) ? ExitCode.CannotExecute : exitCode;
+            exitCode = File.Exists(file) || (Directory.Exists(file) && isPath) ? ExitCode.CannotExecute : exitCode;
         }
 
         return (null, exitCode);

@@ -47,7 +47,7 @@ internal static partial class ConnectionOption
     public static string Resolve(string? option, Func<string, string?> variable)
     {
         var given = option ?? NullIfEmpty(variable("DBLOCK_CONNECTION"));
-        var builder = given is null ? [] : Url().Match(given) is { Success: true } url ? FromUrl(url) : FromConnectionString(given);
+        var builder = given is null ? [] : given.StartsWith("postgres", StringComparison.Ordinal) && Url().Match(given) is { Success: true } url ? FromUrl(url) : FromConnectionString(given);
 
         // Npgsql's own builder says that it contains every keyword that it knows.
         var said = new DbConnectionStringBuilder { ConnectionString = builder.ConnectionString };

@@ -76,17 +76,24 @@ internal static class Dblock
         }
     }
 
-    // The command that is asked for is the only one that is made: the others would cost each start a part of its time.
-    private static RootCommand Root(string? name = null)
+    // What is not asked for is not made: the other commands, and the library's root, whose texts are looked up in resources, would cost each start a part of its time.
+    private static Command Root(string? name = null)
     {
-        var root = new RootCommand("Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear the way.");
-        foreach (var (_, create) in Commands.Where(command => command.Name == name) is var named && named.Any() ? named : Commands)
+        var help = new Option<bool>("--help", "-h", "-?") { Description = "Show help and usage information", Recursive = true };
+        help.Action = new DetailedHelp(new HelpAction { MaxWidth = 110 });
+        if (Array.Find(Commands, command => command.Name == name) is { Create: { } create })
         {
-            root.Add(create());
+            return new Command("dblock") { help, create() };
         }
 
-        var help = root.Options.OfType<HelpOption>().Single();
-        help.Action = new DetailedHelp(new HelpAction { MaxWidth = 110 });
+        var root = new RootCommand("Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear the way.");
+        root.Options.Remove(root.Options.OfType<HelpOption>().Single());
+        root.Options.Insert(0, help);
+        foreach (var command in Commands)
+        {
+            root.Add(command.Create());
+        }
+
         return root;
     }
 

@@ -23,16 +23,18 @@ internal static class KeyOption
         ("pals", KeyScheme.Pals),
     ];
 
+    private static string[] Names { get; } = [.. Schemes.Select(scheme => scheme.Name), Number, Pair];
+
     public static Option<string> Create()
     {
         var option = new Option<string>("--key-scheme")
         {
-            Description = "How a key becomes the number that PostgreSQL locks: as a library does it (" + string.Join(", ", Schemes.Select(scheme => scheme.Name))
+            Description = "How a key becomes the number that PostgreSQL locks: as a library does it (" + string.Join(", ", Names[..^2])
                 + "), or number (42) or pair (1,2) for keys that are numbers",
             HelpName = "scheme",
-            DefaultValueFactory = _ => Schemes[0].Name,
+            DefaultValueFactory = _ => Names[0],
         };
-        return option.AcceptOnlyFromAmong([.. Schemes.Select(scheme => scheme.Name), Number, Pair]);
+        return option.AcceptOnlyFromAmong(Names);
     }
 
     public static LockKey Parse(string text, string scheme)

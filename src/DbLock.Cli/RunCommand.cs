@@ -15,6 +15,8 @@ internal static class RunCommand
     private const string Kill = "kill";
     private const string Ignore = "ignore";
 
+    private static readonly TimeSpan Unwatched = TimeSpan.FromMilliseconds(200);
+
     /// <summary>What --help says beyond the options.</summary>
     public const string Details = """
         Exit codes:
@@ -162,16 +164,14 @@ internal static class RunCommand
     // The session is dblock's own: what ends a session that idles, or a statement that waits, is not for it. Another client's session, behind a pooler, is left alone.
     private static async Task PrepareAsync(NpgsqlConnection connection, bool trustPooler)
     {
-        string[] settings =
-        [
-            "statement_timeout", "idle_in_transaction_session_timeout",
-            .. connection.PostgreSqlVersion.Major >= 14 ? ["idle_session_timeout"] : Array.Empty<string>(),
-            .. connection.PostgreSqlVersion.Major >= 17 ? ["transaction_timeout"] : Array.Empty<string>(),
-        ];
-        using var command = new NpgsqlCommand(
-            $"select {string.Join(", ", settings.Select(name => $"pg_catalog.set_config('{name}', '0', false)"))} where $1 or pg_catalog.pg_backend_pid() = $2", connection);
-        command.Parameters.Add(new NpgsqlParameter<bool> { TypedValue = trustPooler });
-        command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = connection.ProcessID });
+        var version = connection.PostgreSqlVersion.Major;
+        var sql = $"""
+            select pg_catalog.set_config('statement_timeout', '0', false), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false)
+              {(version >= 14 ? ", pg_catalog.set_config('idle_session_timeout', '0', false)" : "")}
+              {(version >= 17 ? ", pg_catalog.set_config('transaction_timeout', '0', false)" : "")}
+              {(trustPooler ? "" : string.Create(CultureInfo.InvariantCulture, $"where pg_catalog.pg_backend_pid() = {connection.ProcessID}"))}
+            """;
+        using var command = new NpgsqlCommand(sql, connection);
         await command.ExecuteNonQueryAsync().ConfigureAwait(false);
     }
 
@@ -218,8 +218,10 @@ internal static class RunCommand
         {
             var exit = child.ExitAsync();
             signals.ForwardTo(child.Forward);
+            // A watch costs more than a short command; what is lost before it begins, the release tells.
+            await Task.WhenAny(exit, Task.Delay(Unwatched)).ConfigureAwait(false);
             using var stop = new CancellationTokenSource();
-            var loss = HoldWatch.LossAsync(connection, @lock, stop.Token);
+            var loss = exit.IsCompleted ? Task.FromResult<string?>(null) : HoldWatch.LossAsync(connection, @lock, stop.Token);
             if (await Task.WhenAny(exit, loss).ConfigureAwait(false) == loss && await loss.ConfigureAwait(false) is { } reason)
             {
                 return await LostAsync(job, child, exit, reason).ConfigureAwait(false);

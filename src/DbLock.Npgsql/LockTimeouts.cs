@@ -24,7 +24,7 @@ internal sealed class LockTimeouts
         """;
 
     private static readonly ConditionalWeakTable<NpgsqlConnection, LockTimeouts> OfConnections = [];
-    private static readonly NpgsqlDriver Driver = new();
+    private static ILockDriver Driver => NpgsqlLockInterface.Instance.Driver;
 
     // Over all connections. While nobody owes anything, as nearly always, the calls that pay cost no more than reading this.
     private static int _allOwed;

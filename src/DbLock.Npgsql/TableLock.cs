@@ -58,7 +58,7 @@ public sealed class TableLock
 
     private const string AccessShare = "access share";
 
-    private static readonly NpgsqlDriver Driver = new();
+    private static ILockDriver Driver => NpgsqlLockInterface.Instance.Driver;
 
     private readonly NpgsqlConnection _connection;
     private readonly string _mode;

@@ -22,7 +22,7 @@ internal sealed class PgClearing(
     // was picked, held or waited for as it was then; it may have gone on to other work. Who may signal whom is what pg_signal_backend checks
     // (src/backend/storage/ipc/signalfuncs.c): asked first, since its refusal is an error, which would leave the others unsignalled and cost the caller's
     // transaction. So would a statement_timeout that came in the pause.
-    private const string Sql = """
+    private const string Sql = $"""
         select q.*
         from (
           select case when pg_catalog.pg_sleep(case when t.seconds = 0 then $7 else least($7, t.seconds / 4) end) is null then true
@@ -30,8 +30,7 @@ internal sealed class PgClearing(
           from (select s.setting::float8 / 1000 as seconds from pg_catalog.pg_settings as s where s.name = 'statement_timeout') as t offset 0) as c
         cross join lateral (
           with locks as materialized (
-            select l.pid, l.mode, l.granted, pg_catalog.concat_ws(
-              '/', l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid) as target
+            select l.pid, l.mode, l.granted, {PgLock.TargetSql} as target
             from pg_catalog.pg_locks as l where not c.failed),
           wanted as (select * from unnest($1, $2, $3, $4, $5, $6) as w (number, pid, start, target, mode, granted)),
           sessions as materialized (

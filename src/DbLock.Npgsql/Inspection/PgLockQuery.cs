@@ -21,8 +21,7 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
         from (select pg_catalog.pg_stat_clear_snapshot() is null as failed offset 0) as c
         cross join lateral (
           with locks as materialized (
-            select l.*, {0} as wait_start, pg_catalog.concat_ws(
-              '/', l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid) as target
+            select l.*, {0} as wait_start, {{PgLock.TargetSql}} as target
             from pg_catalog.pg_locks as l)
           select l.target, l.locktype, l.mode, l.granted, l.fastpath, l.pid, l.virtualtransaction, l.database, l.relation, l.page, l.tuple, l.virtualxid,
             l.transactionid, l.classid, l.objid, l.objsubid, l.wait_start,
