@@ -3,11 +3,13 @@ using System.Data.Common;
 namespace DbLock;
 
 /// <summary>One lock that a session holds, from its grant to its end.</summary>
-internal sealed class Hold(LockKey key, LockOptions options, ILockDriver driver, DbTransaction? transaction)
+internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, DbTransaction? transaction)
 {
     private CancellationTokenSource? _lost;
     private volatile bool _isLost;
     private volatile bool _isReleased;
+
+    public LockIdentity Identity { get; } = identity;
 
     public LockKey Key { get; } = key;
 

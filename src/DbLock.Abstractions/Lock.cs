@@ -3,6 +3,7 @@ using System.Data.Common;
 using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using Microsoft.Extensions.Logging;
 using static DbLock.Synchronously;
@@ -36,7 +37,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private readonly LockOptions _options;
     private readonly Session _session;
     private Hold? _hold;
-    private (LockDialect Dialect, string Key) _identity;
+    private LockIdentity? _identity;
+    private (LockRequest Request, LockStatement Statement)? _acquire;
+    private (LockRequest Request, LockStatement Statement)? _release;
     private int _count;
     private int _inUse;
     private bool _errorHandled;
@@ -281,6 +284,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
@@ -291,11 +295,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             CheckConnection();
             var dialect = Dialect;
             CheckTimeout(timeout, dialect);
+            if (Key.IsSeveral && !dialect.HasSeveral)
+            {
+                throw new NotSupportedException($"{dialect.Name} cannot lock several keys at once here: use a lock for each, always in the same order.");
+            }
+
             var transaction = CheckTransaction(timeout, dialect);
             var request = new LockRequest(
-                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _driver.SessionId(_connection));
-            var identity = (dialect, dialect.Identify(Key));
-            var statement = dialect.Acquire(request);
+                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Id(_connection, _driver));
+            var identity = Identity(dialect);
+            var statement = AcquireStatement(dialect, request);
             if (_session.Find(identity) is { } hold)
             {
                 if (await StillHolds(hold, dialect, request, transaction, async).ConfigureAwait(false))
@@ -303,7 +312,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     return AcquireAgain(hold, identity, request);
                 }
 
-                _session.Remove(identity, hold);
+                _session.Remove(hold);
                 hold.Lose();
                 if (hold.Options.Scope == LockScope.Session)
                 {
@@ -316,9 +325,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 : await AcquireInSlices(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false);
             if (acquired)
             {
-                hold = new Hold(Key, _options, _driver, _options.Scope == LockScope.Transaction ? transaction : null);
-                _session.Add(identity, hold);
-                Take(hold, identity);
+                hold = new Hold(identity, Key, _options, _driver, _options.Scope == LockScope.Transaction ? transaction : null);
+                _session.Add(hold);
+                Take(hold);
                 if (_connection.State != ConnectionState.Open)
                 {
                     // It closed after the grant and before anybody knew of it.
@@ -367,6 +376,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<bool> AcquireFirst(
         LockDialect dialect, LockRequest request, LockStatement statement, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
@@ -377,7 +387,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         {
             // A try is short, and interrupting it would cost a question or the caller's transaction.
             var token = request.Try ? CancellationToken.None : cancellationToken;
-            outcome = dialect.Read(await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false));
+            var answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
+            outcome = dialect.Read(answer);
+            _session.MayPrepare |= dialect.MayPrepare(request, answer);
         }
         catch (LockException)
         {
@@ -508,19 +520,20 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private async ValueTask<bool> StillHolds(Hold hold, LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async) =>
         (!_options.Reentrant && hold.Options.Scope == LockScope.Session)
         || Yes(await _driver.Execute(
-            _connection, transaction, dialect.IsHeld(request with { Shared = hold.Options.Shared, Scope = hold.Options.Scope }), async, CancellationToken.None).ConfigureAwait(false));
+            _connection, transaction, dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope }), async, CancellationToken.None).ConfigureAwait(false));
 
     // The server's own count stays at one.
-    private bool AcquireAgain(Hold hold, (LockDialect, string) identity, LockRequest request)
+    private bool AcquireAgain(Hold hold, LockIdentity identity, LockRequest request)
     {
-        var reason = !_options.Reentrant ? "LockOptions.Reentrant is not set"
+        var reason = !identity.IsSameAs(hold.Identity) ? "the two share a key and are not one lock"
+            : !_options.Reentrant ? "LockOptions.Reentrant is not set"
             : hold.Options.Shared && !_options.Shared ? "it is held shared, and an exclusive lock would wait for that"
             : hold.Options.Scope != _options.Scope ? "it is held with another scope"
             : null;
         if (reason is null)
         {
             hold.Count++;
-            Take(hold, identity);
+            Take(hold);
             return true;
         }
 
@@ -530,14 +543,37 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 $"This connection already holds lock '{hold.Key}', and would wait for itself ({reason}): release it first, or use the lock that is held.");
     }
 
-    private void Take(Hold hold, (LockDialect, string) identity)
+    private LockIdentity Identity(LockDialect dialect) => _identity is { } identity && identity.Dialect == dialect ? identity : _identity = new LockIdentity(dialect, Key);
+
+    // What is asked again and again is said once.
+    private LockStatement AcquireStatement(LockDialect dialect, in LockRequest request)
+    {
+        if (_acquire is not { } acquire || acquire.Request != request || acquire.Statement.MayPrepare != _session.MayPrepare)
+        {
+            _acquire = acquire = (request, dialect.Acquire(request) with { MayPrepare = _session.MayPrepare });
+        }
+
+        return acquire.Statement;
+    }
+
+    private LockStatement ReleaseStatement(LockDialect dialect, in LockRequest request)
+    {
+        if (_release is not { } release || release.Request != request || release.Statement.MayPrepare != _session.MayPrepare)
+        {
+            _release = release = (request, dialect.Release(request) with { MayPrepare = _session.MayPrepare });
+        }
+
+        return release.Statement;
+    }
+
+    private void Take(Hold hold)
     {
         _count = _hold == hold ? _count + 1 : 1;
         _hold = hold;
-        _identity = identity;
         _errorHandled = false;
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<bool> Release(bool async)
     {
         Enter();
@@ -551,6 +587,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<bool> ReleaseOne(bool async)
     {
         if (_hold is not { } hold || _count == 0)
@@ -589,7 +626,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             try
             {
                 // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time before.
-                released = Yes(await _driver.Execute(_connection, transaction, dialect.Release(request), async, CancellationToken.None).ConfigureAwait(false))
+                released = Yes(await _driver.Execute(_connection, transaction, ReleaseStatement(dialect, request), async, CancellationToken.None).ConfigureAwait(false))
                     || attempt > 0;
                 break;
             }
@@ -628,7 +665,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
 
         _count = 0;
-        _session.Remove(_identity, hold);
+        _session.Remove(hold);
         hold.Release();
         Log.Released(_logger, Key);
         if (transaction is not null && !_warnedOfCommit)
@@ -644,7 +681,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private bool Lose(Hold hold, Exception? error)
     {
         _count = 0;
-        _session.Remove(_identity, hold);
+        _session.Remove(hold);
         hold.Lose();
         Log.Lost(_logger, Key, error);
 
@@ -779,7 +816,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
         catch (Exception e) when (transaction is not null && !_driver.Read(e).NotSent && dialect.Read(_driver.Read(e)) is LockOutcome.Refused or LockOutcome.Cancelled)
         {
-            await _driver.Execute(_connection, transaction, dialect.Undo(request), async, CancellationToken.None).ConfigureAwait(false);
+            // Of several keys the undo would let go of those that are held.
+            await _driver.Execute(_connection, transaction, dialect.Undo(request with { Key = Key.Keys[0] }), async, CancellationToken.None).ConfigureAwait(false);
             throw;
         }
     }

@@ -19,12 +19,15 @@ public abstract class LockDialect
     /// <summary>Gets whether <see cref="Acquire"/> fixes the snapshot of a REPEATABLE READ or SERIALIZABLE transaction before it waits, so that the last holder's work stays unseen.</summary>
     public virtual bool TakesSnapshot => false;
 
+    /// <summary>Gets whether the statements can lock several keys at once (<see cref="LockKey.Keys"/>), all or none; false (default) refuses such keys.</summary>
+    public virtual bool HasSeveral => false;
+
     /// <summary>Says whether a server speaks this dialect.</summary>
     /// <param name="product">What the connection tells: its type's full name, the server's version and, where those are not enough, the product's name.</param>
     public abstract bool Speaks(string product);
 
     /// <summary>Returns what the server tells one lock from another by: two keys with the same identity are one lock.</summary>
-    /// <param name="key">The key.</param>
+    /// <param name="key">The key; a single one.</param>
     /// <exception cref="ArgumentException">The engine cannot lock this key.</exception>
     public abstract string Identify(LockKey key);
 
@@ -61,6 +64,14 @@ public abstract class LockDialect
     /// <param name="answer">The value that came back; null when none did.</param>
     /// <exception cref="LockException">The server's locks cannot be trusted here; the message says why and what to do.</exception>
     public abstract LockOutcome Read(object? answer);
+
+    /// <summary>
+    /// Says whether an answer to <see cref="Acquire"/> shows that the client speaks to one server session, so that a driver may prepare commands. False (default)
+    /// where the engine gains nothing from that.
+    /// </summary>
+    /// <param name="request">What was asked.</param>
+    /// <param name="answer">The value that came back.</param>
+    public virtual bool MayPrepare(in LockRequest request, object? answer) => false;
 
     /// <summary>Says what an error means.</summary>
     /// <param name="codes">The error's codes.</param>

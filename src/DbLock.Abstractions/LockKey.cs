@@ -16,23 +16,43 @@ public sealed class LockKey : IEquatable<LockKey>
     private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     private readonly KeyScheme? _textScheme;
+    private readonly long _number;
+    private readonly bool _isPair;
 
     private LockKey(string name, long number, bool isPair, KeyScheme? textScheme = null)
     {
         Name = name;
-        Number = number;
-        IsPair = isPair;
+        Keys = [this];
+        _number = number;
+        _isPair = isPair;
         _textScheme = textScheme;
     }
 
-    /// <summary>Gets the name: the text as it was given, or the decimal text of a number ("42") or a pair ("1,2").</summary>
+    private LockKey(LockKey[] keys)
+    {
+        const int Named = 3;
+        Name = string.Join(", ", keys.Take(Named).Select(key => key.Name))
+            + (keys.Length > Named ? string.Create(CultureInfo.InvariantCulture, $" and {keys.Length - Named} more") : "");
+        Keys = keys;
+        _number = keys[0]._number;
+    }
+
+    /// <summary>Gets the name: the text as it was given, or the decimal text of a number ("42") or a pair ("1,2"). Of several keys: the names of the first three.</summary>
     public string Name { get; }
 
+    /// <summary>Gets the keys of which this consists, in the order in which they are locked: one, itself, unless it comes from <see cref="All"/>.</summary>
+    public IReadOnlyList<LockKey> Keys { get; }
+
+    /// <summary>Gets whether this is several keys.</summary>
+    public bool IsSeveral => Keys.Count > 1;
+
     /// <summary>Gets the number that PostgreSQL locks. For a pair: the first in the high 32 bits, the second in the low 32 bits.</summary>
-    public long Number { get; }
+    /// <exception cref="InvalidOperationException">These are several keys.</exception>
+    public long Number => IsSeveral ? throw Several() : _number;
 
     /// <summary>Gets whether the key lives in PostgreSQL's space of pairs, which never meets the space of single numbers.</summary>
-    public bool IsPair { get; }
+    /// <exception cref="InvalidOperationException">These are several keys.</exception>
+    public bool IsPair => IsSeveral ? throw Several() : _isPair;
 
     /// <summary>Gets the pair; (0, 0) has no meaning unless <see cref="IsPair"/>.</summary>
     public (int First, int Second) Pair => IsPair ? ((int)(Number >> 32), (int)Number) : default;
@@ -113,6 +133,28 @@ public sealed class LockKey : IEquatable<LockKey>
     public static LockKey From(int first, int second) =>
         new(string.Create(CultureInfo.InvariantCulture, $"{first},{second}"), Join(first, second), isPair: true);
 
+    /// <summary>Makes one key out of several: its lock is held when each of them is, and they are acquired all or none.</summary>
+    /// <param name="keys">
+    /// The keys, in any order: they are locked in the order of their numbers, so that two programs that want the same ones do not wait for each other. One that is
+    /// given twice is locked once. A single key is returned as it is.
+    /// </param>
+    /// <exception cref="ArgumentException">There is no key.</exception>
+    public static LockKey All(params IEnumerable<LockKey> keys)
+    {
+        ArgumentNullException.ThrowIfNull(keys);
+        LockKey[] sorted =
+        [
+            .. keys.SelectMany(key => (key ?? throw new ArgumentNullException(nameof(keys), "A lock needs a key: null would lock nothing.")).Keys)
+                .Distinct().OrderBy(key => key._isPair).ThenBy(key => key._number).ThenBy(key => key.Name, StringComparer.Ordinal),
+        ];
+        return sorted.Length switch
+        {
+            0 => throw new ArgumentException("A lock needs a key: no keys would lock nothing.", nameof(keys)),
+            1 => sorted[0],
+            _ => new LockKey(sorted),
+        };
+    }
+
     /// <summary>Makes a key from a Guid: its text of 36 lower-case characters.</summary>
     /// <param name="value">The Guid.</param>
     public static LockKey From(Guid value) => From(value.ToString("D", CultureInfo.InvariantCulture));
@@ -141,25 +183,31 @@ public sealed class LockKey : IEquatable<LockKey>
     public LockKey WithPrefix(string prefix)
     {
         ArgumentNullException.ThrowIfNull(prefix);
-        return _textScheme is { } scheme
-            ? From(prefix + Name, scheme)
+        return IsSeveral ? All(Keys.Select(key => key.WithPrefix(prefix)))
+            : _textScheme is { } scheme ? From(prefix + Name, scheme)
             : throw new InvalidOperationException($"The key {Name} is a number and takes no prefix: make it a text first.");
     }
 
     /// <summary>Returns the key as <c>pg_locks</c> shows it.</summary>
+    /// <exception cref="InvalidOperationException">These are several keys.</exception>
     public PgLocksKey ToPgLocks() => new((uint)(Number >> 32), (uint)Number, IsPair ? (short)2 : (short)1);
 
     /// <inheritdoc />
-    public bool Equals(LockKey? other) => other is not null && Number == other.Number && IsPair == other.IsPair && Name == other.Name;
+    public bool Equals(LockKey? other) =>
+        ReferenceEquals(this, other)
+        || (other is not null && _number == other._number && _isPair == other._isPair && Name == other.Name && Keys.Count == other.Keys.Count
+            && (!IsSeveral || Keys.SequenceEqual(other.Keys)));
 
     /// <inheritdoc />
     public override bool Equals(object? obj) => Equals(obj as LockKey);
 
     /// <inheritdoc />
-    public override int GetHashCode() => HashCode.Combine(Number, IsPair);
+    public override int GetHashCode() => HashCode.Combine(_number, _isPair, Keys.Count);
 
     /// <summary>Returns the name.</summary>
     public override string ToString() => Name;
+
+    private InvalidOperationException Several() => new($"These are {Keys.Count} keys ({Name}), and each has a number of its own: take them from LockKey.Keys.");
 
     internal static byte[] Utf8(string text)
     {

@@ -7,18 +7,19 @@ namespace DbLock;
 /// <remarks>Make each text once and keep it in a static field, so that servers and drivers see the same few texts again.</remarks>
 public sealed partial class LockSql
 {
-    private readonly string _template;
+    // Texts at even places, the numbers of parameters between them.
+    private readonly string[] _parts;
 
     /// <summary>Initializes a new instance from a template.</summary>
     /// <param name="template">SQL in which <c>{n}</c> stands for parameter n, counted from 0. A parameter may stand more than once.</param>
     public LockSql(string template)
     {
         ArgumentNullException.ThrowIfNull(template);
-        _template = template;
+        _parts = Marker().Split(template);
         Numbered = Format(n => string.Create(CultureInfo.InvariantCulture, $"${n + 1}"));
         Named = Format(n => string.Create(CultureInfo.InvariantCulture, $"@p{n}"));
         Positional = Format(_ => "?");
-        Order = [.. Marker().Matches(template).Select(Index)];
+        Order = [.. _parts.Where((_, i) => i % 2 == 1).Select(Index)];
     }
 
     /// <summary>Gets the text with <c>$1</c>, <c>$2</c> … as markers.</summary>
@@ -34,13 +35,23 @@ public sealed partial class LockSql
     public IReadOnlyList<int> Order { get; }
 
     /// <summary>Returns the text with markers of another form.</summary>
-    /// <param name="marker">Writes the marker of parameter n, counted from 0.</param>
-    public string Format(Func<int, string> marker) => Marker().Replace(_template, match => marker(Index(match)));
+    /// <param name="marker">Writes the marker of parameter n, counted from 0, for each time that it stands there.</param>
+    public string Format(Func<int, string> marker)
+    {
+        ArgumentNullException.ThrowIfNull(marker);
+        var parts = new string[_parts.Length];
+        for (var i = 0; i < parts.Length; i++)
+        {
+            parts[i] = i % 2 == 0 ? _parts[i] : marker(Index(_parts[i]));
+        }
+
+        return string.Concat(parts);
+    }
 
     /// <summary>Returns the text with <c>$1</c>, <c>$2</c> … as markers.</summary>
     public override string ToString() => Numbered;
 
-    private static int Index(Match marker) => int.Parse(marker.Groups[1].ValueSpan, CultureInfo.InvariantCulture);
+    private static int Index(string number) => int.Parse(number, CultureInfo.InvariantCulture);
 
     [GeneratedRegex(@"\{([0-9]+)\}")]
     private static partial Regex Marker();

@@ -1,5 +1,6 @@
 using System.Data;
 using System.Data.Common;
+using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
@@ -23,6 +24,12 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// <summary>Gets how long the server may wait before it answers: null when it never waits, <see cref="Timeout.InfiniteTimeSpan"/> for ever.</summary>
     public TimeSpan? Wait { get; init; }
 
+    /// <summary>
+    /// Gets whether a driver may prepare the commands: the client speaks to one server session, and no pooler stands between, to whose next session a prepared
+    /// command would be unknown.
+    /// </summary>
+    public bool MayPrepare { get; init; }
+
     /// <summary>Gets the timeout that a driver sets on the command, in seconds: null leaves the provider's default, 0 is no limit.</summary>
     public int? CommandTimeout => Wait switch
     {
@@ -36,6 +43,7 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// <param name="async">False: return a completed task.</param>
     /// <param name="cancellationToken">Cancels the reading.</param>
     /// <remarks><c>ExecuteScalar</c> will not do: Npgsql's swallows a cancel that comes after the first value (measured), while the commands after it have not run.</remarks>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public static async ValueTask<object?> ReadAnswer(DbDataReader reader, bool async, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(reader);

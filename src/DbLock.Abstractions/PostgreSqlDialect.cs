@@ -15,6 +15,9 @@ internal sealed class PostgreSqlDialect : LockDialect
     private const int FakeLocks = -2;
     private const int Pooler = -3;
 
+    // Acquired in transaction scope, in another session than the client believes: a pooler keeps it on that one while the transaction lasts.
+    private const int AcquiredElsewhere = 2;
+
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
     private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
     private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
@@ -25,6 +28,8 @@ internal sealed class PostgreSqlDialect : LockDialect
     private static readonly Texts NumberShared = new(pair: false, shared: true);
     private static readonly Texts Pair = new(pair: true, shared: false);
     private static readonly Texts PairShared = new(pair: true, shared: true);
+    private static readonly Texts Several = new(shared: false);
+    private static readonly Texts SeveralShared = new(shared: true);
 
     public override string Name => "PostgreSQL";
 
@@ -38,6 +43,8 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override bool Speaks(string product) =>
         product.Contains("Npgsql", StringComparison.OrdinalIgnoreCase) || product.Contains("PostgreSql", StringComparison.OrdinalIgnoreCase);
 
+    public override bool HasSeveral => true;
+
     public override string Identify(LockKey key) =>
         key.IsPair
             ? string.Create(CultureInfo.InvariantCulture, $"({key.Pair.First},{key.Pair.Second})")
@@ -48,13 +55,14 @@ internal sealed class PostgreSqlDialect : LockDialect
         var texts = For(request);
         if (request.Try)
         {
-            return new LockStatement(Command(request.Scope == LockScope.Session ? texts.Try : texts.TryTransaction, request, SessionId(request)));
+            var once = Command(request.Scope == LockScope.Session ? texts.Try : texts.TryTransaction, request, SessionId(request));
+            return HasSavepoint(request) ? new LockStatement(Savepoint, once, ReleaseSavepoint) : new LockStatement(once);
         }
 
-        var milliseconds = request.Milliseconds < 0 ? "0" : request.Milliseconds.ToString(CultureInfo.InvariantCulture);
+        var milliseconds = (int)Math.Max(0, request.Milliseconds);
         var wait = Command(
             request.Scope == LockScope.Session ? texts.Wait : texts.WaitTransaction,
-            request, SessionId(request), new LockParameter(DbType.String, milliseconds));
+            request, SessionId(request), new LockParameter(DbType.Int32, milliseconds));
         return (request.Scope, request.InTransaction) switch
         {
             // The savepoint is rolled back on success too: a session lock survives that, and what the wait needed (the transaction-level hold,
@@ -69,8 +77,8 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement Undo(in LockRequest request)
     {
-        var undo = request.Scope == LockScope.Session ? Command(For(request).Undo, request) : NothingHeld;
-        return request.InTransaction && !request.Try ? new LockStatement(RollbackToSavepoint, ReleaseSavepoint, undo) : new LockStatement(undo);
+        var undo = request.Scope == LockScope.Session || request.Key.IsSeveral ? Command(For(request).Undo, request) : NothingHeld;
+        return HasSavepoint(request) ? new LockStatement(RollbackToSavepoint, ReleaseSavepoint, undo) : new LockStatement(undo);
     }
 
     public override LockStatement IsHeld(in LockRequest request) => new(Command(For(request).IsHeld, request));
@@ -91,7 +99,7 @@ internal sealed class PostgreSqlDialect : LockDialect
         null or DBNull => LockOutcome.Unknown,
         _ => Convert.ToInt32(answer, CultureInfo.InvariantCulture) switch
         {
-            1 => LockOutcome.Acquired,
+            1 or AcquiredElsewhere => LockOutcome.Acquired,
             0 => LockOutcome.NotAcquired,
             Standby => throw OnStandby(),
             FakeLocks => throw new LockException(
@@ -102,6 +110,10 @@ internal sealed class PostgreSqlDialect : LockDialect
             var code => throw new LockException($"The server answered {code} where PostgreSQL answers whether the lock was taken: it is no PostgreSQL."),
         },
     };
+
+    // In session scope a session that is not the client's is refused.
+    public override bool MayPrepare(in LockRequest request, object? answer) =>
+        request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 : answer is 1);
 
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     public override LockOutcome Read(DbError codes) => codes.SqlState switch
@@ -124,41 +136,50 @@ internal sealed class PostgreSqlDialect : LockDialect
         + "Connect to the primary (Npgsql: Target Session Attributes=primary).");
 
     private static Texts For(in LockRequest request) =>
-        request.Key.IsPair ? (request.Shared ? PairShared : Pair) : request.Shared ? NumberShared : Number;
+        request.Key.IsSeveral ? (request.Shared ? SeveralShared : Several)
+        : request.Key.IsPair ? (request.Shared ? PairShared : Pair) : request.Shared ? NumberShared : Number;
 
-    // Only a hold of session scope outlives the statement or transaction that a pooler keeps on one server session.
-    private static LockParameter SessionId(in LockRequest request) =>
-        new(DbType.Int32, request.Scope == LockScope.Session ? request.SessionId ?? 0 : 0);
+    // A try of several keys in transaction scope has locks of the session for a moment, which an error would leave.
+    private static bool HasSavepoint(in LockRequest request) =>
+        request.InTransaction && (!request.Try || (request.Key.IsSeveral && request.Scope == LockScope.Transaction));
+
+    private static LockParameter SessionId(in LockRequest request) => new(DbType.Int32, request.SessionId ?? 0);
 
     private static LockCommand Command(LockSql sql, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
-        LockParameter[] parameters = request.Key.IsPair
-            ? [new(DbType.Int32, request.Key.Pair.First), new(DbType.Int32, request.Key.Pair.Second), .. more]
+        LockParameter[] parameters = request.Key.IsSeveral
+            ? [.. Arrays(request.Key), .. more]
+            : request.Key.IsPair ? [new(DbType.Int32, request.Key.Pair.First), new(DbType.Int32, request.Key.Pair.Second), .. more]
             : [new(DbType.Int64, request.Key.Number), .. more];
         return new LockCommand(sql, parameters);
+    }
+
+    // As texts, which every provider can send: the numbers, each once, and whether they are pairs.
+    private static LockParameter[] Arrays(LockKey key)
+    {
+        var numbers = key.Keys.Select(one => (one.Number, one.IsPair)).Distinct().ToList();
+        return
+        [
+            new(DbType.String, string.Create(CultureInfo.InvariantCulture, $"{{{string.Join(',', numbers.Select(one => one.Number))}}}")),
+            new(DbType.String, $"{{{string.Join(',', numbers.Select(one => one.IsPair ? 't' : 'f'))}}}"),
+        ];
     }
 
     /// <summary>The commands of one kind of lock.</summary>
     private sealed class Texts
     {
+        /// <summary>Initializes the commands of a single key.</summary>
         public Texts(bool pair, bool shared)
         {
-            var key = pair ? "{0}::int, {1}::int" : "{0}::bigint";
-            var sessionId = pair ? "{2}::int" : "{1}::int";
-            var milliseconds = pair ? "{3}::text" : "{2}::text";
+            var key = pair ? "cast({0} as int), cast({1} as int)" : "cast({0} as bigint)";
+            var sessionId = pair ? "cast({2} as int)" : "cast({1} as int)";
+            var milliseconds = pair ? "cast({3} as int)::text" : "cast({2} as int)::text";
             var suffix = shared ? "_shared" : "";
             var mode = shared ? "ShareLock" : "ExclusiveLock";
 
-            // Refused before the lock is touched, in the same round trip: a standby, a server without real locks, a session that is not ours.
-            var guard = $"""
-                select case
-                  when pg_catalog.pg_is_in_recovery() then {Standby}
-                  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}
-                  when {sessionId} <> 0 and {sessionId} <> pg_catalog.pg_backend_pid() then {Pooler}
-
-                """;
+            var (guard, guardTransaction, acquired) = Guards(sessionId);
             Try = new LockSql($"{guard}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then 1 else 0 end");
-            TryTransaction = new LockSql($"{guard}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then 1 else 0 end");
+            TryTransaction = new LockSql($"{guardTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {acquired} else 0 end");
 
             // A wait that fails may have been granted in that instant, and a session lock would stay. So the wait is for the transaction-level lock,
             // which goes with the failed statement; then the session lock cannot wait any more. pg_sleep(0) is there for its check for interrupts: a
@@ -173,15 +194,15 @@ internal sealed class PostgreSqlDialect : LockDialect
                   else 1 end
                 """);
             WaitTransaction = new LockSql($"""
-                {guard}  when pg_catalog.set_config('lock_timeout', {milliseconds}, true) is null then null
+                {guardTransaction}  when pg_catalog.set_config('lock_timeout', {milliseconds}, true) is null then null
                   when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
                   when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
-                  else 1 end
+                  else {acquired} end
                 from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
                 """);
 
             // pg_locks has one row for a session's lock, however often it was taken. Its key columns are unsigned; the shift makes the number signed again.
-            var number = pair ? "(({0}::bigint << 32) | ({1}::bigint & 4294967295))" : "{0}::bigint";
+            var number = pair ? "((cast({0} as bigint) << 32) | (cast({1} as bigint) & 4294967295))" : "cast({0} as bigint)";
             var isKey = $"""
                 l.objsubid = {(pair ? 2 : 1)} and ((l.classid::bigint << 32) | l.objid::bigint) = {number}
                     and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database())
@@ -195,6 +216,88 @@ internal sealed class PostgreSqlDialect : LockDialect
             Undo = new LockSql($"select case when {held} then case when {unlock} then 1 else 0 end else 0 end");
             Release = new LockSql($"select case when {unlock} then 1 else 0 end");
             Holders = PostgreSqlHolders.Question(isKey);
+        }
+
+        /// <summary>Initializes the commands of several keys: each is one statement, and goes through them in their order.</summary>
+        /// <remarks>
+        /// A subquery of a CASE that depends on nothing outside of it runs when, and only if, the CASE comes to it. One that a row depends on is fenced by OFFSET 0, so
+        /// that what it locks is not locked twice.
+        /// </remarks>
+        public Texts(bool shared)
+        {
+            const string Keys = "rows from (pg_catalog.unnest({0}::text::bigint[]), pg_catalog.unnest({1}::text::boolean[])) with ordinality as u (k, p, n)";
+            const string SessionId = "cast({2} as int)";
+            var suffix = shared ? "_shared" : "";
+            var mode = shared ? "ShareLock" : "ExclusiveLock";
+            var (guard, guardTransaction, acquired) = Guards(SessionId);
+
+            // The row source stops at the first key that is held elsewhere; what was taken before it is let go by the same statement.
+            var firstMissing = $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
+            var unlock = Call("pg_advisory_unlock", suffix);
+            var giveBack = $"(select 0 * count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else false end)";
+            Try = new LockSql($"""
+                {guard}  else (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) end
+                """);
+
+            // Transaction-level locks cannot be given back one by one. So the session has them first; then the transaction cannot wait for them any more.
+            TryTransaction = new LockSql($"""
+                {guardTransaction}  else (
+                    select case
+                      when missing.n is not null then {giveBack}
+                      when (select count(*) from {Keys} where case when {IsNull("pg_advisory_xact_lock", suffix)} then false else not {unlock} end) > 0 then null
+                      else {acquired} end
+                    from {firstMissing}) end
+                """);
+
+            // Each wait has what is left of the time: at least a millisecond, because 0 is for ever.
+            const string Left = """
+                case when cast({3} as int) = 0 then '0' else greatest(1, cast({3} as int)
+                  - floor(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * 1000)::bigint)::text end
+                """;
+            var waitForAll = $"""
+                (select count(*) from {Keys}
+                  where case when pg_catalog.set_config('lock_timeout', {Left}, true) is null then null else {IsNull("pg_advisory_xact_lock", suffix)} end) > 0
+                """;
+            Wait = new LockSql($"""
+                {guard}  when {waitForAll} then null
+                  when pg_catalog.pg_sleep(0) is null then null
+                  when (select count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
+                  else 1 end
+                """);
+            WaitTransaction = new LockSql($"""
+                {guardTransaction}  when {waitForAll} then null
+                  when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
+                  else {acquired} end
+                from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
+                """);
+
+            const string IsKey = """
+                (l.objsubid, (l.classid::bigint << 32) | l.objid::bigint) = (case when u.p then 2 else 1 end, u.k)
+                    and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database())
+                """;
+            var held = $"""
+                select u.k, u.p from {Keys}
+                  join pg_catalog.pg_locks as l on l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {IsKey}
+                """;
+            IsHeld = new LockSql($"select case when (select count(*) from ({held}) as h) = (select count(*) from {Keys}) then 1 else 0 end");
+            Undo = new LockSql($"select case when (select count(*) from ({held} offset 0) as u where {unlock}) > 0 then 1 else 0 end");
+            Release = new LockSql($"select case when (select count(*) from {Keys} where not {unlock}) = 0 then 1 else 0 end");
+            Holders = PostgreSqlHolders.Question($$"""
+                (l.objsubid, (l.classid::bigint << 32) | l.objid::bigint, l.database) = (
+                    select case when u.p then 2 else 1 end, u.k, d.oid
+                    from {{Keys}} join pg_catalog.pg_database as d on d.datname = pg_catalog.current_database()
+                    order by (case when u.p then 2 else 1 end, u.k, d.oid) in (
+                        select h.objsubid, (h.classid::bigint << 32) | h.objid::bigint, h.database from pg_catalog.pg_locks as h
+                        where h.locktype = 'advisory' and h.granted and h.pid is distinct from pg_catalog.pg_backend_pid()) desc, u.n
+                    limit 1)
+                """);
+
+            static string Call(string function, string suffix) =>
+                $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) else pg_catalog.{function}{suffix}(u.k) end";
+
+            // What returns nothing has no place in a CASE.
+            static string IsNull(string function, string suffix) =>
+                $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) is null else pg_catalog.{function}{suffix}(u.k) is null end";
         }
 
         public LockSql Try { get; }
@@ -212,5 +315,23 @@ internal sealed class PostgreSqlDialect : LockDialect
         public LockSql Release { get; }
 
         public LockSql Holders { get; }
+
+        // Refused before the lock is touched, in the same round trip: a standby, a server without real locks, and a session that is not ours, unless the hold
+        // is of transaction scope: only a hold of session scope outlives the transaction, for which a pooler keeps one server session.
+        private static (string Session, string Transaction, string AcquiredInTransaction) Guards(string sessionId)
+        {
+            var isElsewhere = $"{sessionId} <> 0 and {sessionId} <> pg_catalog.pg_backend_pid()";
+            var common = $"""
+                select case
+                  when pg_catalog.pg_is_in_recovery() then {Standby}
+                  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}
+
+                """;
+            var session = $"""
+                {common}  when {isElsewhere} then {Pooler}
+
+                """;
+            return (session, common, $"case when {isElsewhere} then {AcquiredElsewhere} else 1 end");
+        }
     }
 }

@@ -18,6 +18,8 @@ internal static class PostgreSqlHolders
         cross join lateral (
           select pg_catalog.json_build_object(
             'standby', pg_catalog.pg_is_in_recovery(),
+            'number', min((l.classid::bigint << 32) | l.objid::bigint),
+            'pair', min(l.objsubid) = 2,
             'waiting', count(*) filter (where not l.granted and l.pid <> pg_catalog.pg_backend_pid()),
             'holders', coalesce(
               pg_catalog.json_agg(
@@ -41,7 +43,10 @@ internal static class PostgreSqlHolders
         }
 
         var holders = json.RootElement.GetProperty("holders").EnumerateArray().Select(Holder).ToArray();
-        return new LockHolders(key, holders, json.RootElement.GetProperty("waiting").GetInt32());
+        var one = json.RootElement.GetProperty("number") is { ValueKind: JsonValueKind.Number } number
+            ? key.Keys.FirstOrDefault(one => one.Number == number.GetInt64() && one.IsPair == json.RootElement.GetProperty("pair").GetBoolean()) ?? key
+            : key;
+        return new LockHolders(one, holders, json.RootElement.GetProperty("waiting").GetInt32());
     }
 
     private static LockHolder Holder(JsonElement json) => new(

@@ -11,6 +11,7 @@ internal sealed class Session
 
     private readonly Dictionary<(LockDialect, string), Hold> _holds = [];
     private readonly Dictionary<LockInterface, LockDialect> _dialects = [];
+    private (ILockDriver Driver, int? Id)? _id;
     private int _sweepAt = 16;
 
     private Session(DbConnection connection) => connection.StateChange += OnStateChange;
@@ -25,16 +26,38 @@ internal sealed class Session
         }
     }
 
-    /// <summary>Returns the hold of an identity that stands, or null.</summary>
-    public Hold? Find((LockDialect, string) identity)
+    /// <summary>Gets or sets whether the client is known to speak to one server session, so that commands may be prepared.</summary>
+    public bool MayPrepare { get; set; }
+
+    /// <summary>Returns the server session that the client believes it speaks to, as <see cref="ILockDriver.SessionId"/>.</summary>
+    public int? Id(DbConnection connection, ILockDriver driver)
+    {
+        if (_id is not { } id || id.Driver != driver)
+        {
+            _id = id = (driver, driver.SessionId(connection));
+        }
+
+        return id.Id;
+    }
+
+    /// <summary>Returns a hold that stands of any of the names of an identity, or null.</summary>
+    public Hold? Find(LockIdentity identity)
     {
         lock (_holds)
         {
-            return _holds.TryGetValue(identity, out var hold) && hold.Stands ? hold : null;
+            foreach (var name in identity.Names)
+            {
+                if (_holds.TryGetValue((identity.Dialect, name), out var hold) && hold.Stands)
+                {
+                    return hold;
+                }
+            }
+
+            return null;
         }
     }
 
-    public void Add((LockDialect, string) identity, Hold hold)
+    public void Add(Hold hold)
     {
         lock (_holds)
         {
@@ -49,17 +72,23 @@ internal sealed class Session
                 _sweepAt = Math.Max(16, 2 * _holds.Count);
             }
 
-            _holds[identity] = hold;
+            foreach (var name in hold.Identity.Names)
+            {
+                _holds[(hold.Identity.Dialect, name)] = hold;
+            }
         }
     }
 
-    public void Remove((LockDialect, string) identity, Hold hold)
+    public void Remove(Hold hold)
     {
         lock (_holds)
         {
-            if (_holds.TryGetValue(identity, out var current) && current == hold)
+            foreach (var name in hold.Identity.Names)
             {
-                _holds.Remove(identity);
+                if (_holds.TryGetValue((hold.Identity.Dialect, name), out var current) && current == hold)
+                {
+                    _holds.Remove((hold.Identity.Dialect, name));
+                }
             }
         }
     }
@@ -69,7 +98,7 @@ internal sealed class Session
     {
         lock (_holds)
         {
-            return [.. _holds.Values.Where(hold => hold.Stands).Select(hold => $"'{hold.Key}'")];
+            return [.. _holds.Values.Distinct().Where(hold => hold.Stands).Select(hold => $"'{hold.Key}'")];
         }
     }
 
@@ -78,7 +107,7 @@ internal sealed class Session
     {
         lock (_holds)
         {
-            Hold[] ended = [.. _holds.Values.Where(hold => hold.Stands)];
+            Hold[] ended = [.. _holds.Values.Distinct().Where(hold => hold.Stands)];
             _holds.Clear();
             foreach (var hold in ended)
             {
@@ -119,6 +148,8 @@ internal sealed class Session
         {
             return;
         }
+
+        (_id, MayPrepare) = (null, false);
 
         // A pooled connection keeps its locks on the server until it is next used (Npgsql, SqlClient), so it may not go back.
         var ended = End();

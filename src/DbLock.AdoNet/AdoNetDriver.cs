@@ -1,6 +1,6 @@
 using System.Data.Common;
-using System.Globalization;
 using System.Reflection;
+using System.Runtime.CompilerServices;
 using Dapper;
 
 namespace DbLock;
@@ -8,13 +8,27 @@ namespace DbLock;
 /// <summary>Sends statements over any ADO.NET connection through Dapper: named parameters, all commands of a statement in one text.</summary>
 internal sealed class AdoNetDriver : ILockDriver
 {
+    private static readonly KeptCommands<DbCommand> Kept = new();
+
     // ODBC knows no names for parameters.
     public bool Supports(DbConnection connection) => !OdbcDriver.IsOdbc(connection);
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<object?> Execute(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
-        var command = ToDapper(statement, transaction, cancellationToken);
+        if (Kept.Of(connection, statement) is { } place && statement.MayPrepare)
+        {
+            return await ExecutePrepared(place, connection, transaction, statement, async, cancellationToken).ConfigureAwait(false);
+        }
+
+        var parameters = new DynamicParameters();
+        foreach (var (name, (type, value)) in OneText.NamedParameters(statement))
+        {
+            parameters.Add(name, value, type);
+        }
+
+        var command = new CommandDefinition(OneText.Named(statement), parameters, transaction, statement.CommandTimeout, cancellationToken: cancellationToken);
         var reader = async ? await connection.ExecuteReaderAsync(command).ConfigureAwait(false) : (DbDataReader)connection.ExecuteReader(command);
         return await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
     }
@@ -52,24 +66,35 @@ internal sealed class AdoNetDriver : ILockDriver
         connection.Close();
     }
 
-    private static CommandDefinition ToDapper(LockStatement statement, DbTransaction? transaction, CancellationToken cancellationToken)
+    // Dapper makes each command anew, and prepares none.
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private static async ValueTask<object?> ExecutePrepared(
+        KeptCommands<DbCommand>.Place place, DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
-        var parameters = new DynamicParameters();
-        var texts = new string[statement.Commands.Length];
-        for (var i = 0; i < texts.Length; i++)
+        var command = place.Take() ?? new(OneText.ToCommand(connection, statement));
+        OneText.Fill(command.Value, transaction, statement);
+        if (!command.IsPrepared)
         {
-            var command = statement.Commands[i];
-
-            // One text has one space of names: only the first command with parameters can have them as they are.
-            var prefix = parameters.ParameterNames.Any() ? string.Create(CultureInfo.InvariantCulture, $"c{i}p") : "p";
-            texts[i] = prefix == "p" ? command.Sql.Named : command.Sql.Format(n => string.Create(CultureInfo.InvariantCulture, $"@{prefix}{n}"));
-            for (var n = 0; n < command.Parameters.Length; n++)
-            {
-                parameters.Add(string.Create(CultureInfo.InvariantCulture, $"{prefix}{n}"), command.Parameters[n].Value, command.Parameters[n].Type);
-            }
+            await Prepare(command.Value, async).ConfigureAwait(false);
+            command.IsPrepared = true;
         }
 
-        return new CommandDefinition(
-            string.Join("; ", texts), parameters, transaction, statement.CommandTimeout, cancellationToken: cancellationToken);
+        var reader = async ? await command.Value.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : command.Value.ExecuteReader();
+        var answer = await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
+        place.GiveBack(command);
+        return answer;
+    }
+
+    // A cancel would be of no use: preparing does not wait for anybody.
+    private static async ValueTask Prepare(DbCommand command, bool async)
+    {
+        if (async)
+        {
+            await command.PrepareAsync(CancellationToken.None).ConfigureAwait(false);
+        }
+        else
+        {
+            command.Prepare();
+        }
     }
 }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Data;
 using System.Globalization;
 using System.Text;
@@ -18,11 +19,14 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     private static readonly LockSql IsHeldSql = new("select case when is_used_lock({0}) = connection_id() then 1 else 0 end");
     private static readonly LockSql UndoSql = new("select case when is_used_lock({0}) = connection_id() then coalesce(release_lock({0}), 0) else 0 end");
     private static readonly LockSql ReleaseSql = new("select coalesce(release_lock({0}), 0)");
+    private static readonly ConcurrentDictionary<(int Count, bool IsMariaDb), Texts> Several = [];
     private static readonly LockStatement Kill = new(new LockCommand(new LockSql("kill connection_id()")));
 
     public override string Name => isMariaDb ? "MariaDB" : "MySQL";
 
     public override TimeSpan MaxTimeout => TimeSpan.FromSeconds(ForEverSeconds - 1);
+
+    public override bool HasSeveral => true;
 
     public override LockStatement? EndSession => Kill;
 
@@ -47,17 +51,18 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
         // MySQL rounds to whole seconds, and 0.4 s would be no wait at all: it is rounded up here.
         var seconds = request.Milliseconds < 0 ? ForEverSeconds : request.Milliseconds / 1000.0;
-        return new LockStatement(Command(AcquireSql, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
+        var sql = request.Key.IsSeveral ? For(request).Acquire : AcquireSql;
+        return new LockStatement(Command(sql, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
         {
             Wait = request.Try ? null : request.Timeout,
         };
     }
 
-    public override LockStatement Undo(in LockRequest request) => new(Command(UndoSql, request));
+    public override LockStatement Undo(in LockRequest request) => new(Command(request.Key.IsSeveral ? For(request).Undo : UndoSql, request));
 
-    public override LockStatement IsHeld(in LockRequest request) => new(Command(IsHeldSql, request));
+    public override LockStatement IsHeld(in LockRequest request) => new(Command(request.Key.IsSeveral ? For(request).IsHeld : IsHeldSql, request));
 
-    public override LockStatement Release(in LockRequest request) => new(Command(ReleaseSql, request));
+    public override LockStatement Release(in LockRequest request) => new(Command(request.Key.IsSeveral ? For(request).Release : ReleaseSql, request));
 
     // NULL: an interrupted wait (KILL QUERY, max_statement_time) or an error that is none.
     public override LockOutcome Read(object? answer) => answer switch
@@ -77,7 +82,9 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     };
 
     private LockCommand Command(LockSql sql, in LockRequest request, params ReadOnlySpan<LockParameter> more) =>
-        new(sql, [new LockParameter(DbType.String, ServerName(request.Key)), .. more]);
+        new(sql, [.. request.Key.Keys.Select(key => new LockParameter(DbType.String, ServerName(key))), .. more]);
+
+    private Texts For(in LockRequest request) => Several.GetOrAdd((request.Key.Keys.Count, isMariaDb), static kind => new Texts(kind.Count, kind.IsMariaDb));
 
     private string ServerName(LockKey key)
     {
@@ -89,5 +96,33 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         return isMariaDb
             ? LongName.Shorten(key.Name, key.Name, 192, Encoding.UTF8.GetByteCount)
             : LongName.Shorten(key.Name, key.Name.ToLowerInvariant(), 64, text => text.EnumerateRunes().Count());
+    }
+
+    /// <summary>The commands of so many keys, whose names come first among the parameters.</summary>
+    private sealed class Texts
+    {
+        public Texts(int count, bool isMariaDb)
+        {
+            // An AND goes from left to right and stops at the first that is held elsewhere. now() is when the statement began, sysdate() is now. A derived table with a
+            // LIMIT is made once, before what looks at it. Two names that are one to the server are locked twice and let go twice, as the server counts.
+            var left = $"greatest(0, {{{count}}} - timestampdiff(microsecond, now(6), sysdate(6)) / 1000000)";
+            var wait = isMariaDb ? left : $"ceil({left})";
+            var giveBack = Each(" + ", name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), 0) else 0 end");
+            Acquire = new LockSql(
+                $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select {Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them limit 1) as taken");
+            IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
+            Undo = new LockSql($"select case when {giveBack} > 0 then 1 else 0 end");
+            Release = new LockSql($"select case when {Each(" + ", name => $"coalesce(release_lock({name}), 0)")} = {count} then 1 else 0 end");
+
+            string Each(string between, Func<string, string> text) => string.Join(between, Enumerable.Range(0, count).Select(n => text($"{{{n}}}")));
+        }
+
+        public LockSql Acquire { get; }
+
+        public LockSql IsHeld { get; }
+
+        public LockSql Undo { get; }
+
+        public LockSql Release { get; }
     }
 }

@@ -8,6 +8,8 @@ internal sealed class OdbcDriver : ILockDriver
     // A cancel that reaches ODBC before the command is running does nothing, so it is said again until the command has ended.
     private static readonly TimeSpan CancelAgain = TimeSpan.FromMilliseconds(50);
 
+    private static readonly KeptCommands<DbCommand> Kept = new();
+
     public bool Supports(DbConnection connection) => IsOdbc(connection);
 
     public ValueTask<object?> Execute(
@@ -97,30 +99,27 @@ internal sealed class OdbcDriver : ILockDriver
     // command of its own it rolls back the whole transaction, and silently begins another, when it sees nothing in it to save.
     private static object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?> running)
     {
-        using var command = connection.CreateCommand();
-        command.CommandText = string.Join("; ", statement.Commands.Select(part => part.Sql.Positional));
-        command.Transaction = transaction;
-        if (statement.CommandTimeout is { } seconds)
-        {
-            command.CommandTimeout = seconds;
-        }
-
-        foreach (var (type, value) in statement.Commands.SelectMany(part => part.Sql.Order.Select(index => part.Parameters[index])))
-        {
-            var parameter = command.CreateParameter();
-            parameter.DbType = type;
-            parameter.Value = value;
-            command.Parameters.Add(parameter);
-        }
-
-        running(command);
+        // The statement of a wait that was cancelled is in no state to be used again (psqlODBC: "The cursor is open").
+        var place = statement.Wait is null ? Kept.Of(connection, statement) : null;
+        var command = place?.Take() ?? new(connection.CreateCommand());
         try
         {
-            return Synchronously.Completed(LockStatement.ReadAnswer(command.ExecuteReader(), async: false, CancellationToken.None));
+            OneText.Write(command.Value, transaction, statement);
+            running(command.Value);
+            var answer = Synchronously.Completed(LockStatement.ReadAnswer(command.Value.ExecuteReader(), async: false, CancellationToken.None));
+            running(null);
+            if (place is not null)
+            {
+                place.GiveBack(command);
+                command = null;
+            }
+
+            return answer;
         }
         finally
         {
             running(null);
+            command?.Value.Dispose();
         }
     }
 }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Data;
 using System.Globalization;
 
@@ -12,12 +13,13 @@ internal sealed class SqlServerDialect : LockDialect
 {
     private const int MaxNameLength = 255;
 
-    private static readonly Texts Session = new("Session");
-    private static readonly Texts Transaction = new("Transaction");
+    private static readonly ConcurrentDictionary<(string Owner, int Count), Texts> All = [];
 
     public override string Name => "SQL Server";
 
     public override TimeSpan MaxTimeout => TimeSpan.FromMilliseconds(int.MaxValue);
+
+    public override bool HasSeveral => true;
 
     public override bool Speaks(string product) =>
         product.Contains(".SqlClient.", StringComparison.Ordinal) || product.Contains("SQL Server", StringComparison.OrdinalIgnoreCase);
@@ -68,32 +70,64 @@ internal sealed class SqlServerDialect : LockDialect
         },
     };
 
-    private static Texts For(in LockRequest request) => request.Scope == LockScope.Session ? Session : Transaction;
+    private static Texts For(in LockRequest request) => All.GetOrAdd(
+        (request.Scope == LockScope.Session ? "Session" : "Transaction", request.Key.Keys.Count), static kind => new Texts(kind.Owner, kind.Count));
 
     private LockCommand Command(LockSql sql, in LockRequest request, params ReadOnlySpan<LockParameter> more) =>
-        new(sql, [new LockParameter(DbType.String, Identify(request.Key)), .. more]);
+        new(sql, [.. request.Key.Keys.Select(key => new LockParameter(DbType.String, Identify(key))), .. more]);
 
-    /// <summary>The commands of one owner.</summary>
-    private sealed class Texts(string owner)
+    /// <summary>The commands of one owner for so many names, which come first among the parameters.</summary>
+    private sealed class Texts
     {
-        public LockSql Acquire { get; } = AcquireIn("Exclusive", owner);
+        public Texts(string owner, int count)
+        {
+            Acquire = count == 1 ? AcquireOne("Exclusive") : AcquireSeveral("Exclusive");
+            AcquireShared = count == 1 ? AcquireOne("Shared") : AcquireSeveral("Shared");
+            IsHeld = new LockSql($"select case when {string.Join(" or ", Names().Select(name => $"applock_mode('public', {name}, '{owner}') = 'NoLock'"))} then 0 else 1 end");
 
-        public LockSql AcquireShared { get; } = AcquireIn("Shared", owner);
+            // Releasing what is not held would raise error 1223, so the server is asked first.
+            Release = new LockSql($"""
+                declare @code int, @released int = 0;
+                {string.Join("\n", Names().Select(name => $"""
+                    set @code = -1;
+                    if applock_mode('public', {name}, '{owner}') <> 'NoLock'
+                      exec @code = sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';
+                    if @code = 0 set @released = @released + 1;
+                    """))}
+                select case when @released = {count} then 1 else 0 end
+                """);
 
-        public LockSql IsHeld { get; } = new($"select case when applock_mode('public', {{0}}, '{owner}') = 'NoLock' then 0 else 1 end");
+            IEnumerable<string> Names() => Enumerable.Range(0, count).Select(n => $"{{{n}}}");
 
-        // Releasing what is not held would raise error 1223, so the server is asked first.
-        public LockSql Release { get; } = new($"""
-            declare @released int = -1;
-            if applock_mode('public', {"{0}"}, '{owner}') <> 'NoLock'
-              exec @released = sp_releaseapplock @Resource = {"{0}"}, @LockOwner = '{owner}';
-            select case when @released = 0 then 1 else 0 end
-            """);
+            LockSql AcquireOne(string mode) => new($$"""
+                declare @answer int;
+                exec @answer = sp_getapplock @Resource = {0}, @LockMode = '{{mode}}', @LockOwner = '{{owner}}', @LockTimeout = {1};
+                select @answer
+                """);
 
-        private static LockSql AcquireIn(string mode, string owner) => new($"""
-            declare @answer int;
-            exec @answer = sp_getapplock @Resource = {"{0}"}, @LockMode = '{mode}', @LockOwner = '{owner}', @LockTimeout = {"{1}"};
-            select @answer
-            """);
+            // All share the timeout. After a failure those that were taken are let go.
+            LockSql AcquireSeveral(string mode) => new($$"""
+                declare @answer int = 0, @taken int = 0, @left int, @start datetime2 = sysutcdatetime();
+                {{string.Join("\n", Names().Select(name => $$"""
+                    if @answer >= 0
+                    begin
+                      set @left = {{{count}}} - datediff(millisecond, @start, sysutcdatetime());
+                      set @left = case when {{{count}}} <= 0 then {{{count}}} when @left < 0 then 0 else @left end;
+                      exec @answer = sp_getapplock @Resource = {{name}}, @LockMode = '{{mode}}', @LockOwner = '{{owner}}', @LockTimeout = @left;
+                      if @answer >= 0 set @taken = @taken + 1;
+                    end
+                    """))}}
+                {{string.Join("\n", Names().Select((name, n) => $"if @answer < 0 and @taken > {n} exec sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';"))}}
+                select @answer
+                """);
+        }
+
+        public LockSql Acquire { get; }
+
+        public LockSql AcquireShared { get; }
+
+        public LockSql IsHeld { get; }
+
+        public LockSql Release { get; }
     }
 }

@@ -8,28 +8,32 @@ namespace DbLock;
 /// <summary>Sends statements over an <see cref="NpgsqlConnection"/>: positional typed parameters, all commands of a statement in one round trip.</summary>
 internal sealed class NpgsqlDriver : ILockDriver
 {
+    private static readonly KeptCommands<NpgsqlBatch> Kept = new();
+
     public bool Supports(DbConnection connection) => connection is NpgsqlConnection;
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<object?> Execute(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
-        await LockTimeouts.Pay((NpgsqlConnection)connection, async).ConfigureAwait(false);
-        var batch = new NpgsqlBatch((NpgsqlConnection)connection, (NpgsqlTransaction?)transaction);
-        await using (batch.ConfigureAwait(false))
+        var npgsql = (NpgsqlConnection)connection;
+        await LockTimeouts.Pay(npgsql, async).ConfigureAwait(false);
+        var place = Kept.Of(npgsql, statement);
+        var command = place?.Take() ?? new(ToNpgsql(npgsql, statement));
+        var batch = command.Value;
+        Fill(batch, statement);
+        batch.Transaction = (NpgsqlTransaction?)transaction;
+        batch.Timeout = statement.CommandTimeout ?? npgsql.CommandTimeout;
+        if (place is not null && statement.MayPrepare && !command.IsPrepared)
         {
-            foreach (var command in statement.Commands)
-            {
-                batch.BatchCommands.Add(ToNpgsql(command));
-            }
-
-            if (statement.CommandTimeout is { } seconds)
-            {
-                batch.Timeout = seconds;
-            }
-
-            var reader = async ? await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : batch.ExecuteReader();
-            return await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
+            await Prepare(batch, async).ConfigureAwait(false);
+            command.IsPrepared = true;
         }
+
+        var reader = async ? await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : batch.ExecuteReader();
+        var answer = await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
+        place?.GiveBack(command);
+        return answer;
     }
 
     public DbError Read(Exception exception) => exception switch
@@ -74,21 +78,70 @@ internal sealed class NpgsqlDriver : ILockDriver
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_dataSource")]
     private static extern ref NpgsqlDataSource? DataSourceField(NpgsqlConnection connection);
 
-    private static NpgsqlBatchCommand ToNpgsql(LockCommand command)
+    // A cancel would be of no use: preparing does not wait for anybody.
+    private static async ValueTask Prepare(NpgsqlBatch batch, bool async)
     {
-        var result = new NpgsqlBatchCommand(command.Sql.Numbered);
-        foreach (var parameter in command.Parameters)
+        if (async)
         {
-            result.Parameters.Add(parameter.Type switch
+            await batch.PrepareAsync(CancellationToken.None).ConfigureAwait(false);
+        }
+        else
+        {
+            batch.Prepare();
+        }
+    }
+
+    private static NpgsqlBatch ToNpgsql(NpgsqlConnection connection, LockStatement statement)
+    {
+        var batch = new NpgsqlBatch(connection);
+        foreach (var command in statement.Commands)
+        {
+            var result = new NpgsqlBatchCommand(command.Sql.Numbered);
+            foreach (var parameter in command.Parameters)
             {
-                DbType.Int32 => new NpgsqlParameter<int> { TypedValue = (int)parameter.Value },
-                DbType.Int64 => new NpgsqlParameter<long> { TypedValue = (long)parameter.Value },
-                DbType.Double => new NpgsqlParameter<double> { TypedValue = (double)parameter.Value },
-                DbType.String => new NpgsqlParameter<string> { TypedValue = (string)parameter.Value },
-                _ => new NpgsqlParameter { DbType = parameter.Type, Value = parameter.Value },
-            });
+                result.Parameters.Add(parameter.Type switch
+                {
+                    DbType.Int32 => new NpgsqlParameter<int>(),
+                    DbType.Int64 => new NpgsqlParameter<long>(),
+                    DbType.Double => new NpgsqlParameter<double>(),
+                    DbType.String => new NpgsqlParameter<string>(),
+                    _ => new NpgsqlParameter { DbType = parameter.Type },
+                });
+            }
+
+            batch.BatchCommands.Add(result);
         }
 
-        return result;
+        return batch;
+    }
+
+    private static void Fill(NpgsqlBatch batch, LockStatement statement)
+    {
+        for (var i = 0; i < statement.Commands.Length; i++)
+        {
+            var parameters = batch.BatchCommands[i].Parameters;
+            for (var n = 0; n < parameters.Count; n++)
+            {
+                var value = statement.Commands[i].Parameters[n].Value;
+                switch (parameters[n])
+                {
+                    case NpgsqlParameter<int> parameter:
+                        parameter.TypedValue = (int)value;
+                        break;
+                    case NpgsqlParameter<long> parameter:
+                        parameter.TypedValue = (long)value;
+                        break;
+                    case NpgsqlParameter<double> parameter:
+                        parameter.TypedValue = (double)value;
+                        break;
+                    case NpgsqlParameter<string> parameter:
+                        parameter.TypedValue = (string)value;
+                        break;
+                    case var parameter:
+                        parameter.Value = value;
+                        break;
+                }
+            }
+        }
     }
 }

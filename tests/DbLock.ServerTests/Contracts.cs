@@ -32,6 +32,8 @@ public sealed class ThirdPartyOnPostgreSql() : LockContract(HashTextTestServer.I
 {
     protected override bool AnErrorAbortsTheTransaction => true;
 
+    protected override bool HasSeveral => false;
+
     protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
 }
 

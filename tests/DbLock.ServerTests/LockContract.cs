@@ -1,6 +1,7 @@
 using System.Data;
 using System.Data.Common;
 using System.Diagnostics;
+using System.Globalization;
 using System.Transactions;
 
 namespace DbLock.ServerTests;
@@ -18,6 +19,9 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
 
     /// <summary>Gets whether a failed statement leaves a transaction that takes nothing but its rollback.</summary>
     protected virtual bool AnErrorAbortsTheTransaction => false;
+
+    /// <summary>Gets whether the dialect can lock several keys at once.</summary>
+    protected virtual bool HasSeveral => true;
 
     /// <summary>Gets how often the races below are run.</summary>
     protected virtual int Races => 300;
@@ -233,6 +237,164 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
             Assert.False(await b.Try(async));
             await Assert.ThrowsAsync<LockException>(() => b.Acquire(async, ShortWait));
             Assert.True(await a.Release(async));
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Several_keys_are_acquired_all_or_none(bool async)
+    {
+        LockKey[] keys = [Key.Name + ":1", Key.Name + ":2", Key.Name + ":3", Key.Name + ":4"];
+        var (first, connection) = (await OpenAsync(), await OpenAsync());
+        var all = NewLock(first, key: LockKey.All(keys));
+        if (!HasSeveral)
+        {
+            await Assert.ThrowsAsync<NotSupportedException>(() => all.Try(async));
+            return;
+        }
+
+        // Whichever is held elsewhere, the first in order, the last or one between, none of the others stays behind.
+        var session = await Server.SessionIdAsync(first);
+        foreach (var held in keys)
+        {
+            var one = NewLock(connection, key: held);
+            Assert.True(await one.Try(async));
+            foreach (var timeout in new[] { TimeSpan.Zero, ShortWait })
+            {
+                Assert.False(await all.Acquire(async, timeout));
+                Assert.False(all.IsHeld);
+                Assert.Equal([held], await WhereAsync(keys, Server.IsHeldAsync));
+            }
+
+            var waiting = all.Start(async, TimeSpan.FromMinutes(1));
+            await Server.UntilWaitingAsync(session);
+            Assert.True(await one.Release(async));
+            Assert.True(await waiting);
+            Assert.Equal(keys, await WhereAsync(keys, Server.IsHeldAsync));
+            foreach (var key in keys)
+            {
+                Assert.False(await NewLock(connection, key: key).Try(async));
+            }
+
+            Assert.True(await all.Release(async));
+            Assert.Empty(await WhereAsync(keys, Server.IsHeldAsync));
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Several_keys_share_one_timeout(bool async)
+    {
+        if (!HasSeveral)
+        {
+            return;
+        }
+
+        // Two keys that are held, of which the first is let go when most of the time has gone: with a timeout for each key it would take nearly twice as long.
+        var timeout = TimeSpan.FromSeconds(2);
+        var keys = LockKey.All(Key.Name + ":1", Key.Name + ":2");
+        var (connection, all) = (await OpenAsync(), NewLock(await OpenAsync(), key: keys));
+        var (first, second) = (NewLock(connection, key: keys.Keys[0]), NewLock(connection, key: keys.Keys[1]));
+        Assert.True(await first.Try(async));
+        Assert.True(await second.Try(async));
+        var clock = Stopwatch.StartNew();
+        Assert.False(await all.Acquire(async, timeout));
+        var alone = clock.Elapsed;
+        clock.Restart();
+        var waiting = all.Start(async, timeout);
+        await Task.Delay(0.8 * timeout);
+        Assert.True(await first.Release(async));
+        Assert.False(await waiting);
+        Assert.True(clock.Elapsed < 1.5 * alone, $"It waited {clock.Elapsed}, and one key took {alone}.");
+        Assert.Equal([second.Key], await WhereAsync(keys.Keys, Server.IsHeldAsync));
+        Assert.True(await second.Release(async));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Locks_that_share_a_key_on_one_session_do_not_stand_together(bool async)
+    {
+        if (!HasSeveral)
+        {
+            return;
+        }
+
+        var connection = await OpenAsync();
+        var options = new LockOptions { Reentrant = true };
+        var all = NewLock(connection, options, LockKey.All(Key, Key.Name + ":1"));
+        var same = NewLock(connection, options, LockKey.All(Key.Name + ":1", Key));
+        var more = NewLock(connection, options, LockKey.All(Key.Name + ":1", Key.Name + ":2"));
+        var one = NewLock(connection, options);
+        Assert.True(await all.Try(async));
+        Assert.True(await same.Try(async));
+        Assert.False(await one.Try(async));
+        Assert.False(await more.Try(async));
+        Assert.Contains("share a key", (await Assert.ThrowsAsync<LockException>(() => one.Acquire(async, ShortWait))).Message, StringComparison.Ordinal);
+        Assert.True(await same.Release(async));
+        Assert.True(await Server.IsHeldAsync(Key));
+        Assert.True(await all.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+        Assert.True(await one.Try(async));
+        Assert.False(await all.Try(async));
+        Assert.True(await one.Release(async));
+    }
+
+    [SkippableFact]
+    public async Task Several_keys_in_any_order_never_deadlock()
+    {
+        if (!HasSeveral)
+        {
+            return;
+        }
+
+        // Every task wants three of five keys, given in another order each time.
+        LockKey[] keys = [.. Enumerable.Range(0, 5).Select(n => (LockKey)string.Create(CultureInfo.InvariantCulture, $"{Key}:{n}"))];
+        var inside = new int[keys.Length];
+        await Task.WhenAll(Enumerable.Range(0, 4).Select(async _ =>
+        {
+            var connection = await OpenAsync();
+            for (var round = 0; round < 50; round++)
+            {
+                var wanted = Random.Shared.GetItems(Enumerable.Range(0, keys.Length).ToArray(), 3).Distinct().ToArray();
+                var all = NewLock(connection, key: LockKey.All(wanted.Select(n => keys[n])));
+                Assert.True(await all.AcquireAsync());
+                Assert.All(wanted, n => Assert.Equal(1, Interlocked.Increment(ref inside[n])));
+                await Task.Yield();
+                Assert.All(wanted, n => Assert.Equal(0, Interlocked.Decrement(ref inside[n])));
+                Assert.True(await all.ReleaseAsync());
+            }
+        }));
+        Assert.Empty(await WhereAsync(keys, Server.IsHeldAsync));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Several_keys_in_transaction_scope_end_with_it(bool async)
+    {
+        if (!HasSeveral || !Server.HasTransactionScope)
+        {
+            return;
+        }
+
+        LockKey[] keys = [Key.Name + ":1", Key.Name + ":2", Key.Name + ":3"];
+        var options = new LockOptions { Scope = LockScope.Transaction };
+        var (connection, other) = (await OpenAsync(), await OpenAsync());
+        var all = NewLock(connection, options, LockKey.All(keys));
+        foreach (var timeout in new[] { TimeSpan.Zero, ShortWait })
+        {
+            foreach (var held in keys)
+            {
+                var one = NewLock(other, key: held);
+                Assert.True(await one.Try(async));
+                await using var transaction = await connection.BeginTransactionAsync();
+                all.Transaction = transaction;
+                await ExecuteAsync(connection, "select 1", transaction);
+                Assert.False(await all.Acquire(async, timeout));
+                Assert.Equal([held], await WhereAsync(keys, Server.IsHeldAsync));
+                Assert.True(await one.Release(async));
+                Assert.True(await all.Acquire(async, timeout));
+                Assert.Equal(keys, await WhereAsync(keys, Server.IsHeldAsync));
+                Assert.False(await all.Release(async));
+                Assert.Equal(keys, await WhereAsync(keys, Server.IsHeldAsync));
+                await transaction.CommitAsync();
+                Assert.Empty(await WhereAsync(keys, Server.IsHeldAsync));
+            }
         }
     }
 
@@ -845,20 +1007,21 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         Assert.False(await Server.IsHeldAsync(Key));
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
-    public async Task A_timeout_that_meets_the_grant_is_reported_as_the_server_has_it(bool async)
+    [SkippableTheory, InlineData(false, false), InlineData(true, false), InlineData(true, true)]
+    public async Task A_timeout_that_meets_the_grant_is_reported_as_the_server_has_it(bool async, bool several)
     {
         var timeout = TimeSpan.FromMilliseconds(Server == SqlServerTestServer.Instance ? 10 : 4);
-        await RaceAsync(async, waiter => waiter.Acquire(async, timeout), timeout);
+        await RaceAsync(async, several, waiter => waiter.Acquire(async, timeout), timeout);
     }
 
-    [SkippableFact]
-    public async Task A_cancel_that_meets_the_grant_is_reported_as_the_server_has_it()
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_cancel_that_meets_the_grant_is_reported_as_the_server_has_it(bool several)
     {
         // The first slice of a wait that cannot be cancelled in the server ends after 200 ms.
         var delay = TimeSpan.FromMilliseconds(Interface.Driver.CanCancel(await OpenAsync()) ? 3 : 198);
         await RaceAsync(
             async: true,
+            several,
             async waiter =>
             {
                 using var cancel = new CancellationTokenSource(delay);
@@ -874,14 +1037,34 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
             delay);
     }
 
+    private static async Task<LockKey[]> WhereAsync(IEnumerable<LockKey> keys, Func<LockKey, Task<bool>> condition)
+    {
+        var found = new List<LockKey>();
+        foreach (var key in keys)
+        {
+            if (await condition(key))
+            {
+                found.Add(key);
+            }
+        }
+
+        return [.. found];
+    }
+
     protected abstract Task<DbConnection> ConnectAsync();
 
     // The holder lets go at the very moment at which the wait ends for another reason: the moment is moved after every round towards the other outcome, so that both
     // happen again and again. After each one the server is asked who holds the lock.
-    private async Task RaceAsync(bool async, Func<Lock, Task<bool>> acquire, TimeSpan after)
+    private async Task RaceAsync(bool async, bool several, Func<Lock, Task<bool>> acquire, TimeSpan after)
     {
+        if (several && !HasSeveral)
+        {
+            return;
+        }
+
         var (first, second) = (await OpenAsync(), await OpenAsync());
-        var (holder, waiter) = (NewLock(first), NewLock(second));
+        LockKey[] keys = several ? [Key, Key.Name + ":a", Key.Name + ":b", Key.Name + ":c"] : [Key];
+        var (holder, waiter) = (NewLock(first), NewLock(second, key: LockKey.All(keys)));
         var session = await Server.SessionIdAsync(second);
         var (granted, step) = (0, TimeSpan.FromTicks(Math.Min((after / 4).Ticks, TimeSpan.TicksPerMillisecond)));
         var races = after < TimeSpan.FromMilliseconds(100) ? Races : 40;
@@ -897,9 +1080,17 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
             Assert.True(await holder.Release(async));
             var acquired = await waiting;
             Assert.Equal(acquired, waiter.IsHeld);
-            Assert.Equal(acquired, await Server.IsHeldByAsync(session, Key));
+            foreach (var key in keys)
+            {
+                Assert.Equal(acquired, await Server.IsHeldByAsync(session, key));
+            }
+
             Assert.Equal(acquired, await waiter.Release(async));
-            Assert.False(await Server.IsHeldAsync(Key));
+            foreach (var key in keys)
+            {
+                Assert.False(await Server.IsHeldAsync(key));
+            }
+
             granted += acquired ? 1 : 0;
             after += acquired ? step : -step;
             after = after < TimeSpan.Zero ? TimeSpan.Zero : after;

@@ -21,8 +21,9 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
     {
         const string Residue = """
             select concat_ws('; ', current_setting('lock_timeout'), current_setting('statement_timeout'), current_setting('search_path'),
-              (select count(*) from pg_prepared_statements), (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))
+              (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))
             """;
+        const string Prepared = "select count(*) || ' ' || count(distinct statement) from pg_prepared_statements";
         var (connection, other) = (await OpenAsync(), NewLock(await OpenAsync()));
         var notices = new ConcurrentQueue<string>();
         (connection as NpgsqlConnection)?.Notice += (_, told) => notices.Enqueue(told.Notice.MessageText);
@@ -31,6 +32,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         var before = await ExecuteAsync(connection, Residue);
         var session = NewLock(connection);
         var scoped = NewLock(connection, new LockOptions { Scope = LockScope.Transaction });
+        object? prepared = null;
         TimeSpan[] timeouts = [TimeSpan.Zero, .. Enumerable.Range(1, 20).Select(n => TimeSpan.FromMilliseconds(n)), Timeout.InfiniteTimeSpan];
         foreach (var timeout in timeouts)
         {
@@ -45,8 +47,12 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
             Assert.True(await scoped.Acquire(async, timeout));
             Assert.Equal("3s", await ExecuteAsync(connection, "show lock_timeout", transaction));
             await transaction.CommitAsync();
+
+            // One for each statement from its second use on, and none for a timeout.
+            prepared = timeout == timeouts[3] ? await ExecuteAsync(connection, Prepared) : prepared;
         }
 
+        Assert.Equal(prepared, await ExecuteAsync(connection, Prepared));
         Assert.Equal(before, await ExecuteAsync(connection, Residue));
         Assert.True(await other.Try(async));
         Assert.False(await session.Acquire(async, TimeSpan.FromMilliseconds(20)));

@@ -1,0 +1,106 @@
+using System.Data;
+using System.Data.Common;
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
+
+namespace DbLock;
+
+/// <summary>The commands that a driver keeps for each connection while it is open, one for each statement, to use them again.</summary>
+/// <typeparam name="T">The provider's command or batch.</typeparam>
+internal sealed class KeptCommands<T>
+    where T : class
+{
+    // More than the locks of any dialect have. Texts that are made for each call are not worth keeping.
+    private const int Most = 32;
+
+    private readonly ConditionalWeakTable<DbConnection, OfConnection> _connections = [];
+
+    /// <summary>Returns the place of a statement's command; null at its first use, and where too many are kept.</summary>
+    public Place? Of(DbConnection connection, LockStatement statement) =>
+        _connections.GetValue(connection, static connection => new OfConnection(connection)).Find(statement) is { } place && place.IsUsedAgain() ? place : null;
+
+    /// <summary>The place of one command, or of none yet.</summary>
+    public sealed class Place
+    {
+        private Command? _command;
+        private bool _isUsed;
+
+        /// <summary>Takes the command out, so that no other call can come to write its own values into it; null when there is none.</summary>
+        public Command? Take() => Interlocked.Exchange(ref _command, null);
+
+        /// <summary>Puts it back after a use without an error, to be used again.</summary>
+        public void GiveBack(Command command) => _command = command;
+
+        internal bool IsUsedAgain() => Interlocked.Exchange(ref _isUsed, true);
+    }
+
+    /// <summary>A command.</summary>
+    public sealed class Command(T value)
+    {
+        public T Value { get; } = value;
+
+        public bool IsPrepared { get; set; }
+    }
+
+    private sealed class OfConnection
+    {
+        private readonly Dictionary<LockStatement, Place> _places = new(SameTexts.Instance);
+
+        public OfConnection(DbConnection connection) => connection.StateChange += OnStateChange;
+
+        public Place? Find(LockStatement statement)
+        {
+            lock (_places)
+            {
+                return _places.TryGetValue(statement, out var place) || _places.Count == Most ? place : _places[statement] = new Place();
+            }
+        }
+
+        // Prepared statements are the session's, and a connection that is opened again may have another.
+        private void OnStateChange(object sender, StateChangeEventArgs change)
+        {
+            if (change.CurrentState is ConnectionState.Closed or ConnectionState.Broken)
+            {
+                lock (_places)
+                {
+                    _places.Clear();
+                }
+            }
+        }
+    }
+
+    private sealed class SameTexts : IEqualityComparer<LockStatement>
+    {
+        public static SameTexts Instance { get; } = new();
+
+        public bool Equals(LockStatement? x, LockStatement? y)
+        {
+            var (first, second) = (x!.Commands, y!.Commands);
+            if (first.Length != second.Length)
+            {
+                return false;
+            }
+
+            for (var i = 0; i < first.Length; i++)
+            {
+                if (first[i].Sql != second[i].Sql)
+                {
+                    return false;
+                }
+            }
+
+            return true;
+        }
+
+        public int GetHashCode([DisallowNull] LockStatement statement)
+        {
+            var hash = 0;
+            foreach (var command in statement.Commands)
+            {
+                hash = (31 * hash) + RuntimeHelpers.GetHashCode(command.Sql);
+            }
+
+            return hash;
+        }
+    }
+}
