@@ -3,7 +3,7 @@ using System.Data.Common;
 namespace DbLock;
 
 /// <summary>One lock that a session holds, from its grant to its end.</summary>
-internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, DbTransaction? transaction)
+internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, DbTransaction? transaction, long transactionId)
 {
     private CancellationTokenSource? _lost;
     private volatile bool _isLost;
@@ -16,6 +16,9 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
     public LockOptions Options { get; } = options;
 
     public ILockDriver Driver { get; } = driver;
+
+    /// <summary>Gets the number of the transaction that ends a hold of transaction scope; 0 when the dialect does not tell.</summary>
+    public long TransactionId { get; } = transactionId;
 
     /// <summary>Gets or sets how many acquires stand, over all the locks of the connection that share this hold.</summary>
     public int Count { get; set; } = 1;

@@ -304,8 +304,21 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             var request = new LockRequest(
                 Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Id(_connection, _driver));
             var identity = Identity(dialect);
-            var statement = AcquireStatement(dialect, request);
-            if (_session.Find(identity) is { } hold)
+            var hold = _session.Find(identity);
+            if (hold is { TransactionId: not 0 } && _options.Scope == LockScope.Transaction)
+            {
+                // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out.
+                request = request with { HeldIn = hold.TransactionId };
+                var outcome = await AcquireFirst(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false);
+                if (outcome.Outcome != LockOutcome.AlreadyHeld)
+                {
+                    return Acquired(outcome);
+                }
+
+                request = request with { HeldIn = 0 };
+            }
+
+            if (hold is not null)
             {
                 if (await StillHolds(hold, dialect, request, transaction, async).ConfigureAwait(false))
                 {
@@ -320,12 +333,19 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 }
             }
 
-            var acquired = request.Try || !cancellationToken.CanBeCanceled || _driver.CanCancel(_connection)
-                ? await AcquireFirst(dialect, request, statement, transaction, async, cancellationToken).ConfigureAwait(false)
-                : await AcquireInSlices(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false);
-            if (acquired)
+            return Acquired(request.Try || !cancellationToken.CanBeCanceled || _driver.CanCancel(_connection)
+                ? await AcquireFirst(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false)
+                : await AcquireInSlices(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false));
+
+            bool Acquired((LockOutcome Outcome, long TransactionId) end)
             {
-                hold = new Hold(identity, Key, _options, _driver, _options.Scope == LockScope.Transaction ? transaction : null);
+                if (end.Outcome != LockOutcome.Acquired)
+                {
+                    Log.NotAcquired(_logger, Key);
+                    return false;
+                }
+
+                hold = new Hold(identity, Key, _options, _driver, _options.Scope == LockScope.Transaction ? transaction : null, end.TransactionId);
                 _session.Add(hold);
                 Take(hold);
                 if (_connection.State != ConnectionState.Open)
@@ -334,18 +354,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     _session.End();
                     throw Loss(null);
                 }
-            }
 
-            if (acquired)
-            {
                 Log.Acquired(_logger, Key);
+                return true;
             }
-            else
-            {
-                Log.NotAcquired(_logger, Key);
-            }
-
-            return acquired;
         }
         finally
         {
@@ -354,7 +366,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     // For drivers that cannot cancel: short waits, each of which has a certain end, and a look at the token between them.
-    private async ValueTask<bool> AcquireInSlices(
+    private async ValueTask<(LockOutcome Outcome, long TransactionId)> AcquireInSlices(
         LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
@@ -363,10 +375,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             var left = request.Timeout - Stopwatch.GetElapsedTime(start);
             var isLast = request.Timeout >= TimeSpan.Zero && left <= Slice;
             var slice = request with { Timeout = !isLast ? Slice : left > TimeSpan.Zero ? left : TimeSpan.Zero };
-            var acquired = await AcquireFirst(dialect, slice, dialect.Acquire(slice), transaction, async, CancellationToken.None).ConfigureAwait(false);
-            if (acquired || isLast)
+            var end = await AcquireFirst(dialect, slice, transaction, async, CancellationToken.None).ConfigureAwait(false);
+            if (end.Outcome == LockOutcome.Acquired || isLast)
             {
-                return acquired;
+                return end;
             }
 
             if (cancellationToken.IsCancellationRequested)
@@ -377,9 +389,11 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<bool> AcquireFirst(
-        LockDialect dialect, LockRequest request, LockStatement statement, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
+    private async ValueTask<(LockOutcome Outcome, long TransactionId)> AcquireFirst(
+        LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
+        var statement = AcquireStatement(dialect, request);
+        object? answer = null;
         Exception? error = null;
         DbError read = default;
         LockOutcome outcome;
@@ -387,7 +401,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         {
             // A try is short, and interrupting it would cost a question or the caller's transaction.
             var token = request.Try ? CancellationToken.None : cancellationToken;
-            var answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
+            answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
             outcome = dialect.Read(answer);
             _session.MayPrepare |= dialect.MayPrepare(request, answer);
         }
@@ -409,9 +423,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             outcome = outcome == LockOutcome.Refused && cancellationToken.IsCancellationRequested ? LockOutcome.Cancelled : outcome;
         }
 
-        if (error is null && outcome is LockOutcome.Acquired or LockOutcome.NotAcquired)
+        if (error is null && outcome is LockOutcome.Acquired or LockOutcome.NotAcquired or LockOutcome.AlreadyHeld)
         {
-            return outcome == LockOutcome.Acquired;
+            return (outcome, request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer) : 0);
         }
 
         if (outcome == LockOutcome.TransactionAborted)
@@ -426,7 +440,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         switch (outcome)
         {
             case LockOutcome.NotAcquired:
-                return false;
+                return (outcome, 0);
             case LockOutcome.Deadlock:
                 var held = _session.Held();
                 throw new LockDeadlockException(
@@ -450,7 +464,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             default:
                 ExceptionDispatchInfo.Throw(error ?? new LockException(
                     $"The server did not answer whether lock '{Key}' was taken, as {dialect.Name} does: something between changes its answers. The lock is not acquired; connect to the server directly."));
-                return false;
+                return default;
         }
     }
 

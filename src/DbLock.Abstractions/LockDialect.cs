@@ -66,6 +66,13 @@ public abstract class LockDialect
     public abstract LockOutcome Read(object? answer);
 
     /// <summary>
+    /// Returns the number of the transaction in which <see cref="Acquire"/> was answered, in transaction scope; 0 (default) when the answer does not tell, and the
+    /// server is then asked once more whether a transaction that looks like that of the hold is that transaction.
+    /// </summary>
+    /// <param name="answer">The value that came back.</param>
+    public virtual long TransactionOf(object? answer) => 0;
+
+    /// <summary>
     /// Says whether an answer to <see cref="Acquire"/> shows that the client speaks to one server session, so that a driver may prepare commands. False (default)
     /// where the engine gains nothing from that.
     /// </summary>

@@ -7,13 +7,15 @@ namespace DbLock;
 /// <param name="Timeout">How long to wait: zero tries once, <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever.</param>
 /// <param name="InTransaction">Whether the commands run inside the caller's open transaction.</param>
 /// <param name="SessionId">The server session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
+/// <param name="HeldIn">The transaction in which the connection was last granted the lock, as <see cref="LockDialect.TransactionOf"/> told; 0 for none.</param>
 public readonly record struct LockRequest(
     LockKey Key,
     bool Shared = false,
     LockScope Scope = LockScope.Session,
     TimeSpan Timeout = default,
     bool InTransaction = false,
-    int? SessionId = null)
+    int? SessionId = null,
+    long HeldIn = 0)
 {
     /// <summary>Gets the timeout in whole milliseconds, rounded up so that a short wait is never none; -1 is for ever.</summary>
     public long Milliseconds => Timeout < TimeSpan.Zero ? -1 : (Timeout.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond;

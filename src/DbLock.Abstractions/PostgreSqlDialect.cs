@@ -14,9 +14,7 @@ internal sealed class PostgreSqlDialect : LockDialect
     private const int Standby = -1;
     private const int FakeLocks = -2;
     private const int Pooler = -3;
-
-    // Acquired in transaction scope, in another session than the client believes: a pooler keeps it on that one while the transaction lasts.
-    private const int AcquiredElsewhere = 2;
+    private const int AlreadyHeld = 3;
 
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
     private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
@@ -55,14 +53,16 @@ internal sealed class PostgreSqlDialect : LockDialect
         var texts = For(request);
         if (request.Try)
         {
-            var once = Command(request.Scope == LockScope.Session ? texts.Try : texts.TryTransaction, request, SessionId(request));
+            var once = request.Scope == LockScope.Session
+                ? Command(texts.Try, request, SessionId(request))
+                : Command(texts.TryTransaction, request, SessionId(request), new LockParameter(DbType.Int64, request.HeldIn));
             return HasSavepoint(request) ? new LockStatement(Savepoint, once, ReleaseSavepoint) : new LockStatement(once);
         }
 
         var milliseconds = (int)Math.Max(0, request.Milliseconds);
-        var wait = Command(
-            request.Scope == LockScope.Session ? texts.Wait : texts.WaitTransaction,
-            request, SessionId(request), new LockParameter(DbType.Int32, milliseconds));
+        var wait = request.Scope == LockScope.Session
+            ? Command(texts.Wait, request, SessionId(request), new LockParameter(DbType.Int32, milliseconds))
+            : Command(texts.WaitTransaction, request, SessionId(request), new LockParameter(DbType.Int64, request.HeldIn), new LockParameter(DbType.Int32, milliseconds));
         return (request.Scope, request.InTransaction) switch
         {
             // The savepoint is rolled back on success too: a session lock survives that, and what the wait needed (the transaction-level hold,
@@ -97,23 +97,27 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override LockOutcome Read(object? answer) => answer switch
     {
         null or DBNull => LockOutcome.Unknown,
-        _ => Convert.ToInt32(answer, CultureInfo.InvariantCulture) switch
+        _ => Convert.ToInt64(answer, CultureInfo.InvariantCulture) switch
         {
-            1 or AcquiredElsewhere => LockOutcome.Acquired,
+            1 => LockOutcome.Acquired,
             0 => LockOutcome.NotAcquired,
+            AlreadyHeld => LockOutcome.AlreadyHeld,
             Standby => throw OnStandby(),
             FakeLocks => throw new LockException(
                 "This server is CockroachDB, whose session-level advisory locks answer true and lock nothing. Lock on a PostgreSQL server instead."),
             Pooler => throw new LockException(
                 "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and could give one lock to two clients, as it does in "
                 + "transaction mode. Connect to the server directly, or use LockScope.Transaction, or set LockOptions.TrustPooler if the pooler is in session mode."),
+            > AlreadyHeld or < Pooler => LockOutcome.Acquired,
             var code => throw new LockException($"The server answered {code} where PostgreSQL answers whether the lock was taken: it is no PostgreSQL."),
         },
     };
 
-    // In session scope a session that is not the client's is refused.
+    // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
     public override bool MayPrepare(in LockRequest request, object? answer) =>
-        request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 : answer is 1);
+        request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 : answer is > (long)AlreadyHeld);
+
+    public override long TransactionOf(object? answer) => answer is long transaction ? Math.Abs(transaction) : 0;
 
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     public override LockOutcome Read(DbError codes) => codes.SqlState switch
@@ -172,12 +176,13 @@ internal sealed class PostgreSqlDialect : LockDialect
         public Texts(bool pair, bool shared)
         {
             var key = pair ? "cast({0} as int), cast({1} as int)" : "cast({0} as bigint)";
-            var sessionId = pair ? "cast({2} as int)" : "cast({1} as int)";
-            var milliseconds = pair ? "cast({3} as int)::text" : "cast({2} as int)::text";
+            var next = pair ? 2 : 1;
+            var milliseconds = $"cast({{{next + 1}}} as int)::text";
+            var millisecondsInTransaction = $"cast({{{next + 2}}} as int)::text";
             var suffix = shared ? "_shared" : "";
             var mode = shared ? "ShareLock" : "ExclusiveLock";
 
-            var (guard, guardTransaction, acquired) = Guards(sessionId);
+            var (guard, guardTransaction, acquired) = Guards(next);
             Try = new LockSql($"{guard}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then 1 else 0 end");
             TryTransaction = new LockSql($"{guardTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {acquired} else 0 end");
 
@@ -194,7 +199,7 @@ internal sealed class PostgreSqlDialect : LockDialect
                   else 1 end
                 """);
             WaitTransaction = new LockSql($"""
-                {guardTransaction}  when pg_catalog.set_config('lock_timeout', {milliseconds}, true) is null then null
+                {guardTransaction}  when pg_catalog.set_config('lock_timeout', {millisecondsInTransaction}, true) is null then null
                   when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
                   when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
                   else {acquired} end
@@ -226,10 +231,9 @@ internal sealed class PostgreSqlDialect : LockDialect
         public Texts(bool shared)
         {
             const string Keys = "rows from (pg_catalog.unnest({0}::text::bigint[]), pg_catalog.unnest({1}::text::boolean[])) with ordinality as u (k, p, n)";
-            const string SessionId = "cast({2} as int)";
             var suffix = shared ? "_shared" : "";
             var mode = shared ? "ShareLock" : "ExclusiveLock";
-            var (guard, guardTransaction, acquired) = Guards(SessionId);
+            var (guard, guardTransaction, acquired) = Guards(2);
 
             // The row source stops at the first key that is held elsewhere; what was taken before it is let go by the same statement.
             var firstMissing = $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
@@ -250,22 +254,22 @@ internal sealed class PostgreSqlDialect : LockDialect
                 """);
 
             // Each wait has what is left of the time: at least a millisecond, because 0 is for ever.
-            const string Left = """
-                case when cast({3} as int) = 0 then '0' else greatest(1, cast({3} as int)
+            static string Left(string milliseconds) => $"""
+                case when {milliseconds} = 0 then '0' else greatest(1, {milliseconds}
                   - floor(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * 1000)::bigint)::text end
                 """;
-            var waitForAll = $"""
+            string WaitForAll(string milliseconds) => $"""
                 (select count(*) from {Keys}
-                  where case when pg_catalog.set_config('lock_timeout', {Left}, true) is null then null else {IsNull("pg_advisory_xact_lock", suffix)} end) > 0
+                  where case when pg_catalog.set_config('lock_timeout', {Left(milliseconds)}, true) is null then null else {IsNull("pg_advisory_xact_lock", suffix)} end) > 0
                 """;
             Wait = new LockSql($"""
-                {guard}  when {waitForAll} then null
+                {guard}  when {WaitForAll("cast({3} as int)")} then null
                   when pg_catalog.pg_sleep(0) is null then null
                   when (select count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
                   else 1 end
                 """);
             WaitTransaction = new LockSql($"""
-                {guardTransaction}  when {waitForAll} then null
+                {guardTransaction}  when {WaitForAll("cast({4} as int)")} then null
                   when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
                   else {acquired} end
                 from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
@@ -318,8 +322,12 @@ internal sealed class PostgreSqlDialect : LockDialect
 
         // Refused before the lock is touched, in the same round trip: a standby, a server without real locks, and a session that is not ours, unless the hold
         // is of transaction scope: only a hold of session scope outlives the transaction, for which a pooler keeps one server session.
-        private static (string Session, string Transaction, string AcquiredInTransaction) Guards(string sessionId)
+        // In transaction scope the answer is the transaction's own number, its start in microseconds: a connection tells nobody where one transaction ends and the
+        // next begins. Negative in a session that is not the client's.
+        private static (string Session, string Transaction, string AcquiredInTransaction) Guards(int next)
         {
+            const string Transaction = "(extract(epoch from pg_catalog.now()) * 1000000)::bigint";
+            var (sessionId, heldIn) = ($"cast({{{next}}} as int)", $"cast({{{next + 1}}} as bigint)");
             var isElsewhere = $"{sessionId} <> 0 and {sessionId} <> pg_catalog.pg_backend_pid()";
             var common = $"""
                 select case
@@ -331,7 +339,11 @@ internal sealed class PostgreSqlDialect : LockDialect
                 {common}  when {isElsewhere} then {Pooler}
 
                 """;
-            return (session, common, $"case when {isElsewhere} then {AcquiredElsewhere} else 1 end");
+            var transaction = $"""
+                {common}  when {heldIn} = {Transaction} then {AlreadyHeld}
+
+                """;
+            return (session, transaction, $"case when {isElsewhere} then -{Transaction} else {Transaction} end");
         }
     }
 }

@@ -20,6 +20,43 @@ public sealed class HolderTests
     private string Name { get; } = "holders:" + Guid.NewGuid();
 
     [Theory, MemberData(nameof(Drivers))]
+    public async Task Of_several_keys_the_first_that_is_held_elsewhere_is_told(string driver, bool async)
+    {
+        var keys = LockKey.All(Enumerable.Range(0, 5).Select(n => (LockKey)$"{Name}:{n}").Append((Random.Shared.Next(), 7)));
+        await using var connection = await OpenAsync(driver);
+        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false;Application Name=worker-4");
+        await using var all = new Lock(connection, keys, Interface(driver));
+        Assert.Empty(await HoldersAsync(all, async));
+        foreach (var key in keys.Keys.Reverse())
+        {
+            Assert.True(await new Lock(holder, key).AcquireAsync(block: false));
+            var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => all.Run(async, () => Assert.Fail("It ran."), TimeSpan.FromMilliseconds(20)));
+            Assert.Contains($"'{key}' is held by pid {holder.ProcessID} (application 'worker-4'", error.Message, StringComparison.Ordinal);
+            Assert.Equal(holder.ProcessID, Assert.Single(error.Holders!).Session!.Pid);
+        }
+
+        // Of those that are held here the first in order is told, when none is held elsewhere.
+        await holder.CloseAsync();
+        await Server.UntilFreeAsync(keys.Keys[0]);
+        Assert.True(await all.Try(async));
+        Assert.True(Assert.Single(await HoldersAsync(all, async)).Session!.IsOwn);
+
+        // One of them is gone: the work was not alone on it.
+        await using (var command = connection.CreateCommand())
+        {
+            command.CommandText = $"select pg_advisory_unlock({keys.Keys[2].Number})";
+            Assert.True(await command.ExecuteScalarAsync() is true or 1 or "1");
+        }
+
+        await Assert.ThrowsAsync<LockLostException>(() => all.Release(async));
+        Assert.False(all.IsHeld);
+        foreach (var key in keys.Keys)
+        {
+            Assert.False(await Server.IsHeldAsync(key));
+        }
+    }
+
+    [Theory, MemberData(nameof(Drivers))]
     public async Task The_holder_and_the_number_of_waiters_are_told_in_words(string driver, bool async)
     {
         await using var connection = await OpenAsync(driver);

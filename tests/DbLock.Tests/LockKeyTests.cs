@@ -99,6 +99,49 @@ public sealed class LockKeyTests
     }
 
     [Fact]
+    public void Several_keys_are_sorted_each_once()
+    {
+        var all = LockKey.All(7, (1, 2), "b", "a", 7, LockKey.All("a", -3));
+        Assert.True(all.IsSeveral);
+        Assert.Equal(5, all.Keys.Count);
+        Assert.Equal(all.Keys.Where(key => !key.IsPair).OrderBy(key => key.Number).Append((1, 2)), all.Keys);
+        Assert.Equal(all, LockKey.All(all.Keys.Reverse()));
+        Assert.Equal(all.GetHashCode(), LockKey.All(all.Keys.Reverse()).GetHashCode());
+        Assert.NotEqual(all, LockKey.All(all.Keys.Skip(1)));
+        Assert.NotEqual(all, all.Keys[0]);
+
+        // Those of which one is the name of two others.
+        Assert.NotEqual(LockKey.All("a", "b, c"), LockKey.All("a, b", "c"));
+        Assert.Equal(3, all.ToString().Split(',').Length);
+        Assert.EndsWith(" and 2 more", LockKey.All(1, 2, 3, 4, 5).Name, StringComparison.Ordinal);
+        Assert.Equal("1, 2, 3 and 2 more", LockKey.All(5, 4, 3, 2, 1).Name);
+        Assert.Equal("1, 2", LockKey.All(2, 1).Name);
+    }
+
+    [Fact]
+    public void One_key_of_several_is_that_key_and_none_is_refused()
+    {
+        LockKey key = "a";
+        Assert.Same(key, LockKey.All(key));
+        Assert.Same(key, Assert.Single(key.Keys));
+        Assert.False(key.IsSeveral);
+        Assert.Contains("no keys", Assert.Throws<ArgumentException>(() => LockKey.All()).Message, StringComparison.Ordinal);
+        Assert.Throws<ArgumentNullException>(() => LockKey.All("a", null!));
+        Assert.Throws<ArgumentNullException>(() => LockKey.All(null!));
+    }
+
+    [Fact]
+    public void Several_keys_have_no_number_of_their_own()
+    {
+        var all = LockKey.All("a", "b");
+        Assert.Contains("LockKey.Keys", Assert.Throws<InvalidOperationException>(() => all.Number).Message, StringComparison.Ordinal);
+        Assert.Throws<InvalidOperationException>(() => all.IsPair);
+        Assert.Throws<InvalidOperationException>(() => all.Pair);
+        Assert.Throws<InvalidOperationException>(() => all.ToPgLocks());
+        Assert.Equal(LockKey.All("x:a", "x:b"), all.WithPrefix("x:"));
+    }
+
+    [Fact]
     public void Equal_keys_are_one_lock()
     {
         Assert.Equal(LockKey.From("a"), (LockKey)"a");
