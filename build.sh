@@ -11,6 +11,7 @@ usage() {
   cat <<'END'
 ./build.sh demo [ARGS]   watch three drivers contend for one lock
 ./build.sh cli [--aot]   publish dblock, the command line tool, as one file: artifacts/cli/dblock
+./build.sh bench [--short] measure what each lock costs beside its floor, and write docs/performance.md (--short: a look, nothing is written)
 ./build.sh startup       measure how long dblock takes from start to exit, beside a bare program and psql
 ./build.sh test [ARGS]   build, check the formatting, run every test (ARGS go to dotnet test, e.g. --filter FullyQualifiedName~LockKey)
 ./build.sh help          this text
@@ -146,6 +147,15 @@ cli() {
   ls -l artifacts/cli/dblock
 }
 
+bench() {
+  need_dotnet
+  need postgresql unixodbc odbc-postgresql mariadb-server odbc-mariadb
+  use_scratch
+  local properties=()
+  [ -z "${DBLOCK_BENCH_PEERS:-}" ] || properties=(-p:Peers=true)
+  dotnet run --configuration Release --project benchmarks/DbLock.Benchmarks/DbLock.Benchmarks.csproj "${properties[@]}" -- docs "$@"
+}
+
 startup() {
   need_dotnet
   need postgresql
@@ -246,6 +256,7 @@ test_all() {
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
+bench) bench "$@" ;;
 cli) cli "$@" ;;
 demo) demo "$@" ;;
 startup) startup "$@" ;;

@@ -302,7 +302,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             var transaction = CheckTransaction(timeout, dialect);
             var request = new LockRequest(
-                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Id(_connection, _driver));
+                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Id(_connection, _driver), !_options.TrustPooler && _session.IsDirect);
             var identity = Identity(dialect);
             var hold = _session.Find(identity);
             if (hold is { TransactionId: not 0 } && _options.Scope == LockScope.Transaction)
@@ -325,7 +325,6 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     return AcquireAgain(hold, identity, request);
                 }
 
-                _session.Remove(hold);
                 hold.Lose();
                 if (hold.Options.Scope == LockScope.Session)
                 {
@@ -403,7 +402,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             var token = request.Try ? CancellationToken.None : cancellationToken;
             answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
             outcome = dialect.Read(answer);
-            _session.MayPrepare |= dialect.MayPrepare(request, answer);
+            _session.IsDirect |= dialect.IsDirect(request, answer);
         }
         catch (LockException)
         {
@@ -562,9 +561,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     // What is asked again and again is said once.
     private LockStatement AcquireStatement(LockDialect dialect, in LockRequest request)
     {
-        if (_acquire is not { } acquire || acquire.Request != request || acquire.Statement.MayPrepare != _session.MayPrepare)
+        if (_acquire is not { } acquire || acquire.Request != request)
         {
-            _acquire = acquire = (request, dialect.Acquire(request) with { MayPrepare = _session.MayPrepare });
+            _acquire = acquire = (request, dialect.Acquire(request) with { MayPrepare = request.IsDirect });
         }
 
         return acquire.Statement;
@@ -572,9 +571,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private LockStatement ReleaseStatement(LockDialect dialect, in LockRequest request)
     {
-        if (_release is not { } release || release.Request != request || release.Statement.MayPrepare != _session.MayPrepare)
+        if (_release is not { } release || release.Request != request)
         {
-            _release = release = (request, dialect.Release(request) with { MayPrepare = _session.MayPrepare });
+            _release = release = (request, dialect.Release(request) with { MayPrepare = request.IsDirect });
         }
 
         return release.Statement;
@@ -632,7 +631,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
 
         var dialect = Dialect;
-        var request = new LockRequest(Key, hold.Options.Shared);
+        var request = new LockRequest(Key, hold.Options.Shared, IsDirect: _session.IsDirect);
         var transaction = OpenTransaction;
         var released = false;
         for (var attempt = 0; !released; attempt++)
@@ -679,7 +678,6 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
 
         _count = 0;
-        _session.Remove(hold);
         hold.Release();
         Log.Released(_logger, Key);
         if (transaction is not null && !_warnedOfCommit)
@@ -695,7 +693,6 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private bool Lose(Hold hold, Exception? error)
     {
         _count = 0;
-        _session.Remove(hold);
         hold.Lose();
         Log.Lost(_logger, Key, error);
 

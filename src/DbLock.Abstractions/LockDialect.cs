@@ -73,12 +73,12 @@ public abstract class LockDialect
     public virtual long TransactionOf(object? answer) => 0;
 
     /// <summary>
-    /// Says whether an answer to <see cref="Acquire"/> shows that the client speaks to one server session, so that a driver may prepare commands. False (default)
-    /// where the engine gains nothing from that.
+    /// Says whether an answer to <see cref="Acquire"/> shows that the client speaks to one session of a server that can be trusted, for as long as the connection is
+    /// open: what was looked at need not be looked at again, and a driver may prepare commands. False (default) where that is of no use.
     /// </summary>
     /// <param name="request">What was asked.</param>
     /// <param name="answer">The value that came back.</param>
-    public virtual bool MayPrepare(in LockRequest request, object? answer) => false;
+    public virtual bool IsDirect(in LockRequest request, object? answer) => false;
 
     /// <summary>Says what an error means.</summary>
     /// <param name="codes">The error's codes.</param>

@@ -7,6 +7,7 @@ namespace DbLock;
 /// <param name="Timeout">How long to wait: zero tries once, <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever.</param>
 /// <param name="InTransaction">Whether the commands run inside the caller's open transaction.</param>
 /// <param name="SessionId">The server session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
+/// <param name="IsDirect">Whether an answer on this connection has shown (<see cref="LockDialect.IsDirect"/>) that the client speaks to one session of a server that can be trusted.</param>
 /// <param name="HeldIn">The transaction in which the connection was last granted the lock, as <see cref="LockDialect.TransactionOf"/> told; 0 for none.</param>
 public readonly record struct LockRequest(
     LockKey Key,
@@ -15,6 +16,7 @@ public readonly record struct LockRequest(
     TimeSpan Timeout = default,
     bool InTransaction = false,
     int? SessionId = null,
+    bool IsDirect = false,
     long HeldIn = 0)
 {
     /// <summary>Gets the timeout in whole milliseconds, rounded up so that a short wait is never none; -1 is for ever.</summary>

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Data;
 using System.Globalization;
 
@@ -50,19 +51,31 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement Acquire(in LockRequest request)
     {
-        var texts = For(request);
+        var guard = new Guard(request);
+        var texts = For(request).Acquire(guard);
+        var first = new List<LockParameter>(3);
+        if (guard.Session)
+        {
+            first.Add(new(DbType.Int32, request.SessionId!.Value));
+        }
+
+        if (guard.HeldIn)
+        {
+            first.Add(new(DbType.Int64, request.HeldIn));
+        }
+
         if (request.Try)
         {
             var once = request.Scope == LockScope.Session
-                ? Command(texts.Try, request, SessionId(request))
-                : Command(texts.TryTransaction, request, SessionId(request), new LockParameter(DbType.Int64, request.HeldIn));
+                ? Command(texts.Try, request, first)
+                : Command(texts.TryTransaction, request, first);
             return HasSavepoint(request) ? new LockStatement(Savepoint, once, ReleaseSavepoint) : new LockStatement(once);
         }
 
         var milliseconds = (int)Math.Max(0, request.Milliseconds);
         var wait = request.Scope == LockScope.Session
-            ? Command(texts.Wait, request, SessionId(request), new LockParameter(DbType.Int32, milliseconds))
-            : Command(texts.WaitTransaction, request, SessionId(request), new LockParameter(DbType.Int64, request.HeldIn), new LockParameter(DbType.Int32, milliseconds));
+            ? Command(texts.Wait, request, [.. first, new(DbType.Int32, milliseconds)])
+            : Command(texts.WaitTransaction, request, [.. first, new(DbType.Int32, milliseconds)]);
         return (request.Scope, request.InTransaction) switch
         {
             // The savepoint is rolled back on success too: a session lock survives that, and what the wait needed (the transaction-level hold,
@@ -114,7 +127,7 @@ internal sealed class PostgreSqlDialect : LockDialect
     };
 
     // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
-    public override bool MayPrepare(in LockRequest request, object? answer) =>
+    public override bool IsDirect(in LockRequest request, object? answer) =>
         request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 : answer is > (long)AlreadyHeld);
 
     public override long TransactionOf(object? answer) => answer is long transaction ? Math.Abs(transaction) : 0;
@@ -147,9 +160,7 @@ internal sealed class PostgreSqlDialect : LockDialect
     private static bool HasSavepoint(in LockRequest request) =>
         request.InTransaction && (!request.Try || (request.Key.IsSeveral && request.Scope == LockScope.Transaction));
 
-    private static LockParameter SessionId(in LockRequest request) => new(DbType.Int32, request.SessionId ?? 0);
-
-    private static LockCommand Command(LockSql sql, in LockRequest request, params ReadOnlySpan<LockParameter> more)
+    private static LockCommand Command(LockSql sql, in LockRequest request, params IReadOnlyCollection<LockParameter> more)
     {
         LockParameter[] parameters = request.Key.IsSeveral
             ? [.. Arrays(request.Key), .. more]
@@ -172,39 +183,40 @@ internal sealed class PostgreSqlDialect : LockDialect
     /// <summary>The commands of one kind of lock.</summary>
     private sealed class Texts
     {
+        private readonly ConcurrentDictionary<Guard, AcquireTexts> _acquire = [];
+        private readonly Func<GuardTexts, AcquireTexts> _make;
+        private readonly int _next;
+
         /// <summary>Initializes the commands of a single key.</summary>
         public Texts(bool pair, bool shared)
         {
             var key = pair ? "cast({0} as int), cast({1} as int)" : "cast({0} as bigint)";
-            var next = pair ? 2 : 1;
-            var milliseconds = $"cast({{{next + 1}}} as int)::text";
-            var millisecondsInTransaction = $"cast({{{next + 2}}} as int)::text";
             var suffix = shared ? "_shared" : "";
             var mode = shared ? "ShareLock" : "ExclusiveLock";
-
-            var (guard, guardTransaction, acquired) = Guards(next);
-            Try = new LockSql($"{guard}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then 1 else 0 end");
-            TryTransaction = new LockSql($"{guardTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {acquired} else 0 end");
+            (_make, _next) = (Make, pair ? 2 : 1);
 
             // A wait that fails may have been granted in that instant, and a session lock would stay. So the wait is for the transaction-level lock,
             // which goes with the failed statement; then the session lock cannot wait any more. pg_sleep(0) is there for its check for interrupts: a
             // timeout or cancel that fired during the wait ends the statement here, before the session lock is taken. Without that check it would be
             // noticed only after it. The try comes first so that a free lock never has a transaction-level hold.
-            Wait = new LockSql($"""
-                {guard}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then 1
-                  when pg_catalog.set_config('lock_timeout', {milliseconds}, true) is null then null
-                  when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
-                  when pg_catalog.pg_sleep(0) is null then null
-                  when pg_catalog.pg_advisory_lock{suffix}({key}) is null then null
-                  else 1 end
-                """);
-            WaitTransaction = new LockSql($"""
-                {guardTransaction}  when pg_catalog.set_config('lock_timeout', {millisecondsInTransaction}, true) is null then null
-                  when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
-                  when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
-                  else {acquired} end
-                from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
-                """);
+            AcquireTexts Make(GuardTexts guard) => new(
+                Try: new($"{guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then 1 else 0 end"),
+                TryTransaction: new($"{guard.InTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {guard.Acquired} else 0 end"),
+                Wait: new($"""
+                    {guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then 1
+                      when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::text, true) is null then null
+                      when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
+                      when pg_catalog.pg_sleep(0) is null then null
+                      when pg_catalog.pg_advisory_lock{suffix}({key}) is null then null
+                      else 1 end
+                    """),
+                WaitTransaction: new($"""
+                    {guard.InTransaction}  when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::text, true) is null then null
+                      when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
+                      when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
+                      else {guard.Acquired} end
+                    from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
+                    """));
 
             // pg_locks has one row for a session's lock, however often it was taken. Its key columns are unsigned; the shift makes the number signed again.
             var number = pair ? "((cast({0} as bigint) << 32) | (cast({1} as bigint) & 4294967295))" : "cast({0} as bigint)";
@@ -233,25 +245,11 @@ internal sealed class PostgreSqlDialect : LockDialect
             const string Keys = "rows from (pg_catalog.unnest({0}::text::bigint[]), pg_catalog.unnest({1}::text::boolean[])) with ordinality as u (k, p, n)";
             var suffix = shared ? "_shared" : "";
             var mode = shared ? "ShareLock" : "ExclusiveLock";
-            var (guard, guardTransaction, acquired) = Guards(2);
 
             // The row source stops at the first key that is held elsewhere; what was taken before it is let go by the same statement.
             var firstMissing = $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
             var unlock = Call("pg_advisory_unlock", suffix);
             var giveBack = $"(select 0 * count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else false end)";
-            Try = new LockSql($"""
-                {guard}  else (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) end
-                """);
-
-            // Transaction-level locks cannot be given back one by one. So the session has them first; then the transaction cannot wait for them any more.
-            TryTransaction = new LockSql($"""
-                {guardTransaction}  else (
-                    select case
-                      when missing.n is not null then {giveBack}
-                      when (select count(*) from {Keys} where case when {IsNull("pg_advisory_xact_lock", suffix)} then false else not {unlock} end) > 0 then null
-                      else {acquired} end
-                    from {firstMissing}) end
-                """);
 
             // Each wait has what is left of the time: at least a millisecond, because 0 is for ever.
             static string Left(string milliseconds) => $"""
@@ -262,18 +260,32 @@ internal sealed class PostgreSqlDialect : LockDialect
                 (select count(*) from {Keys}
                   where case when pg_catalog.set_config('lock_timeout', {Left(milliseconds)}, true) is null then null else {IsNull("pg_advisory_xact_lock", suffix)} end) > 0
                 """;
-            Wait = new LockSql($"""
-                {guard}  when {WaitForAll("cast({3} as int)")} then null
-                  when pg_catalog.pg_sleep(0) is null then null
-                  when (select count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
-                  else 1 end
-                """);
-            WaitTransaction = new LockSql($"""
-                {guardTransaction}  when {WaitForAll("cast({4} as int)")} then null
-                  when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
-                  else {acquired} end
-                from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
-                """);
+
+            (_make, _next) = (Make, 2);
+
+            // Transaction-level locks cannot be given back one by one. So a try has them for the session first; then the transaction cannot wait for them any more.
+            AcquireTexts Make(GuardTexts guard) => new(
+                Try: new($"{guard.InSession}  when true then (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) end"),
+                TryTransaction: new($"""
+                    {guard.InTransaction}  when true then (
+                        select case
+                          when missing.n is not null then {giveBack}
+                          when (select count(*) from {Keys} where case when {IsNull("pg_advisory_xact_lock", suffix)} then false else not {unlock} end) > 0 then null
+                          else {guard.Acquired} end
+                        from {firstMissing}) end
+                    """),
+                Wait: new($"""
+                    {guard.InSession}  when {WaitForAll(guard.Milliseconds)} then null
+                      when pg_catalog.pg_sleep(0) is null then null
+                      when (select count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
+                      else 1 end
+                    """),
+                WaitTransaction: new($"""
+                    {guard.InTransaction}  when {WaitForAll(guard.Milliseconds)} then null
+                      when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
+                      else {guard.Acquired} end
+                    from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
+                    """));
 
             const string IsKey = """
                 (l.objsubid, (l.classid::bigint << 32) | l.objid::bigint) = (case when u.p then 2 else 1 end, u.k)
@@ -304,13 +316,8 @@ internal sealed class PostgreSqlDialect : LockDialect
                 $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) is null else pg_catalog.{function}{suffix}(u.k) is null end";
         }
 
-        public LockSql Try { get; }
-
-        public LockSql TryTransaction { get; }
-
-        public LockSql Wait { get; }
-
-        public LockSql WaitTransaction { get; }
+        /// <summary>Returns the commands that acquire behind a guard.</summary>
+        public AcquireTexts Acquire(Guard guard) => _acquire.GetOrAdd(guard, static (guard, texts) => texts._make(new GuardTexts(texts._next, guard)), this);
 
         public LockSql IsHeld { get; }
 
@@ -319,31 +326,51 @@ internal sealed class PostgreSqlDialect : LockDialect
         public LockSql Release { get; }
 
         public LockSql Holders { get; }
+    }
 
-        // Refused before the lock is touched, in the same round trip: a standby, a server without real locks, and a session that is not ours, unless the hold
-        // is of transaction scope: only a hold of session scope outlives the transaction, for which a pooler keeps one server session.
-        // In transaction scope the answer is the transaction's own number, its start in microseconds: a connection tells nobody where one transaction ends and the
-        // next begins. Negative in a session that is not the client's.
-        private static (string Session, string Transaction, string AcquiredInTransaction) Guards(int next)
+    /// <summary>The commands that acquire.</summary>
+    private sealed record AcquireTexts(LockSql Try, LockSql TryTransaction, LockSql Wait, LockSql WaitTransaction);
+
+    /// <summary>What is looked at before a lock is touched, in the same round trip.</summary>
+    /// <param name="Server">Whether a standby and a server without real locks are refused.</param>
+    /// <param name="Session">
+    /// Whether a session that is not the client's is refused in session scope, and told in transaction scope: only a hold of session scope outlives the transaction, for
+    /// which a pooler keeps one server session.
+    /// </param>
+    /// <param name="HeldIn">Whether it may be the transaction that holds the lock already.</param>
+    private readonly record struct Guard(bool Server, bool Session, bool HeldIn)
+    {
+        public Guard(in LockRequest request)
+            : this(!request.IsDirect, !request.IsDirect && request.SessionId is not null, request.HeldIn != 0)
         {
-            const string Transaction = "(extract(epoch from pg_catalog.now()) * 1000000)::bigint";
-            var (sessionId, heldIn) = ($"cast({{{next}}} as int)", $"cast({{{next + 1}}} as bigint)");
-            var isElsewhere = $"{sessionId} <> 0 and {sessionId} <> pg_catalog.pg_backend_pid()";
-            var common = $"""
-                select case
-                  when pg_catalog.pg_is_in_recovery() then {Standby}
-                  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}
-
-                """;
-            var session = $"""
-                {common}  when {isElsewhere} then {Pooler}
-
-                """;
-            var transaction = $"""
-                {common}  when {heldIn} = {Transaction} then {AlreadyHeld}
-
-                """;
-            return (session, transaction, $"case when {isElsewhere} then -{Transaction} else {Transaction} end");
         }
+    }
+
+    /// <summary>The texts of a guard, and the parameters after those of the key.</summary>
+    /// <param name="next">The number of the first parameter after those of the key.</param>
+    /// <param name="guard">The guard.</param>
+    /// <remarks>
+    /// In transaction scope the answer is the transaction's own number, its start in microseconds, negative in a session that is not the client's: a connection tells
+    /// nobody where one transaction ends and the next begins.
+    /// </remarks>
+    private sealed class GuardTexts(int next, Guard guard)
+    {
+        private const string ThisTransaction = "(extract(epoch from pg_catalog.now()) * 1000000)::bigint";
+
+        public string InSession => guard.Session ? $"{Case}  when {IsElsewhere} then {Pooler}\n" : Case;
+
+        public string InTransaction => guard.HeldIn ? $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {AlreadyHeld}\n" : Case;
+
+        public string Acquired => guard.Session ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end" : ThisTransaction;
+
+        public string Milliseconds => Parameter((guard.Session ? 1 : 0) + (guard.HeldIn ? 1 : 0), "int");
+
+        private string Case => guard.Server
+            ? $"select case\n  when pg_catalog.pg_is_in_recovery() then {Standby}\n  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}\n"
+            : "select case\n";
+
+        private string IsElsewhere => $"{Parameter(0, "int")} <> pg_catalog.pg_backend_pid()";
+
+        private string Parameter(int index, string type) => $"cast({{{next + index}}} as {type})";
     }
 }

@@ -9,7 +9,7 @@ internal sealed class Session
 {
     private static readonly ConditionalWeakTable<DbConnection, Session> Sessions = [];
 
-    private readonly Dictionary<(LockDialect, string), Hold> _holds = [];
+    private readonly Dictionary<LockIdentity.Name, Hold> _holds = [];
     private readonly Dictionary<LockInterface, LockDialect> _dialects = [];
     private (ILockDriver Driver, int? Id)? _id;
     private int _sweepAt = 16;
@@ -26,8 +26,8 @@ internal sealed class Session
         }
     }
 
-    /// <summary>Gets or sets whether the client is known to speak to one server session, so that commands may be prepared.</summary>
-    public bool MayPrepare { get; set; }
+    /// <summary>Gets or sets whether the client is known to speak to one server session (<see cref="LockDialect.IsDirect"/>).</summary>
+    public bool IsDirect { get; set; }
 
     /// <summary>Returns the server session that the client believes it speaks to, as <see cref="ILockDriver.SessionId"/>.</summary>
     public int? Id(DbConnection connection, ILockDriver driver)
@@ -47,7 +47,7 @@ internal sealed class Session
         {
             foreach (var name in identity.Names)
             {
-                if (_holds.TryGetValue((identity.Dialect, name), out var hold) && hold.Stands)
+                if (_holds.TryGetValue(name, out var hold) && hold.Stands)
                 {
                     return hold;
                 }
@@ -61,7 +61,7 @@ internal sealed class Session
     {
         lock (_holds)
         {
-            // Nobody tells of a transaction's end, so holds that ended with one are swept out when they may be half of all.
+            // Holds that have ended stay until they may be half of all: nobody tells of a transaction's end, and the next hold mostly has the same name.
             if (_holds.Count >= _sweepAt)
             {
                 foreach (var (ended, _) in _holds.Where(entry => !entry.Value.Stands).ToList())
@@ -74,21 +74,7 @@ internal sealed class Session
 
             foreach (var name in hold.Identity.Names)
             {
-                _holds[(hold.Identity.Dialect, name)] = hold;
-            }
-        }
-    }
-
-    public void Remove(Hold hold)
-    {
-        lock (_holds)
-        {
-            foreach (var name in hold.Identity.Names)
-            {
-                if (_holds.TryGetValue((hold.Identity.Dialect, name), out var current) && current == hold)
-                {
-                    _holds.Remove((hold.Identity.Dialect, name));
-                }
+                _holds[name] = hold;
             }
         }
     }
@@ -149,7 +135,7 @@ internal sealed class Session
             return;
         }
 
-        (_id, MayPrepare) = (null, false);
+        (_id, IsDirect) = (null, false);
 
         // A pooled connection keeps its locks on the server until it is next used (Npgsql, SqlClient), so it may not go back.
         var ended = End();

@@ -16,7 +16,7 @@ internal sealed class OdbcDriver : ILockDriver
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken) =>
         async && statement.Wait is not null
             ? new ValueTask<object?>(ExecuteOnThread(connection, transaction, statement, cancellationToken))
-            : new ValueTask<object?>(Execute(connection, transaction, statement, _ => { }));
+            : new ValueTask<object?>(Execute(connection, transaction, statement, null));
 
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);
 
@@ -68,6 +68,11 @@ internal sealed class OdbcDriver : ILockDriver
     private static object? ExecuteCancellable(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, CancellationToken cancellationToken)
     {
+        if (!cancellationToken.CanBeCanceled)
+        {
+            return Execute(connection, transaction, statement, null);
+        }
+
         var gate = new System.Threading.Lock();
         DbCommand? running = null;
         Timer? cancel = null;
@@ -97,18 +102,17 @@ internal sealed class OdbcDriver : ILockDriver
 
     // One text for all commands: psqlODBC sends it in one round trip, and only so does it leave the transaction to us when a command fails. Given a failing
     // command of its own it rolls back the whole transaction, and silently begins another, when it sees nothing in it to save.
-    private static object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?> running)
+    private static object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running)
     {
         // The statement of a wait that was cancelled is in no state to be used again (psqlODBC: "The cursor is open").
-        var place = statement.Wait is null ? Kept.Of(connection, statement) : null;
+        var place = running is null ? Kept.Of(connection, statement) : null;
         var command = place?.Take() ?? new(connection.CreateCommand());
         try
         {
-            OneText.Write(command.Value, transaction, statement);
-            running(command.Value);
+            var isAsBefore = OneText.Write(command.Value, transaction, statement);
+            running?.Invoke(command.Value);
             var answer = Synchronously.Completed(LockStatement.ReadAnswer(command.Value.ExecuteReader(), async: false, CancellationToken.None));
-            running(null);
-            if (place is not null)
+            if (place is not null && isAsBefore)
             {
                 place.GiveBack(command);
                 command = null;
@@ -118,7 +122,7 @@ internal sealed class OdbcDriver : ILockDriver
         }
         finally
         {
-            running(null);
+            running?.Invoke(null);
             command?.Value.Dispose();
         }
     }

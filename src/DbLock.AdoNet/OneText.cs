@@ -35,7 +35,7 @@ internal static class OneText
     public static void Fill(DbCommand command, DbTransaction? transaction, LockStatement statement)
     {
         command.Transaction = transaction;
-        SetTimeout(command, statement);
+        command.CommandTimeout = statement.CommandTimeout ?? command.CommandTimeout;
         var i = 0;
         foreach (var (_, (_, value)) in NamedParameters(statement))
         {
@@ -44,14 +44,15 @@ internal static class OneText
     }
 
     /// <summary>Writes a statement into a command with positional markers.</summary>
+    /// <returns>Whether the command is as before for another statement of these texts: its timeout is still the provider's own.</returns>
     /// <remarks>
     /// Whole numbers stand in the text: psqlODBC parses, binds and describes a text with parameters each time, which costs the server more than the lock
     /// (measured), and a text without any it sends as it is.
     /// </remarks>
-    public static void Write(DbCommand command, DbTransaction? transaction, LockStatement statement)
+    public static bool Write(DbCommand command, DbTransaction? transaction, LockStatement statement)
     {
         command.Transaction = transaction;
-        SetTimeout(command, statement);
+        var isAsBefore = !SetTimeout(command, statement);
         var (texts, used) = (new string[statement.Commands.Length], 0);
         for (var i = 0; i < texts.Length; i++)
         {
@@ -78,16 +79,21 @@ internal static class OneText
         {
             command.CommandText = text;
         }
+
+        return isAsBefore;
     }
 
     // psqlODBC sets statement_timeout on the server whenever the timeout is another than before, in a round trip of its own.
-    private static void SetTimeout(DbCommand command, LockStatement statement)
+    private static bool SetTimeout(DbCommand command, LockStatement statement)
     {
-        if (statement.CommandTimeout is { } seconds
-            && command.CommandTimeout != 0 && !(statement.Wait >= TimeSpan.Zero && statement.Wait.Value.TotalSeconds + MarginSeconds <= command.CommandTimeout))
+        if (statement.CommandTimeout is not { } seconds
+            || command.CommandTimeout == 0 || (statement.Wait >= TimeSpan.Zero && statement.Wait.Value.TotalSeconds + MarginSeconds <= command.CommandTimeout))
         {
-            command.CommandTimeout = seconds;
+            return false;
         }
+
+        command.CommandTimeout = seconds;
+        return true;
     }
 
     private static void Add(DbCommand command, string name, DbType type)

@@ -1,0 +1,339 @@
+using System.Data.Common;
+using System.Data.Odbc;
+using System.Globalization;
+using DbLock.LocalServers;
+using Npgsql;
+#if PEERS
+using Medallion.Threading.Postgres;
+#endif
+
+namespace DbLock.Benchmarks;
+
+/// <summary>All that is measured.</summary>
+internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
+{
+    private static readonly TimeSpan TenSeconds = TimeSpan.FromSeconds(10);
+    private static readonly (string Name, TimeSpan Timeout, LockScope Scope, bool InTransaction, bool Shared, bool HeldElsewhere)[] Modes =
+    [
+        ("try", TimeSpan.Zero, LockScope.Session, false, false, false),
+        ("try, held elsewhere", TimeSpan.Zero, LockScope.Session, false, false, true),
+        ("try, shared", TimeSpan.Zero, LockScope.Session, false, true, false),
+        ("timeout", TenSeconds, LockScope.Session, false, false, false),
+        ("wait for ever", Timeout.InfiniteTimeSpan, LockScope.Session, false, false, false),
+        ("try, inside a transaction", TimeSpan.Zero, LockScope.Session, true, false, false),
+        ("timeout, inside a transaction", TenSeconds, LockScope.Session, true, false, false),
+        ("begin, try in transaction scope, commit", TimeSpan.Zero, LockScope.Transaction, true, false, false),
+        ("begin, timeout in transaction scope, commit", TenSeconds, LockScope.Transaction, true, false, false),
+    ];
+
+    private long _key = 1_000_000;
+
+    /// <summary>Lists the rows in the order in which they are run: each beside its floor.</summary>
+    public IEnumerable<Row> All()
+    {
+        foreach (var (driver, budget, floor) in new[] { ("Npgsql", 1.10, "by hand, prepared"), ("AdoNet", 1.30, "by hand, a prepared DbCommand"), ("Odbc", 1.20, "by hand, an OdbcCommand") })
+        {
+            foreach (var mode in Modes)
+            {
+                var group = $"{driver}: {mode.Name}";
+                yield return new(group, floor, null, null, () => ByHandAsync(driver, mode.Timeout, mode.Scope, mode.InTransaction, mode.Shared, mode.HeldElsewhere));
+                yield return new(
+                    group, "DbLock", floor, budget, () => LockAsync(driver, mode.Timeout, mode.Scope, mode.InTransaction, mode.Shared, mode.HeldElsewhere),
+                    driver == "Npgsql" && mode is { InTransaction: false } ? 128 : null);
+            }
+        }
+
+        foreach (var row in Many().Concat(Crowded()).Concat(Cold()).Concat(Others()).Concat(Peers()))
+        {
+            yield return row;
+        }
+    }
+
+    private IEnumerable<Row> Many()
+    {
+        const string Group = "Several keys in one call, Npgsql";
+        foreach (var (count, budget) in new (int, double?)[] { (1, null), (10, null), (50, 4), (1000, null) })
+        {
+            yield return new(Group, Keys(count), count == 1 ? null : Keys(1), budget, async () =>
+            {
+                var connection = await NpgsqlAsync();
+                return Loop(new Lock(connection, LockKey.All(Enumerable.Range(0, count).Select(_ => LockKey.From(_key++))), LockInterface.Npgsql), connection);
+            });
+        }
+
+        static string Keys(int count) => count == 1 ? "1 key" : string.Create(CultureInfo.InvariantCulture, $"{count} keys");
+    }
+
+    private IEnumerable<Row> Crowded()
+    {
+        const string Group = "Other locks on the server, Npgsql";
+        const string None = "no other locks";
+        foreach (var (count, budget) in new (int, double?)[] { (0, null), (1000, 1.10), (10000, 1.10) })
+        {
+            yield return new(Group, count == 0 ? None : string.Create(CultureInfo.InvariantCulture, $"{count} other locks"), count == 0 ? null : None, budget, async () =>
+            {
+                var (connection, crowd) = (await NpgsqlAsync(), await NpgsqlAsync());
+                await using var take = new NpgsqlCommand($"select count(pg_advisory_lock_shared(10, n)) from generate_series(1, {count}) as n", crowd);
+                await take.ExecuteScalarAsync();
+                return Loop(new Lock(connection, _key++, LockInterface.Npgsql), connection, crowd);
+            });
+        }
+    }
+
+    // A new session each time: nothing is prepared, and the catalog caches of the server are cold.
+    private IEnumerable<Row> Cold()
+    {
+        const string Group = "Cold: open, acquire, release, close";
+        foreach (var (driver, budget) in new (string, double?)[] { ("Npgsql", null), ("AdoNet", null) })
+        {
+            if (driver == "Npgsql")
+            {
+                yield return new(Group, "by hand", null, null, () =>
+                {
+                    var key = _key++;
+                    return Task.FromResult(new Work(null, async () =>
+                    {
+                        await using var connection = await NpgsqlAsync();
+                        foreach (var text in new[] { Floors.Try, Floors.Unlock })
+                        {
+                            await using var command = new NpgsqlCommand(text.Replace("{0}", "$1", StringComparison.Ordinal), connection) { Parameters = { new NpgsqlParameter<long> { TypedValue = key } } };
+                            await command.ExecuteScalarAsync();
+                        }
+                    }));
+                });
+            }
+
+            yield return new(Group, driver, "by hand", budget, () =>
+            {
+                var key = _key++;
+                return Task.FromResult(new Work(null, async () =>
+                {
+                    await using var connection = await NpgsqlAsync();
+                    await using var @lock = new Lock(connection, key, Interface(driver));
+                    Check(await @lock.AcquireAsync(block: false), expected: true);
+                    await @lock.ReleaseAsync();
+                }));
+            });
+        }
+    }
+
+    private IEnumerable<Row> Others()
+    {
+        foreach (var (name, connectionString, acquire, release) in new (string, string?, string, string)[]
+        {
+            ("MariaDB", mariaDb.OdbcConnectionString, "select get_lock(?, 0)", "select release_lock(?)"),
+            ("SQL Server", SqlServer.ConnectionString is null ? null : SqlServer.OdbcConnectionString,
+                "declare @a int; exec @a = sp_getapplock @Resource = ?, @LockMode = 'Exclusive', @LockOwner = 'Session', @LockTimeout = 0; select @a",
+                "declare @a int; exec @a = sp_releaseapplock @Resource = ?, @LockOwner = 'Session'; select @a"),
+        })
+        {
+            if (connectionString is null)
+            {
+                continue;
+            }
+
+            var group = $"Odbc on {name}: try";
+            yield return new(group, "by hand, an OdbcCommand", null, null, () =>
+            {
+                var (connection, key) = (Odbc(connectionString), string.Create(CultureInfo.InvariantCulture, $"bench {_key++}"));
+                var (take, give) = (Command(connection, acquire, key), Command(connection, release, key));
+                return Task.FromResult(new Work(
+                    () =>
+                    {
+                        take.ExecuteScalar();
+                        give.ExecuteScalar();
+                    },
+                    async () =>
+                    {
+                        await take.ExecuteScalarAsync();
+                        await give.ExecuteScalarAsync();
+                    },
+                    connection));
+            });
+            yield return new(group, "DbLock", "by hand, an OdbcCommand", null, () =>
+            {
+                var connection = Odbc(connectionString);
+                return Task.FromResult(Loop(new Lock(connection, string.Create(CultureInfo.InvariantCulture, $"bench {_key++}"), LockInterface.Odbc), connection));
+            });
+        }
+
+        static DbCommand Command(OdbcConnection connection, string text, string key)
+        {
+            var command = connection.CreateCommand();
+            command.CommandText = text;
+            command.Parameters.AddWithValue("", key);
+            return command;
+        }
+    }
+
+    [System.Diagnostics.CodeAnalysis.SuppressMessage("Performance", "CA1822", Justification = "Without peers it needs nothing.")]
+    private IEnumerable<Row> Peers()
+    {
+#if PEERS
+        const string Group = "Peers: try on a held connection";
+        yield return new(Group, "DbLock", null, null, async () =>
+        {
+            var connection = await NpgsqlAsync();
+            return Loop(new Lock(connection, _key++, LockInterface.Npgsql), connection);
+        });
+        yield return new(Group, "DistributedLock.Postgres", "DbLock", null, async () =>
+        {
+            var connection = await NpgsqlAsync();
+            var peer = new PostgresDistributedLock(new PostgresAdvisoryLockKey(_key++), connection);
+            return new Work(
+                () => peer.TryAcquire()!.Dispose(),
+                async () => await (await peer.TryAcquireAsync())!.DisposeAsync(),
+                connection);
+        });
+#else
+        return [];
+#endif
+    }
+
+    private async Task<Work> ByHandAsync(string driver, TimeSpan timeout, LockScope scope, bool inTransaction, bool shared, bool heldElsewhere)
+    {
+        var connection = await OpenAsync(driver);
+        var key = _key++;
+        var suffix = shared ? "_shared" : "";
+        var milliseconds = timeout == TimeSpan.Zero ? null : timeout < TimeSpan.Zero ? "0" : "10000";
+        string[] texts = (scope, milliseconds) switch
+        {
+            (LockScope.Session, null) => [$"select pg_try_advisory_lock{suffix}({{0}})"],
+            (LockScope.Transaction, null) => ["select pg_try_advisory_xact_lock({0})"],
+            (LockScope.Session, _) when inTransaction => ["savepoint s", Floors.Wait, "rollback to savepoint s", "release savepoint s"],
+            (LockScope.Session, _) => [Floors.Wait],
+            _ => ["savepoint s", Floors.WaitInScope, "release savepoint s"],
+        };
+        var transaction = inTransaction ? await connection.BeginTransactionAsync() : null;
+        var acquire = Floors.Command(connection, driver, key, milliseconds, texts);
+        var release = Floors.Command(connection, driver, key, null, $"select pg_advisory_unlock{suffix}({{0}})");
+        if (scope == LockScope.Transaction)
+        {
+            await transaction!.CommitAsync();
+            return InTransactions(connection, acquire);
+        }
+
+        if (heldElsewhere)
+        {
+            var holder = await HoldAsync(key);
+            return new(() => Wait(acquire(null, false)), async () => await acquire(null, true), connection, holder);
+        }
+
+        return new(
+            () =>
+            {
+                Wait(acquire(transaction, false));
+                Wait(release(transaction, false));
+            },
+            async () =>
+            {
+                await acquire(transaction, true);
+                await release(transaction, true);
+            },
+            connection);
+    }
+
+    private async Task<Work> LockAsync(string driver, TimeSpan timeout, LockScope scope, bool inTransaction, bool shared, bool heldElsewhere)
+    {
+        var connection = await OpenAsync(driver);
+        var key = _key++;
+        var @lock = new Lock(connection, key, Interface(driver), new LockOptions { Shared = shared, Scope = scope });
+        if (scope == LockScope.Transaction)
+        {
+            return InTransactions(connection, async (transaction, async) =>
+            {
+                @lock.Transaction = transaction;
+                Check(async ? await @lock.AcquireAsync(timeout) : @lock.Acquire(timeout), expected: true);
+            });
+        }
+
+        if (heldElsewhere)
+        {
+            var holder = await HoldAsync(key);
+            return new(() => Check(@lock.Acquire(timeout), expected: false), async () => Check(await @lock.AcquireAsync(timeout), expected: false), connection, holder);
+        }
+
+        @lock.Transaction = inTransaction ? await connection.BeginTransactionAsync() : null;
+        return new(
+            () =>
+            {
+                Check(@lock.Acquire(timeout), expected: true);
+                Check(@lock.Release(), expected: true);
+            },
+            async () =>
+            {
+                Check(await @lock.AcquireAsync(timeout), expected: true);
+                Check(await @lock.ReleaseAsync(), expected: true);
+            },
+            connection);
+    }
+
+    private static Work InTransactions(DbConnection connection, Func<DbTransaction?, bool, Task> acquire) => new(
+        () =>
+        {
+            using var transaction = connection.BeginTransaction();
+            Wait(acquire(transaction, false));
+            transaction.Commit();
+        },
+        async () =>
+        {
+            await using var transaction = await connection.BeginTransactionAsync();
+            await acquire(transaction, true);
+            await transaction.CommitAsync();
+        },
+        connection);
+
+    private static Work Loop(Lock @lock, params DbConnection[] connections) => new(
+        () =>
+        {
+            Check(@lock.Acquire(block: false), expected: true);
+            @lock.Release();
+        },
+        async () =>
+        {
+            Check(await @lock.AcquireAsync(block: false), expected: true);
+            await @lock.ReleaseAsync();
+        },
+        connections);
+
+    private static void Wait(Task call) => call.GetAwaiter().GetResult();
+
+    private static void Check(bool answer, bool expected)
+    {
+        if (answer != expected)
+        {
+            throw new InvalidOperationException($"The lock answered {answer}, and what was measured is not what was meant.");
+        }
+    }
+
+    private static LockInterface Interface(string driver) => driver switch
+    {
+        "Npgsql" => LockInterface.Npgsql,
+        "AdoNet" => LockInterface.AdoNet,
+        _ => LockInterface.Odbc,
+    };
+
+    private async Task<DbConnection> OpenAsync(string driver) => driver == "Odbc" ? Odbc(server.OdbcConnectionString) : await NpgsqlAsync();
+
+    private async Task<NpgsqlConnection> NpgsqlAsync()
+    {
+        var connection = new NpgsqlConnection(server.ConnectionString + ";Pooling=false");
+        await connection.OpenAsync();
+        return connection;
+    }
+
+    private static OdbcConnection Odbc(string connectionString)
+    {
+        var connection = new OdbcConnection(connectionString);
+        connection.Open();
+        return connection;
+    }
+
+    private async Task<DbConnection> HoldAsync(long key)
+    {
+        var connection = await NpgsqlAsync();
+        await using var take = new NpgsqlCommand($"select pg_advisory_lock({key})", connection);
+        await take.ExecuteNonQueryAsync();
+        return connection;
+    }
+}

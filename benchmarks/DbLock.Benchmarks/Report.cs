@@ -1,0 +1,158 @@
+using System.Globalization;
+using System.Net;
+using System.Text;
+
+namespace DbLock.Benchmarks;
+
+/// <summary>The tables, the picture and the verdict.</summary>
+internal sealed class Report
+{
+    private const double MostSpread = 0.30;
+    private const double HandoffBudget = 1.20;
+    private const string Begin = "<!-- bench: written by ./build.sh bench -->";
+    private const string End = "<!-- /bench -->";
+
+    private readonly StringBuilder _tables = new();
+    private readonly List<(string Name, double Ratio, double Budget)> _bars = [];
+
+    public Report(IReadOnlyList<Row> rows, Results results, Dictionary<string, List<double>> handoff, Version server, bool isShort, bool isPart)
+    {
+        Line((FormattableString)$"Medians of one run of {DateTime.UtcNow:yyyy-MM-dd}{(isShort ? " (short: less exact)" : "")}{(isPart ? " (a part)" : "")}: .NET {Environment.Version}, PostgreSQL {server}, {Environment.ProcessorCount} cores, the client on one and the server on the others, loopback.");
+        Line((FormattableString)$"Times are microseconds for one acquire and one release; bytes are what the client allocates for them. A ratio is the median over the laps; none is told when the middle half of the floor's measurements lies more than {MostSpread:P0} apart.");
+        foreach (var group in rows.GroupBy(row => row.Group))
+        {
+            Line("");
+            Line($"### {group.Key}");
+            Line("");
+            Line("| | sync | ratio | bytes | async | ratio | bytes |");
+            Line("|---|---:|---:|---:|---:|---:|---:|");
+            foreach (var row in group)
+            {
+                var floor = group.FirstOrDefault(other => other.Name == row.Floor);
+                var cells = new List<string> { row.Name };
+                foreach (var async in new[] { false, true })
+                {
+                    if (results.Time(row, async) < 1)
+                    {
+                        // There is no synchronous form.
+                        cells.AddRange(["", "", ""]);
+                        continue;
+                    }
+
+                    cells.AddRange([Number(results.Time(row, async)), floor is null ? "1.00" : Judge(row, floor, async, results), $"{results.Bytes(row, async):0}"]);
+                }
+
+                Line($"| {string.Join(" | ", cells)} |");
+            }
+        }
+
+        Line("");
+        Line("### From the release in one process to the grant in another that waits");
+        Line("");
+        Line("| | median | quartiles | ratio |");
+        Line("|---|---:|---:|---:|");
+        foreach (var (way, floor) in Handoff.Ways)
+        {
+            var times = handoff[way];
+            var ratio = "1.00";
+            if (floor is not null)
+            {
+                var raw = handoff[floor];
+                ratio = Verdict($"handoff, {way}", Results.Median(times) / Results.Median(raw), HandoffBudget, (Quartile(raw, 3) - Quartile(raw, 1)) / Results.Median(raw));
+            }
+
+            Line($"| {way} | {Number(Results.Median(times))} | {Number(Quartile(times, 1))} to {Number(Quartile(times, 3))} | {ratio} |");
+        }
+    }
+
+    public int Held { get; private set; }
+
+    public List<string> Missed { get; } = [];
+
+    public string Tables() => _tables.ToString();
+
+    /// <summary>Puts the tables between the marks of the page, and the picture beside it.</summary>
+    public void Write(string page, string picture)
+    {
+        var text = File.ReadAllText(page);
+        var (begin, end) = (text.IndexOf(Begin, StringComparison.Ordinal), text.IndexOf(End, StringComparison.Ordinal));
+        File.WriteAllText(page, $"{text[..(begin + Begin.Length)]}\n\n![Ratios to their floors]({Path.GetFileName(picture)})\n\n{_tables}\n{text[end..]}");
+        File.WriteAllText(picture, Picture());
+    }
+
+    private static double Quartile(List<double> values, int quartile) => values.Order().ElementAt(values.Count * quartile / 4);
+
+    private static string Number(double value) => value.ToString(value < 1000 ? "0.0" : "0", CultureInfo.InvariantCulture);
+
+    private void Line(FormattableString line) => Line(line.ToString(CultureInfo.InvariantCulture));
+
+    private void Line(string line) => _tables.Append(line).Append('\n');
+
+    private string Judge(Row row, Row floor, bool async, Results results)
+    {
+        var mode = async ? "async" : "sync";
+        if (row.MoreBytes is { } most)
+        {
+            var more = results.Bytes(row, async) - results.Bytes(floor, async);
+            Count(more <= most, string.Create(CultureInfo.InvariantCulture, $"{row} ({mode}): {more:0} bytes more than its floor, at most {most}"));
+        }
+
+        var ratio = results.Ratio(row, floor, async);
+        return row.Budget is { } budget ? Verdict($"{row} ({mode})", ratio, budget, results.Spread(floor, async)) : Ratio(ratio, results.Spread(floor, async));
+    }
+
+    private string Verdict(string name, double ratio, double budget, double spread)
+    {
+        if (spread > MostSpread)
+        {
+            Missed.Add(string.Create(CultureInfo.InvariantCulture, $"{name}: not judged, its floor varied by {spread:P0} (at most {MostSpread:P0}): run it again on a quieter machine"));
+        }
+        else
+        {
+            _bars.Add((name, ratio, budget));
+            Count(ratio <= budget, string.Create(CultureInfo.InvariantCulture, $"{name}: {ratio:0.00} × its floor, at most {budget:0.00}"));
+        }
+
+        return Ratio(ratio, spread);
+    }
+
+    private static string Ratio(double ratio, double spread) =>
+        spread > MostSpread ? string.Create(CultureInfo.InvariantCulture, $"(floor varied by {spread:P0})") : ratio.ToString("0.00", CultureInfo.InvariantCulture);
+
+    private void Count(bool isHeld, string otherwise)
+    {
+        if (isHeld)
+        {
+            Held++;
+        }
+        else
+        {
+            Missed.Add(otherwise);
+        }
+    }
+
+    // A bar for each ratio, a line where its budget ends.
+    private string Picture()
+    {
+        const int RowHeight = 18, Left = 380, Unit = 220;
+        var svg = new StringBuilder();
+        var height = ((_bars.Count + 1) * RowHeight) + 10;
+        Add($"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"900\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\">");
+        Add($"<rect width=\"900\" height=\"{height}\" fill=\"white\"/>");
+        Add($"<line x1=\"{Left + Unit}\" y1=\"0\" x2=\"{Left + Unit}\" y2=\"{height - RowHeight}\" stroke=\"#888\" stroke-dasharray=\"3\"/>");
+        Add($"<text x=\"{Left + Unit}\" y=\"{height - 6}\" text-anchor=\"middle\">1 × the floor</text>");
+        for (var i = 0; i < _bars.Count; i++)
+        {
+            var (name, ratio, budget) = _bars[i];
+            var y = (i * RowHeight) + 4;
+            Add($"<text x=\"{Left - 6}\" y=\"{y + 11}\" text-anchor=\"end\">{WebUtility.HtmlEncode(name)}</text>");
+            Add($"<rect x=\"{Left}\" y=\"{y}\" width=\"{Math.Min(ratio, 2.2) * Unit:0}\" height=\"{RowHeight - 5}\" fill=\"{(ratio <= budget ? "#4a90c4" : "#d05050")}\"/>");
+            Add($"<line x1=\"{Left + (Math.Min(budget, 2.2) * Unit):0}\" y1=\"{y - 2}\" x2=\"{Left + (Math.Min(budget, 2.2) * Unit):0}\" y2=\"{y + RowHeight - 3}\" stroke=\"#222\" stroke-width=\"2\"/>");
+            Add($"<text x=\"{Left + 4}\" y=\"{y + 11}\" fill=\"white\">{ratio:0.00}</text>");
+        }
+
+        return svg.Append("</svg>\n").ToString();
+
+        void Add(FormattableString line) => svg.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
+    }
+}
