@@ -240,10 +240,16 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
         var @lock = new Lock(connection, key, Interface(driver), new LockOptions { Shared = shared, Scope = scope });
         if (scope == LockScope.Transaction)
         {
-            return InTransactions(connection, async (transaction, async) =>
+            return InTransactions(connection, (transaction, async) =>
             {
                 @lock.Transaction = transaction;
-                Check(async ? await @lock.AcquireAsync(timeout) : @lock.Acquire(timeout), expected: true);
+                if (async)
+                {
+                    return @lock.AcquireAsync(timeout).AsTask();
+                }
+
+                Check(@lock.Acquire(timeout), expected: true);
+                return Task.CompletedTask;
             });
         }
 

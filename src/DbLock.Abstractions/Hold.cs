@@ -1,9 +1,10 @@
 using System.Data.Common;
+using System.Diagnostics;
 
 namespace DbLock;
 
 /// <summary>One lock that a session holds, from its grant to its end.</summary>
-internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, DbTransaction? transaction, long transactionId)
+internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction, long transactionId)
 {
     private CancellationTokenSource? _lost;
     private volatile bool _isLost;
@@ -28,6 +29,12 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
 
     public bool IsLost => _isLost;
 
+    /// <summary>Gets the database, when somebody listens.</summary>
+    public string? Database { get; } = database;
+
+    /// <summary>Gets when it began, on the clock of <see cref="Stopwatch"/>; 0 when nobody listens.</summary>
+    public long Start { get; } = database is null ? 0 : Stopwatch.GetTimestamp();
+
     public CancellationToken Lost
     {
         get
@@ -38,10 +45,22 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
         }
     }
 
-    public void Release() => _isReleased = true;
+    public void Release()
+    {
+        _isReleased = true;
+        if (Telemetry.HearsHolds)
+        {
+            Telemetry.Held(this, Telemetry.Released);
+        }
+    }
 
     public void Lose()
     {
+        if (!_isLost && Telemetry.HearsHolds)
+        {
+            Telemetry.Held(this, Telemetry.Lost);
+        }
+
         _isLost = true;
         Interlocked.MemoryBarrier();
 

@@ -24,12 +24,31 @@ internal sealed class KeptCommands<T>
     {
         private Command? _command;
         private bool _isUsed;
+        private volatile bool _isDeallocated;
+
+        /// <summary>Gets whether the command may be prepared. Somebody who deallocates what is not theirs does so again, and providers do not notice it.</summary>
+        public bool MayPrepare => !_isDeallocated;
 
         /// <summary>Takes the command out, so that no other call can come to write its own values into it; null when there is none.</summary>
         public Command? Take() => Interlocked.Exchange(ref _command, null);
 
         /// <summary>Puts it back after a use without an error, to be used again.</summary>
         public void GiveBack(Command command) => _command = command;
+
+        /// <summary>
+        /// Says whether an error means that a prepared statement is gone, which a DISCARD ALL or DEALLOCATE ALL on the connection does; it is not prepared again.
+        /// Nothing of it was run.
+        /// </summary>
+        public bool IsGone(Command command, DbException error)
+        {
+            // https://www.postgresql.org/docs/current/errcodes-appendix.html: invalid_sql_statement_name
+            if (!command.IsPrepared || error.SqlState != "26000")
+            {
+                return false;
+            }
+
+            return _isDeallocated = true;
+        }
 
         internal bool IsUsedAgain() => Interlocked.Exchange(ref _isUsed, true);
     }

@@ -26,6 +26,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <summary>The category to make <see cref="LockOptions.Logger"/> with: <c>loggerFactory.CreateLogger(Lock.LogCategory)</c>.</summary>
     public const string LogCategory = "DbLock";
 
+    /// <summary>The name of DbLock's <c>ActivitySource</c> and <c>Meter</c>, for OpenTelemetry's <c>AddSource</c> and <c>AddMeter</c>.</summary>
+    public const string TelemetryName = "DbLock";
+
     // A cancel that the server notices late, or somebody else's, may hit what must not be cancelled: it is said again so often.
     private const int CancelAttempts = 10;
 
@@ -284,8 +287,43 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
 
+    private ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken) =>
+        Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOne(timeout, async, cancellationToken);
+
+    private async ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        using var activity = Telemetry.Source.StartActivity("acquire", ActivityKind.Client);
+        var start = Stopwatch.GetTimestamp();
+        var (outcome, error) = ("error", default(Exception));
+        Telemetry.Enter(_connection);
+        try
+        {
+            var acquired = await AcquireOne(timeout, async, cancellationToken).ConfigureAwait(false);
+            outcome = acquired ? Telemetry.Acquired : Telemetry.NotAcquired;
+            return acquired;
+        }
+        catch (Exception e)
+        {
+            error = e;
+            outcome = e switch
+            {
+                OperationCanceledException => "cancelled",
+                LockDeadlockException => "deadlock",
+                LockNotAcquiredException => Telemetry.NotAcquired,
+                LockLostException => Telemetry.Lost,
+                _ => outcome,
+            };
+            throw;
+        }
+        finally
+        {
+            Telemetry.Exit(_connection);
+            Telemetry.Waited(activity, _connection, _identity?.Dialect, Key, _options, outcome, error, start);
+        }
+    }
+
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    private async ValueTask<bool> AcquireOne(TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         cancellationToken.ThrowIfCancellationRequested();
@@ -344,7 +382,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     return false;
                 }
 
-                hold = new Hold(identity, Key, _options, _driver, _options.Scope == LockScope.Transaction ? transaction : null, end.TransactionId);
+                hold = new Hold(identity, Key, _options, _driver, Telemetry.HearsHolds ? _connection.Database : null, _options.Scope == LockScope.Transaction ? transaction : null, end.TransactionId);
                 _session.Add(hold);
                 Take(hold);
                 if (_connection.State != ConnectionState.Open)
@@ -788,14 +826,20 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         if (!await Run(body, timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
         {
-            var holders = await TryReadHolders(async).ConfigureAwait(false);
-            throw new LockNotAcquiredException(
-                string.Create(CultureInfo.InvariantCulture, $"Lock '{Key}' was not acquired within {timeout.GetValueOrDefault().TotalSeconds:0.###} s, and the body did not run: ")
-                + $"{(object?)holders ?? "it is held elsewhere"}. Wait longer, or use TryRun to skip it.")
-            {
-                Holders = holders,
-            };
+            throw await NotAcquired(timeout.GetValueOrDefault(), ", and the body did not run", "TryRun to skip it", async).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Returns the exception for a timeout that is no answer to the caller; it says who holds the lock.</summary>
+    internal async ValueTask<LockNotAcquiredException> NotAcquired(TimeSpan timeout, string meaning, string orElse, bool async)
+    {
+        var holders = await TryReadHolders(async).ConfigureAwait(false);
+        return new LockNotAcquiredException(
+            string.Create(CultureInfo.InvariantCulture, $"Lock '{Key}' was not acquired within {timeout.TotalSeconds:0.###} s{meaning}: ")
+            + $"{(object?)holders ?? "it is held elsewhere"}. Wait longer, or use {orElse}.")
+        {
+            Holders = holders,
+        };
     }
 
     private async ValueTask<LockHolders> GetHolders(bool async, CancellationToken cancellationToken)

@@ -13,6 +13,9 @@ public abstract class LockDialect
     /// <summary>Gets the name of the engine, for messages.</summary>
     public abstract string Name { get; }
 
+    /// <summary>Gets the engine's name in telemetry: OpenTelemetry's <c>db.system.name</c>.</summary>
+    public virtual string SystemName => Name;
+
     /// <summary>Gets the longest finite timeout that the engine can count.</summary>
     public abstract TimeSpan MaxTimeout { get; }
 

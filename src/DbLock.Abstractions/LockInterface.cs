@@ -39,6 +39,7 @@ public sealed class LockInterface
         // Literal names only: the trimmer then keeps the types (https://learn.microsoft.com/dotnet/core/deploying/trimming/fixing-warnings).
         return Use(Type.GetType("DbLock.NpgsqlLockInterface, DbLock.Npgsql"), connection)
             ?? Use(Type.GetType("DbLock.OdbcLockInterface, DbLock.AdoNet"), connection)
+            ?? Use(Type.GetType("DbLock.InMemoryLockInterface, DbLock.InMemory"), connection)
             ?? Use(Type.GetType("DbLock.AdoNetLockInterface, DbLock.AdoNet"), connection)
             ?? throw new LockException(
                 $"No DbLock driver was found for a {connection.GetType().FullName}: add the package "

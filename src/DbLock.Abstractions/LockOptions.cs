@@ -34,6 +34,9 @@ public sealed record LockOptions
     /// <summary>Gets the SQL dialect of the server; null finds it from the connection.</summary>
     public LockDialect? Dialect { get; init; }
 
+    /// <summary>Gets whether traces and metrics have the key's name in them (<c>dblock.key</c>). Off by default: names can be secret, or too many.</summary>
+    public bool TelemetryKey { get; init; }
+
     /// <summary>Gets where the lock logs; null logs nothing. Make it with the category <see cref="Lock.LogCategory"/>.</summary>
     public ILogger? Logger { get; init; }
 }

@@ -32,6 +32,8 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override string Name => "PostgreSQL";
 
+    public override string SystemName => "postgresql";
+
     // lock_timeout is a 32-bit count of milliseconds: https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT
     public override TimeSpan MaxTimeout => TimeSpan.FromMilliseconds(int.MaxValue);
 
@@ -355,7 +357,7 @@ internal sealed class PostgreSqlDialect : LockDialect
     /// </remarks>
     private sealed class GuardTexts(int next, Guard guard)
     {
-        private const string ThisTransaction = "(extract(epoch from pg_catalog.now()) * 1000000)::bigint";
+        private const string ThisTransaction = "(pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::bigint";
 
         public string InSession => guard.Session ? $"{Case}  when {IsElsewhere} then {Pooler}\n" : Case;
 

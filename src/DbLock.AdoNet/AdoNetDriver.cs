@@ -17,9 +17,17 @@ internal sealed class AdoNetDriver : ILockDriver
     public async ValueTask<object?> Execute(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
-        if (Kept.Of(connection, statement) is { } place && statement.MayPrepare)
+        if (Kept.Of(connection, statement) is { MayPrepare: true } place && statement.MayPrepare)
         {
-            return await ExecutePrepared(place, connection, transaction, statement, async, cancellationToken).ConfigureAwait(false);
+            var kept = place.Take() ?? new(OneText.ToCommand(connection, statement));
+            try
+            {
+                return await ExecutePrepared(place, kept, transaction, statement, async, cancellationToken).ConfigureAwait(false);
+            }
+            catch (DbException e) when (place.IsGone(kept, e) && transaction is null)
+            {
+                // Not prepared, then.
+            }
         }
 
         var parameters = new DynamicParameters();
@@ -69,9 +77,8 @@ internal sealed class AdoNetDriver : ILockDriver
     // Dapper makes each command anew, and prepares none.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<object?> ExecutePrepared(
-        KeptCommands<DbCommand>.Place place, DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
+        KeptCommands<DbCommand>.Place place, KeptCommands<DbCommand>.Command command, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
-        var command = place.Take() ?? new(OneText.ToCommand(connection, statement));
         OneText.Fill(command.Value, transaction, statement);
         if (!command.IsPrepared)
         {

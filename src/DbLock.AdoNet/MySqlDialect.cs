@@ -24,6 +24,8 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override string Name => isMariaDb ? "MariaDB" : "MySQL";
 
+    public override string SystemName => isMariaDb ? "mariadb" : "mysql";
+
     public override TimeSpan MaxTimeout => TimeSpan.FromSeconds(ForEverSeconds - 1);
 
     public override bool HasSeveral => true;

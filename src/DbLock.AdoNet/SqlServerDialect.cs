@@ -17,6 +17,8 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override string Name => "SQL Server";
 
+    public override string SystemName => "microsoft.sql_server";
+
     public override TimeSpan MaxTimeout => TimeSpan.FromMilliseconds(int.MaxValue);
 
     public override bool HasSeveral => true;

@@ -19,21 +19,31 @@ internal sealed class NpgsqlDriver : ILockDriver
         var npgsql = (NpgsqlConnection)connection;
         await LockTimeouts.Pay(npgsql, async).ConfigureAwait(false);
         var place = Kept.Of(npgsql, statement);
-        var command = place?.Take() ?? new(ToNpgsql(npgsql, statement));
-        var batch = command.Value;
-        Fill(batch, statement);
-        batch.Transaction = (NpgsqlTransaction?)transaction;
-        batch.Timeout = statement.CommandTimeout ?? npgsql.CommandTimeout;
-        if (place is not null && statement.MayPrepare && !command.IsPrepared)
+        while (true)
         {
-            await Prepare(batch, async).ConfigureAwait(false);
-            command.IsPrepared = true;
-        }
+            var command = place?.Take() ?? new(ToNpgsql(npgsql, statement));
+            var batch = command.Value;
+            Fill(batch, statement);
+            batch.Transaction = (NpgsqlTransaction?)transaction;
+            batch.Timeout = statement.CommandTimeout ?? npgsql.CommandTimeout;
+            try
+            {
+                if (place is { MayPrepare: true } && statement.MayPrepare && !command.IsPrepared)
+                {
+                    await Prepare(batch, async).ConfigureAwait(false);
+                    command.IsPrepared = true;
+                }
 
-        var reader = async ? await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : batch.ExecuteReader();
-        var answer = await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
-        place?.GiveBack(command);
-        return answer;
+                var reader = async ? await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : batch.ExecuteReader();
+                var answer = await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
+                place?.GiveBack(command);
+                return answer;
+            }
+            catch (PostgresException e) when (place?.IsGone(command, e) == true && transaction is null)
+            {
+                // Once more, and not prepared.
+            }
+        }
     }
 
     public DbError Read(Exception exception) => exception switch

@@ -37,6 +37,18 @@ public sealed class ThirdPartyOnPostgreSql() : LockContract(HashTextTestServer.I
     protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
 }
 
+public sealed class InMemory() : LockContract(InMemoryTestServer.Instance, LockInterface.InMemory)
+{
+    protected override int Races => 1000;
+
+    protected override async Task<DbConnection> ConnectAsync()
+    {
+        var connection = InMemoryTestServer.Server.CreateConnection();
+        await connection.OpenAsync();
+        return connection;
+    }
+}
+
 public sealed class AdoNetOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.AdoNet)
 {
     protected override Task<DbConnection> ConnectAsync() => SqlServerTestServer.OpenSqlClientAsync();

@@ -73,6 +73,41 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
     }
 
     [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Prepared_statements_that_somebody_deallocates_are_no_hindrance(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        for (var round = 0; round < 3; round++)
+        {
+            for (var use = 0; use < 4; use++)
+            {
+                Assert.True(await a.Acquire(async, use % 2 == 0 ? TimeSpan.Zero : ShortWait));
+                Assert.True(await Server.IsHeldAsync(Key));
+                Assert.True(await a.Release(async));
+            }
+
+            Assert.True(await a.Try(async));
+            await ExecuteAsync(connection, "deallocate all");
+            Assert.True(await a.Release(async));
+            Assert.False(await Server.IsHeldAsync(Key));
+
+            // With its locks, this time.
+            Assert.True(await a.Try(async));
+            await ExecuteAsync(connection, "discard all");
+            await Assert.ThrowsAsync<LockLostException>(() => a.Release(async));
+
+            // In a transaction the error costs the transaction, once.
+            await using var transaction = await connection.BeginTransactionAsync();
+            a.Transaction = transaction;
+            var error = await Record.ExceptionAsync(() => a.Try(async));
+            Assert.True(error is null or DbException { SqlState: "26000" }, $"{error}");
+            await transaction.RollbackAsync();
+            a.Transaction = null;
+            Assert.Equal(error is null, await a.Release(async));
+        }
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
     public async Task A_transaction_that_was_not_given_is_named_and_nothing_of_it_is_committed(bool async)
     {
         var table = "undeclared_" + Guid.NewGuid().ToString("N");

@@ -11,6 +11,9 @@ public abstract class TestServer
     private readonly SemaphoreSlim _turn = new(1);
     private DbConnection? _observer;
 
+    /// <summary>Gets whether connections understand SQL.</summary>
+    public virtual bool HasSql => true;
+
     public virtual bool HasShared => true;
 
     public virtual bool HasTransactionScope => true;
@@ -32,7 +35,7 @@ public abstract class TestServer
 
     public abstract Task KillAsync(long sessionId);
 
-    public async Task<long> SessionIdAsync(DbConnection connection)
+    public virtual async Task<long> SessionIdAsync(DbConnection connection)
     {
         await using var command = connection.CreateCommand();
         command.CommandText = SessionIdSql;

@@ -1,0 +1,116 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>A lock that is held on a connection of its own, until it is disposed.</summary>
+/// <remarks>
+/// The connection is the lock's alone: it goes back to its data source when the lock is let go, and is destroyed when that cannot be verified.
+/// <para><b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.</para>
+/// </remarks>
+public sealed class HeldLock : IDisposable, IAsyncDisposable
+{
+    private readonly DbConnection _connection;
+    private readonly Lock _lock;
+
+    private HeldLock(DbConnection connection, Lock @lock)
+    {
+        _connection = connection;
+        _lock = @lock;
+    }
+
+    /// <summary>Gets the key.</summary>
+    public LockKey Key => _lock.Key;
+
+    /// <summary>Gets whether the lock is held, as far as is known without asking the server.</summary>
+    public bool IsHeld => _lock.IsHeld;
+
+    /// <summary>Gets a token that fires when it is noticed that the server no longer holds the lock for us. A release does not fire it.</summary>
+    public CancellationToken Lost => _lock.Lost;
+
+    /// <summary>Lets go of the lock and gives the connection back.</summary>
+    /// <returns>True when the lock was let go; false when that had been done before.</returns>
+    /// <exception cref="LockLostException">The server no longer held the lock: the work under it may not have been alone.</exception>
+    public bool Release() => Synchronously.Completed(Release(async: false));
+
+    /// <inheritdoc cref="Release()"/>
+    public ValueTask<bool> ReleaseAsync() => Release(async: true);
+
+    /// <summary>Lets go of the lock if it is held, and gives the connection back. It does not throw when the server cannot be reached.</summary>
+    public void Dispose() => Synchronously.Completed(Dispose(async: false));
+
+    /// <inheritdoc cref="Dispose()"/>
+    public ValueTask DisposeAsync() => Dispose(async: true);
+
+    /// <summary>Acquires a lock on a connection from a data source.</summary>
+    /// <returns>Null when the lock was held elsewhere for the whole timeout.</returns>
+    internal static async ValueTask<HeldLock?> TryAcquire(
+        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow, bool async, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(dataSource);
+        ArgumentNullException.ThrowIfNull(key);
+        if (options?.Scope == LockScope.Transaction)
+        {
+            throw new ArgumentException(
+                "A lock from a data source has a connection of its own and no transaction on it: leave LockOptions.Scope at Session, or make the lock on the connection of the transaction.",
+                nameof(options));
+        }
+
+        var connection = async ? await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false) : dataSource.OpenConnection();
+        var held = default(HeldLock);
+        try
+        {
+            var @lock = new Lock(connection, key, lockInterface, options);
+            if (async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout))
+            {
+                return held = new HeldLock(connection, @lock);
+            }
+
+            return orThrow ? throw await @lock.NotAcquired(timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
+        }
+        finally
+        {
+            if (held is null)
+            {
+                await Close(connection, async).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private static async ValueTask Close(DbConnection connection, bool async)
+    {
+        if (async)
+        {
+            await connection.DisposeAsync().ConfigureAwait(false);
+        }
+        else
+        {
+            connection.Dispose();
+        }
+    }
+
+    private async ValueTask<bool> Release(bool async)
+    {
+        try
+        {
+            return async ? await _lock.ReleaseAsync().ConfigureAwait(false) : _lock.Release();
+        }
+        finally
+        {
+            await Dispose(async).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask Dispose(bool async)
+    {
+        if (async)
+        {
+            await _lock.DisposeAsync().ConfigureAwait(false);
+        }
+        else
+        {
+            _lock.Dispose();
+        }
+
+        await Close(_connection, async).ConfigureAwait(false);
+    }
+}

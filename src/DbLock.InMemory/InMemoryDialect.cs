@@ -1,0 +1,48 @@
+using System.Data;
+
+namespace DbLock;
+
+/// <summary>What is said to a server in memory. Its locks are those of PostgreSQL: numbers and pairs, shared or not, of a session or a transaction.</summary>
+internal sealed class InMemoryDialect : LockDialect
+{
+    // The texts are never parsed: the driver knows them by their identity.
+    public static readonly LockSql AcquireSql = new("acquire, waiting {0} ms; shared {1}; in the transaction {2}");
+    public static readonly LockSql UndoSql = new("undo");
+    public static readonly LockSql IsHeldSql = new("is held; shared {0}");
+    public static readonly LockSql ReleaseSql = new("release; shared {0}");
+
+    public static InMemoryDialect Instance { get; } = new();
+
+    public override string Name => "DbLock in memory";
+
+    public override string SystemName => "other_sql";
+
+    public override TimeSpan MaxTimeout => TimeSpan.FromMilliseconds(int.MaxValue);
+
+    public override bool HasSeveral => true;
+
+    public override bool Speaks(string product) => product.Contains(nameof(InMemoryConnection), StringComparison.Ordinal);
+
+    public override string Identify(LockKey key) => PostgreSql.Identify(key);
+
+    public override LockStatement Acquire(in LockRequest request) => new(Command(
+        AcquireSql, request,
+        new(DbType.Int64, request.Milliseconds), new(DbType.Int32, request.Shared ? 1 : 0), new(DbType.Int32, request.Scope == LockScope.Transaction ? 1 : 0)))
+    {
+        Wait = request.Try ? null : request.Timeout,
+    };
+
+    // An acquire that fails has taken nothing, and says so in the same breath.
+    public override LockStatement Undo(in LockRequest request) => new(new LockCommand(UndoSql));
+
+    public override LockStatement IsHeld(in LockRequest request) => new(Command(IsHeldSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
+
+    public override LockStatement Release(in LockRequest request) => new(Command(ReleaseSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
+
+    public override LockOutcome Read(object? answer) => answer is 1 ? LockOutcome.Acquired : LockOutcome.NotAcquired;
+
+    public override LockOutcome Read(DbError codes) => codes.SqlState is null ? LockOutcome.Cancelled : PostgreSql.Read(codes);
+
+    private LockCommand Command(LockSql sql, in LockRequest request, params LockParameter[] more) =>
+        new(sql, [.. more, .. request.Key.Keys.Select(key => new LockParameter(DbType.String, Identify(key)))]);
+}

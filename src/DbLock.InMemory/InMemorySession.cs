@@ -1,0 +1,192 @@
+using System.Data.Common;
+using System.Diagnostics;
+
+namespace DbLock;
+
+/// <summary>What a server in memory knows of one connection.</summary>
+internal sealed class InMemorySession(InMemoryLockServer server, int id)
+{
+    private bool _ended;
+
+    public int Id => id;
+
+    /// <summary>Gets what it waits for at this moment.</summary>
+    public LockQueue.Waiter? Waiter { get; private set; }
+
+    /// <summary>Acquires locks one after the other, all or none.</summary>
+    public async ValueTask<bool> Acquire(string[] names, bool shared, DbTransaction? transaction, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        var start = Stopwatch.GetTimestamp();
+        var taken = 0;
+        try
+        {
+            foreach (var name in names)
+            {
+                var left = timeout <= TimeSpan.Zero ? timeout : TimeSpan.FromTicks(Math.Max(0, (timeout - Stopwatch.GetElapsedTime(start)).Ticks));
+                if (!await AcquireOne(name, shared, transaction, left, async, cancellationToken).ConfigureAwait(false))
+                {
+                    cancellationToken.ThrowIfCancellationRequested();
+                    return false;
+                }
+
+                taken++;
+            }
+
+            return true;
+        }
+        finally
+        {
+            if (taken < names.Length)
+            {
+                lock (server.Gate)
+                {
+                    foreach (var name in names[..taken])
+                    {
+                        LetGo(name, shared, transaction);
+                    }
+                }
+            }
+        }
+    }
+
+    public bool IsHeld(string[] names, bool shared)
+    {
+        lock (server.Gate)
+        {
+            CheckAlive();
+            return Array.TrueForAll(names, name => server.TryQueue(name, out var queue) && queue.Holds.Exists(hold => hold.Session == this && hold.Shared == shared));
+        }
+    }
+
+    public bool Release(string[] names, bool shared)
+    {
+        lock (server.Gate)
+        {
+            CheckAlive();
+            var all = true;
+            foreach (var name in names)
+            {
+                all &= LetGo(name, shared, transaction: null);
+            }
+
+            return all;
+        }
+    }
+
+    public void EndTransaction(DbTransaction transaction) => LetGoAll(hold => hold.Session == this && hold.Transaction == transaction);
+
+    /// <summary>Ends the session with all that it holds and waits for.</summary>
+    public void End()
+    {
+        lock (server.Gate)
+        {
+            if (_ended)
+            {
+                return;
+            }
+
+            _ended = true;
+            server.Forget(this);
+            Waiter?.End(granted: false);
+        }
+
+        LetGoAll(hold => hold.Session == this);
+    }
+
+    private async ValueTask<bool> AcquireOne(string name, bool shared, DbTransaction? transaction, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        LockQueue.Waiter waiter;
+        lock (server.Gate)
+        {
+            CheckAlive();
+            var queue = server.Queue(name);
+
+            // Who holds it already does not queue behind those who wait for it.
+            if (queue.Admits(this, shared) && (queue.Waiters.Count == 0 || queue.Holds.Exists(hold => hold.Session == this)))
+            {
+                queue.Holds.Add(new(this, shared, transaction));
+                return true;
+            }
+
+            if (timeout == TimeSpan.Zero)
+            {
+                return false;
+            }
+
+            waiter = new(this, shared, transaction, server.Gate);
+            queue.Waiters.AddLast(waiter);
+            Waiter = waiter;
+            if (IsWaitedForBy(queue, []))
+            {
+                Leave(name, waiter);
+                throw new InMemoryException("The wait would never end: those who hold the lock wait for this session.", InMemoryException.Deadlock);
+            }
+        }
+
+        await waiter.Wait(timeout, async, cancellationToken).ConfigureAwait(false);
+        lock (server.Gate)
+        {
+            if (!waiter.IsOver)
+            {
+                waiter.End(granted: false);
+            }
+
+            Leave(name, waiter);
+            CheckAlive();
+            return waiter.IsGranted;
+        }
+    }
+
+    // Whoever holds the lock, or is before us in its queue, may wait for one of ours.
+    private bool IsWaitedForBy(LockQueue queue, HashSet<InMemorySession> seen)
+    {
+        var ahead = queue.Holds.Select(hold => hold.Session).Concat(queue.Waiters.TakeWhile(waiter => waiter.Session != this).Select(waiter => waiter.Session));
+        foreach (var other in ahead.Where(other => other != this && seen.Add(other)))
+        {
+            if (other.Waiter is { IsOver: false } && server.QueueOf(other.Waiter) is { } next
+                && (next.Holds.Exists(hold => hold.Session == this) || next.Waiters.TakeWhile(waiter => waiter.Session != other).Any(waiter => waiter.Session == this) || IsWaitedForBy(next, seen)))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private void Leave(string name, LockQueue.Waiter waiter)
+    {
+        Waiter = null;
+        if (server.TryQueue(name, out var queue) && queue.Waiters.Remove(waiter))
+        {
+            server.Advance(name);
+        }
+    }
+
+    private bool LetGo(string name, bool shared, DbTransaction? transaction)
+    {
+        if (!server.TryQueue(name, out var queue) || queue.Holds.FindIndex(hold => hold.Session == this && hold.Shared == shared && hold.Transaction == transaction) is not (>= 0 and var index))
+        {
+            return false;
+        }
+
+        queue.Holds.RemoveAt(index);
+        server.Advance(name);
+        return true;
+    }
+
+    private void LetGoAll(Predicate<LockQueue.Grant> ends)
+    {
+        lock (server.Gate)
+        {
+            server.RemoveAll(ends);
+        }
+    }
+
+    private void CheckAlive()
+    {
+        if (_ended)
+        {
+            throw new InMemoryException("The session was ended.", InMemoryException.SessionEnded);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>Who holds one lock, and who waits for it.</summary>
+internal sealed class LockQueue
+{
+    public List<Grant> Holds { get; } = [];
+
+    public LinkedList<Waiter> Waiters { get; } = [];
+
+    /// <summary>Says whether nobody else's hold is in the way.</summary>
+    public bool Admits(InMemorySession session, bool shared) => Holds.TrueForAll(hold => hold.Session == session || (shared && hold.Shared));
+
+    /// <summary>One hold; a session may have several.</summary>
+    public sealed record Grant(InMemorySession Session, bool Shared, DbTransaction? Transaction);
+
+    /// <summary>One wait, which ends once.</summary>
+    public sealed class Waiter(InMemorySession session, bool shared, DbTransaction? transaction, object gate)
+    {
+        private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public InMemorySession Session => session;
+
+        public bool Shared => shared;
+
+        public DbTransaction? Transaction => transaction;
+
+        public bool IsGranted { get; private set; }
+
+        public bool IsOver { get; private set; }
+
+        public void End(bool granted)
+        {
+            (IsGranted, IsOver) = (granted, true);
+            _ended.TrySetResult();
+            Monitor.PulseAll(gate);
+        }
+
+        /// <summary>Waits until it is over or the time is; called without the gate.</summary>
+        public async ValueTask Wait(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+        {
+            if (async)
+            {
+                await _ended.Task.WaitAsync(timeout, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                return;
+            }
+
+            lock (gate)
+            {
+                for (var start = Environment.TickCount64; !IsOver;)
+                {
+                    var left = timeout == Timeout.InfiniteTimeSpan ? -1 : (long)timeout.TotalMilliseconds - (Environment.TickCount64 - start);
+                    if (timeout != Timeout.InfiniteTimeSpan && left <= 0)
+                    {
+                        return;
+                    }
+
+                    Monitor.Wait(gate, (int)left);
+                }
+            }
+        }
+    }
+}

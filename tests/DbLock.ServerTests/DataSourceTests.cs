@@ -1,0 +1,158 @@
+using System.Data.Common;
+using System.Data.Odbc;
+using Npgsql;
+
+namespace DbLock.ServerTests;
+
+/// <summary>Locks from a data source: one lock, one connection.</summary>
+public sealed class DataSourceTests : IAsyncLifetime
+{
+    private readonly List<NpgsqlDataSource> _sources = [];
+
+    public static TheoryData<string, bool> Drivers => new()
+    {
+        { "Npgsql", false }, { "Npgsql", true }, { "AdoNet", false }, { "AdoNet", true }, { "Odbc", false }, { "Odbc", true },
+    };
+
+    private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
+
+    private LockKey Key { get; } = "data source:" + Guid.NewGuid();
+
+    public Task InitializeAsync() => Task.CompletedTask;
+
+    public async Task DisposeAsync()
+    {
+        foreach (var source in _sources)
+        {
+            await source.DisposeAsync();
+        }
+    }
+
+    [Theory, MemberData(nameof(Drivers))]
+    public async Task A_lock_is_held_until_it_is_disposed(string driver, bool async)
+    {
+        var (source, driverName) = (await SourceAsync(driver), Interface(driver));
+        for (var use = 0; use < 3; use++)
+        {
+            var held = await Acquire(source, driverName, async);
+            Assert.True(held.IsHeld);
+            Assert.Equal(Key, held.Key);
+            Assert.True(await Server.IsHeldAsync(Key));
+            Assert.Null(await Try(source, driverName, async));
+            var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => Acquire(source, driverName, async, TimeSpan.FromMilliseconds(30)));
+            Assert.Contains("is held by pid", error.Message, StringComparison.Ordinal);
+            Assert.Contains("TryAcquireLock", error.Message, StringComparison.Ordinal);
+            await Dispose(held, async);
+            await Dispose(held, async);
+            Assert.False(held.IsHeld);
+            Assert.False(async ? await held.ReleaseAsync() : held.Release());
+            Assert.False(held.Lost.IsCancellationRequested);
+            Assert.False(await Server.IsHeldAsync(Key));
+        }
+    }
+
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task A_connection_goes_back_clean_or_not_at_all(bool async)
+    {
+        // A pool of one: what does not come back is missed at once.
+        var source = await SourceAsync("Npgsql", "Maximum Pool Size=1");
+        var first = await Acquire(source, null, async);
+        Assert.True(async ? await first.ReleaseAsync() : first.Release());
+        var pid = await PidAsync(source);
+        var second = await Acquire(source, null, async);
+        await Server.KillAsync(pid);
+        await TestServer.UntilAsync(async () => !await Server.IsHeldAsync(Key), "the session has ended");
+        await Assert.ThrowsAsync<LockLostException>(async () => _ = async ? await second.ReleaseAsync() : second.Release());
+        Assert.True(second.Lost.IsCancellationRequested);
+        Assert.NotEqual(pid, await PidAsync(source));
+
+        // Not acquired, cancelled, refused: each gives the connection back.
+        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        Assert.True(await new Lock(holder, Key).AcquireAsync(block: false));
+        for (var use = 0; use < 3; use++)
+        {
+            Assert.Null(await Try(source, null, async));
+            Assert.Null(async ? await source.TryAcquireLockAsync(Key, TimeSpan.FromMilliseconds(20)) : source.TryAcquireLock(Key, TimeSpan.FromMilliseconds(20)));
+            using var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(20));
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => source.AcquireLockAsync(Key, cancellationToken: cancel.Token).AsTask());
+            await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => Acquire(source, null, async, TimeSpan.FromDays(100)));
+        }
+
+        await PidAsync(source);
+    }
+
+    [Fact]
+    public async Task Transaction_scope_is_refused()
+    {
+        var source = await SourceAsync("Npgsql");
+        var options = new LockOptions { Scope = LockScope.Transaction };
+        Assert.Contains("transaction", Assert.Throws<ArgumentException>(() => source.AcquireLock(Key, options: options)).Message, StringComparison.Ordinal);
+        await Assert.ThrowsAsync<ArgumentException>(() => source.TryAcquireLockAsync(Key, options: options).AsTask());
+    }
+
+    [Fact]
+    public async Task Many_tasks_exclude_each_other_and_leave_no_connection()
+    {
+        var source = await SourceAsync("Npgsql", "Maximum Pool Size=10");
+        var (inside, all) = (0, 0);
+        await Task.WhenAll(Enumerable.Range(0, 10).Select(async _ =>
+        {
+            for (var round = 0; round < 30; round++)
+            {
+                await using var held = await source.AcquireLockAsync(LockKey.All(Key, Key.Name + ":2"));
+                Assert.Equal(1, Interlocked.Increment(ref inside));
+                await Task.Yield();
+                all++;
+                Interlocked.Decrement(ref inside);
+            }
+        }));
+        Assert.Equal(300, all);
+        Assert.False(await Server.IsHeldAsync(Key));
+        await using var last = await source.OpenConnectionAsync();
+    }
+
+    private static async Task<int> PidAsync(DbDataSource source)
+    {
+        await using var connection = await source.OpenConnectionAsync();
+        return ((NpgsqlConnection)connection).ProcessID;
+    }
+
+    private static LockInterface? Interface(string driver) => driver switch
+    {
+        "AdoNet" => LockInterface.AdoNet,
+        "Odbc" => LockInterface.Odbc,
+        _ => null,
+    };
+
+    private async Task<DbDataSource> SourceAsync(string driver, string more = "")
+    {
+        var server = await PostgreSqlTestServer.ServerAsync;
+        if (driver == "Odbc")
+        {
+            // What DbProviderFactory makes for a provider without a data source of its own.
+            return OdbcFactory.Instance.CreateDataSource(server.OdbcConnectionString);
+        }
+
+        var source = NpgsqlDataSource.Create($"{server.ConnectionString};Application Name={Key};{more}");
+        _sources.Add(source);
+        return source;
+    }
+
+    private async Task<HeldLock> Acquire(DbDataSource source, LockInterface? lockInterface, bool async, TimeSpan? timeout = null) =>
+        async ? await source.AcquireLockAsync(Key, timeout, lockInterface) : source.AcquireLock(Key, timeout, lockInterface);
+
+    private async Task<HeldLock?> Try(DbDataSource source, LockInterface? lockInterface, bool async) =>
+        async ? await source.TryAcquireLockAsync(Key, lockInterface: lockInterface) : source.TryAcquireLock(Key, lockInterface: lockInterface);
+
+    private static async Task Dispose(HeldLock held, bool async)
+    {
+        if (async)
+        {
+            await held.DisposeAsync();
+        }
+        else
+        {
+            held.Dispose();
+        }
+    }
+}
