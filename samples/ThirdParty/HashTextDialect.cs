@@ -51,7 +51,7 @@ public sealed class HashTextDialect : LockDialect
         };
     }
 
-    public override LockStatement Undo(in LockRequest request)
+    public override LockStatement Undo(in LockRequest request, LockOutcome outcome)
     {
         var undo = Command(request.Scope == LockScope.Session ? For(request).Undo : For(request).IsHeld, request);
         return request.InTransaction && !request.Try ? new(RollbackToSavepoint, ReleaseSavepoint, undo) : new(undo);

@@ -48,7 +48,9 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
     public void Release()
     {
         _isReleased = true;
-        if (Telemetry.HearsHolds)
+
+        // Nobody tells when a transaction ends.
+        if (Telemetry.HearsHolds && Options.Scope == LockScope.Session)
         {
             Telemetry.Held(this, Telemetry.Released);
         }

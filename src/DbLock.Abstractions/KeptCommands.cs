@@ -10,12 +10,12 @@ namespace DbLock;
 internal sealed class KeptCommands<T>
     where T : class
 {
-    // More than the locks of any dialect have. Texts that are made for each call are not worth keeping.
+    // More than the locks of any dialect have. When texts that are made for each call have filled it, it begins anew.
     private const int Most = 32;
 
     private readonly ConditionalWeakTable<DbConnection, OfConnection> _connections = [];
 
-    /// <summary>Returns the place of a statement's command; null at its first use, and where too many are kept.</summary>
+    /// <summary>Returns the place of a statement's command; null at its first use.</summary>
     public Place? Of(DbConnection connection, LockStatement statement) =>
         _connections.GetValue(connection, static connection => new OfConnection(connection)).Find(statement) is { } place && place.IsUsedAgain() ? place : null;
 
@@ -67,11 +67,21 @@ internal sealed class KeptCommands<T>
 
         public OfConnection(DbConnection connection) => connection.StateChange += OnStateChange;
 
-        public Place? Find(LockStatement statement)
+        public Place Find(LockStatement statement)
         {
             lock (_places)
             {
-                return _places.TryGetValue(statement, out var place) || _places.Count == Most ? place : _places[statement] = new Place();
+                if (_places.TryGetValue(statement, out var place))
+                {
+                    return place;
+                }
+
+                if (_places.Count == Most)
+                {
+                    _places.Clear();
+                }
+
+                return _places[statement] = new Place();
             }
         }
 

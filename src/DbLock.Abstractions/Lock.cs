@@ -340,34 +340,40 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             var transaction = CheckTransaction(timeout, dialect);
             var request = new LockRequest(
-                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Id(_connection, _driver), !_options.TrustPooler && _session.IsDirect);
+                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect);
             var identity = Identity(dialect);
-            var hold = _session.Find(identity);
-            if (hold is { TransactionId: not 0 } && _options.Scope == LockScope.Transaction)
+            var holds = _session.Find(identity);
+            if (_options.Scope == LockScope.Transaction && holds.Length > 0
+                && Array.TrueForAll(holds, hold => hold.TransactionId != 0 && hold.TransactionId == holds[0].TransactionId))
             {
                 // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out.
-                request = request with { HeldIn = hold.TransactionId };
+                request = request with { HeldIn = holds[0].TransactionId };
                 var outcome = await AcquireFirst(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false);
                 if (outcome.Outcome != LockOutcome.AlreadyHeld)
                 {
+                    Array.ForEach(holds, static hold => hold.Release());
                     return Acquired(outcome);
                 }
 
                 request = request with { HeldIn = 0 };
             }
 
-            if (hold is not null)
+            foreach (var hold in holds)
             {
                 if (await StillHolds(hold, dialect, request, transaction, async).ConfigureAwait(false))
                 {
                     return AcquireAgain(hold, identity, request);
                 }
 
-                hold.Lose();
-                if (hold.Options.Scope == LockScope.Session)
+                if (hold.Options.Scope == LockScope.Transaction)
                 {
-                    throw Loss(null);
+                    hold.Release();
+                    continue;
                 }
+
+                hold.Lose();
+                await LetGoOfTheRest(hold, dialect, transaction, async).ConfigureAwait(false);
+                throw Loss(null);
             }
 
             return Acquired(request.Try || !cancellationToken.CanBeCanceled || _driver.CanCancel(_connection)
@@ -382,7 +388,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     return false;
                 }
 
-                hold = new Hold(identity, Key, _options, _driver, Telemetry.HearsHolds ? _connection.Database : null, _options.Scope == LockScope.Transaction ? transaction : null, end.TransactionId);
+                var hold = new Hold(identity, Key, _options, _driver, Telemetry.HearsHolds ? _connection.Database : null, _options.Scope == LockScope.Transaction ? transaction : null, end.TransactionId);
                 _session.Add(hold);
                 Take(hold);
                 if (_connection.State != ConnectionState.Open)
@@ -438,9 +444,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         {
             // A try is short, and interrupting it would cost a question or the caller's transaction.
             var token = request.Try ? CancellationToken.None : cancellationToken;
+            var current = _session.Current;
             answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
             outcome = dialect.Read(answer);
-            _session.IsDirect |= dialect.IsDirect(request, answer);
+            current.IsDirect |= dialect.IsDirect(request, answer);
         }
         catch (LockException)
         {
@@ -515,7 +522,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             {
                 try
                 {
-                    await _driver.Execute(_connection, OpenTransaction, dialect.Undo(request), async, CancellationToken.None).ConfigureAwait(false);
+                    await _driver.Execute(_connection, OpenTransaction, dialect.Undo(request, outcome), async, CancellationToken.None).ConfigureAwait(false);
                     return;
                 }
                 catch (Exception e)
@@ -572,6 +579,23 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         (!_options.Reentrant && hold.Options.Scope == LockScope.Session)
         || Yes(await _driver.Execute(
             _connection, transaction, dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope }), async, CancellationToken.None).ConfigureAwait(false));
+
+    // Of several keys that one is lost of, the others would stay.
+    private async ValueTask LetGoOfTheRest(Hold hold, LockDialect dialect, DbTransaction? transaction, bool async)
+    {
+        if (hold.Key.IsSeveral)
+        {
+            try
+            {
+                await _driver.Execute(
+                    _connection, transaction, dialect.Undo(new LockRequest(hold.Key, hold.Options.Shared), LockOutcome.Unknown), async, CancellationToken.None).ConfigureAwait(false);
+            }
+            catch (Exception e)
+            {
+                await EndSession(dialect, e, async).ConfigureAwait(false);
+            }
+        }
+    }
 
     // The server's own count stays at one.
     private bool AcquireAgain(Hold hold, LockIdentity identity, LockRequest request)
@@ -669,7 +693,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
 
         var dialect = Dialect;
-        var request = new LockRequest(Key, hold.Options.Shared, IsDirect: _session.IsDirect);
+        var request = new LockRequest(Key, hold.Options.Shared, IsDirect: _session.Current.IsDirect);
         var transaction = OpenTransaction;
         var released = false;
         for (var attempt = 0; !released; attempt++)
@@ -872,7 +896,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         catch (Exception e) when (transaction is not null && !_driver.Read(e).NotSent && dialect.Read(_driver.Read(e)) is LockOutcome.Refused or LockOutcome.Cancelled)
         {
             // Of several keys the undo would let go of those that are held.
-            await _driver.Execute(_connection, transaction, dialect.Undo(request with { Key = Key.Keys[0] }), async, CancellationToken.None).ConfigureAwait(false);
+            await _driver.Execute(_connection, transaction, dialect.Undo(request with { Key = Key.Keys[0] }, LockOutcome.NotAcquired), async, CancellationToken.None).ConfigureAwait(false);
             throw;
         }
     }

@@ -41,7 +41,8 @@ public abstract class LockDialect
 
     /// <summary>Returns the statement that puts the session back after a failed acquire: a lock that was granted all the same is let go.</summary>
     /// <param name="request">What was asked.</param>
-    public abstract LockStatement Undo(in LockRequest request);
+    /// <param name="outcome">How it ended, as far as is known: where nothing can have been taken, nothing need be let go.</param>
+    public abstract LockStatement Undo(in LockRequest request, LockOutcome outcome);
 
     /// <summary>Returns the statement that asks whether this session holds the lock.</summary>
     /// <param name="request">What was asked.</param>

@@ -16,20 +16,17 @@ public sealed partial class LockSql
     {
         ArgumentNullException.ThrowIfNull(template);
         _parts = Marker().Split(template);
-        Numbered = Format(n => string.Create(CultureInfo.InvariantCulture, $"${n + 1}"));
-        Named = Format(n => string.Create(CultureInfo.InvariantCulture, $"@p{n}"));
-        Positional = Format(_ => "?");
         Order = [.. _parts.Where((_, i) => i % 2 == 1).Select(Index)];
     }
 
     /// <summary>Gets the text with <c>$1</c>, <c>$2</c> … as markers.</summary>
-    public string Numbered { get; }
+    public string Numbered => field ??= Format(n => string.Create(CultureInfo.InvariantCulture, $"${n + 1}"));
 
     /// <summary>Gets the text with <c>@p0</c>, <c>@p1</c> … as markers.</summary>
-    public string Named { get; }
+    public string Named => field ??= Format(n => string.Create(CultureInfo.InvariantCulture, $"@p{n}"));
 
     /// <summary>Gets the text with <c>?</c> as markers; <see cref="Order"/> says which parameter each one stands for.</summary>
-    public string Positional { get; }
+    public string Positional => field ??= Format(_ => "?");
 
     /// <summary>Gets the parameter of each <c>?</c> of <see cref="Positional"/>, counted from 0.</summary>
     public IReadOnlyList<int> Order { get; }

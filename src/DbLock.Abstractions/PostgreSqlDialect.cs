@@ -90,9 +90,13 @@ internal sealed class PostgreSqlDialect : LockDialect
         };
     }
 
-    public override LockStatement Undo(in LockRequest request)
+    public override LockStatement Undo(in LockRequest request, LockOutcome outcome)
     {
-        var undo = request.Scope == LockScope.Session || request.Key.IsSeveral ? Command(For(request).Undo, request) : NothingHeld;
+        // Several keys have session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
+        var isTaken = request.Key.IsSeveral
+            ? outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock) && (request.Scope == LockScope.Session || request.Try)
+            : request.Scope == LockScope.Session;
+        var undo = isTaken ? Command(For(request).Undo, request) : NothingHeld;
         return HasSavepoint(request) ? new LockStatement(RollbackToSavepoint, ReleaseSavepoint, undo) : new LockStatement(undo);
     }
 
@@ -158,9 +162,9 @@ internal sealed class PostgreSqlDialect : LockDialect
         request.Key.IsSeveral ? (request.Shared ? SeveralShared : Several)
         : request.Key.IsPair ? (request.Shared ? PairShared : Pair) : request.Shared ? NumberShared : Number;
 
-    // A try of several keys in transaction scope has locks of the session for a moment, which an error would leave.
+    // A try of several keys that fails with an error may leave some, and no error may cost the transaction's chance to let go of them.
     private static bool HasSavepoint(in LockRequest request) =>
-        request.InTransaction && (!request.Try || (request.Key.IsSeveral && request.Scope == LockScope.Transaction));
+        request.InTransaction && (!request.Try || request.Key.IsSeveral);
 
     private static LockCommand Command(LockSql sql, in LockRequest request, params IReadOnlyCollection<LockParameter> more)
     {
@@ -277,7 +281,8 @@ internal sealed class PostgreSqlDialect : LockDialect
                         from {firstMissing}) end
                     """),
                 Wait: new($"""
-                    {guard.InSession}  when {WaitForAll(guard.Milliseconds)} then null
+                    {guard.InSession}  when (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) = 1 then 1
+                      when {WaitForAll(guard.Milliseconds)} then null
                       when pg_catalog.pg_sleep(0) is null then null
                       when (select count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
                       else 1 end

@@ -11,6 +11,7 @@ internal sealed class Session
 
     private readonly Dictionary<LockIdentity.Name, Hold> _holds = [];
     private readonly Dictionary<LockInterface, LockDialect> _dialects = [];
+    private readonly List<Hold> _inTransaction = [];
     private (ILockDriver Driver, int? Id)? _id;
     private int _sweepAt = 16;
 
@@ -26,8 +27,8 @@ internal sealed class Session
         }
     }
 
-    /// <summary>Gets or sets whether the client is known to speak to one server session (<see cref="LockDialect.IsDirect"/>).</summary>
-    public bool IsDirect { get; set; }
+    /// <summary>Gets what is known of the server's session, from the opening of the connection to its close: another object each time.</summary>
+    public ServerSession Current { get; private set; } = new();
 
     /// <summary>Returns the server session that the client believes it speaks to, as <see cref="ILockDriver.SessionId"/>.</summary>
     public int? Id(DbConnection connection, ILockDriver driver)
@@ -40,20 +41,21 @@ internal sealed class Session
         return id.Id;
     }
 
-    /// <summary>Returns a hold that stands of any of the names of an identity, or null.</summary>
-    public Hold? Find(LockIdentity identity)
+    /// <summary>Returns the holds that stand of any of the names of an identity, each once.</summary>
+    public Hold[] Find(LockIdentity identity)
     {
         lock (_holds)
         {
+            Hold[] found = [];
             foreach (var name in identity.Names)
             {
-                if (_holds.TryGetValue(name, out var hold) && hold.Stands)
+                if (_holds.TryGetValue(name, out var hold) && hold.Stands && !found.Contains(hold))
                 {
-                    return hold;
+                    found = [.. found, hold];
                 }
             }
 
-            return null;
+            return found;
         }
     }
 
@@ -61,6 +63,18 @@ internal sealed class Session
     {
         lock (_holds)
         {
+            // Npgsql uses its transaction object again, so that the holds of a transaction that has ended seem to stand in the next: this tells that it is another.
+            if (hold.TransactionId != 0)
+            {
+                if (_inTransaction.Count > 0 && _inTransaction[0].TransactionId != hold.TransactionId)
+                {
+                    _inTransaction.ForEach(static ended => ended.Release());
+                    _inTransaction.Clear();
+                }
+
+                _inTransaction.Add(hold);
+            }
+
             // Holds that have ended stay until they may be half of all: nobody tells of a transaction's end, and the next hold mostly has the same name.
             if (_holds.Count >= _sweepAt)
             {
@@ -128,6 +142,13 @@ internal sealed class Session
         }
     }
 
+    /// <summary>What is known of one session of the server.</summary>
+    public sealed class ServerSession
+    {
+        /// <summary>Gets or sets whether the client is known to speak to it alone (<see cref="LockDialect.IsDirect"/>).</summary>
+        public bool IsDirect { get; set; }
+    }
+
     private void OnStateChange(object sender, StateChangeEventArgs change)
     {
         if (change.CurrentState is not (ConnectionState.Closed or ConnectionState.Broken) || sender is not DbConnection connection)
@@ -135,7 +156,7 @@ internal sealed class Session
             return;
         }
 
-        (_id, IsDirect) = (null, false);
+        (_id, Current) = (null, new ServerSession());
 
         // A pooled connection keeps its locks on the server until it is next used (Npgsql, SqlClient), so it may not go back.
         var ended = End();

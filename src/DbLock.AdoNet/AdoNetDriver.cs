@@ -26,7 +26,8 @@ internal sealed class AdoNetDriver : ILockDriver
             }
             catch (DbException e) when (place.IsGone(kept, e) && transaction is null)
             {
-                // Not prepared, then.
+                // Not prepared, then. Npgsql must hear of it too: it would go on to believe in its statements, for the next user of a pooled session as well.
+                connection.GetType().GetMethod("UnprepareAll", [])?.Invoke(connection, null);
             }
         }
 

@@ -19,6 +19,9 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     private static readonly LockSql IsHeldSql = new("select case when is_used_lock({0}) = connection_id() then 1 else 0 end");
     private static readonly LockSql UndoSql = new("select case when is_used_lock({0}) = connection_id() then coalesce(release_lock({0}), 0) else 0 end");
     private static readonly LockSql ReleaseSql = new("select coalesce(release_lock({0}), 0)");
+    // Texts for more keys are made anew each time: there would be too many of them.
+    private const int MostKept = 16;
+
     private static readonly ConcurrentDictionary<(int Count, bool IsMariaDb), Texts> Several = [];
     private static readonly LockStatement Kill = new(new LockCommand(new LockSql("kill connection_id()")));
 
@@ -53,18 +56,17 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
         // MySQL rounds to whole seconds, and 0.4 s would be no wait at all: it is rounded up here.
         var seconds = request.Milliseconds < 0 ? ForEverSeconds : request.Milliseconds / 1000.0;
-        var sql = request.Key.IsSeveral ? For(request).Acquire : AcquireSql;
-        return new LockStatement(Command(sql, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
+        return new LockStatement(Command(AcquireSql, texts => texts.Acquire, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
         {
             Wait = request.Try ? null : request.Timeout,
         };
     }
 
-    public override LockStatement Undo(in LockRequest request) => new(Command(request.Key.IsSeveral ? For(request).Undo : UndoSql, request));
+    public override LockStatement Undo(in LockRequest request, LockOutcome outcome) => new(Command(UndoSql, texts => texts.Undo, request));
 
-    public override LockStatement IsHeld(in LockRequest request) => new(Command(request.Key.IsSeveral ? For(request).IsHeld : IsHeldSql, request));
+    public override LockStatement IsHeld(in LockRequest request) => new(Command(IsHeldSql, texts => texts.IsHeld, request));
 
-    public override LockStatement Release(in LockRequest request) => new(Command(request.Key.IsSeveral ? For(request).Release : ReleaseSql, request));
+    public override LockStatement Release(in LockRequest request) => new(Command(ReleaseSql, texts => texts.Release, request));
 
     // NULL: an interrupted wait (KILL QUERY, max_statement_time) or an error that is none.
     public override LockOutcome Read(object? answer) => answer switch
@@ -83,10 +85,16 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         _ => LockOutcome.Refused,
     };
 
-    private LockCommand Command(LockSql sql, in LockRequest request, params ReadOnlySpan<LockParameter> more) =>
-        new(sql, [.. request.Key.Keys.Select(key => new LockParameter(DbType.String, ServerName(key))), .. more]);
-
-    private Texts For(in LockRequest request) => Several.GetOrAdd((request.Key.Keys.Count, isMariaDb), static kind => new Texts(kind.Count, kind.IsMariaDb));
+    // Names that are one to the server are locked once.
+    private LockCommand Command(LockSql one, Func<Texts, LockSql> several, in LockRequest request, params ReadOnlySpan<LockParameter> more)
+    {
+        LockParameter[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(key => new LockParameter(DbType.String, ServerName(key)))];
+        var sql = names.Length == 1 ? one
+            : several(names.Length > MostKept
+                ? new Texts(names.Length, isMariaDb)
+                : Several.GetOrAdd((names.Length, isMariaDb), static kind => new Texts(kind.Count, kind.IsMariaDb)));
+        return new(sql, [.. names, .. more]);
+    }
 
     private string ServerName(LockKey key)
     {
@@ -105,13 +113,13 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     {
         public Texts(int count, bool isMariaDb)
         {
-            // An AND goes from left to right and stops at the first that is held elsewhere. now() is when the statement began, sysdate() is now. A derived table with a
-            // LIMIT is made once, before what looks at it. Two names that are one to the server are locked twice and let go twice, as the server counts.
-            var left = $"greatest(0, {{{count}}} - timestampdiff(microsecond, now(6), sysdate(6)) / 1000000)";
+            // An AND goes from left to right and stops at the first that is held elsewhere. sysdate() is the clock, which SET timestamp does not move as it moves now().
+            // A derived table with a LIMIT is made once, before what looks at it.
+            var left = $"greatest(0, {{{count}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
             var wait = isMariaDb ? left : $"ceil({left})";
             var giveBack = Each(" + ", name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), 0) else 0 end");
             Acquire = new LockSql(
-                $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select {Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them limit 1) as taken");
+                $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select {Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them from (select sysdate(6) as at limit 1) as began limit 1) as taken");
             IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
             Undo = new LockSql($"select case when {giveBack} > 0 then 1 else 0 end");
             Release = new LockSql($"select case when {Each(" + ", name => $"coalesce(release_lock({name}), 0)")} = {count} then 1 else 0 end");

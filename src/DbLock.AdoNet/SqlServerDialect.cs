@@ -13,6 +13,9 @@ internal sealed class SqlServerDialect : LockDialect
 {
     private const int MaxNameLength = 255;
 
+    // Texts for more keys are made anew each time: there would be too many of them.
+    private const int MostKept = 16;
+
     private static readonly ConcurrentDictionary<(string Owner, int Count), Texts> All = [];
 
     public override string Name => "SQL Server";
@@ -30,17 +33,17 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override LockStatement Acquire(in LockRequest request) =>
         new(Command(
-            request.Shared ? For(request).AcquireShared : For(request).Acquire,
+            request.Shared ? static texts => texts.AcquireShared : static texts => texts.Acquire,
             request, new LockParameter(DbType.Int32, (int)request.Milliseconds)))
         {
             Wait = request.Try ? null : request.Timeout,
         };
 
-    public override LockStatement Undo(in LockRequest request) => Release(request);
+    public override LockStatement Undo(in LockRequest request, LockOutcome outcome) => Release(request);
 
-    public override LockStatement IsHeld(in LockRequest request) => new(Command(For(request).IsHeld, request));
+    public override LockStatement IsHeld(in LockRequest request) => new(Command(static texts => texts.IsHeld, request));
 
-    public override LockStatement Release(in LockRequest request) => new(Command(For(request).Release, request));
+    public override LockStatement Release(in LockRequest request) => new(Command(static texts => texts.Release, request));
 
     public override LockOutcome Read(object? answer) => answer switch
     {
@@ -72,11 +75,14 @@ internal sealed class SqlServerDialect : LockDialect
         },
     };
 
-    private static Texts For(in LockRequest request) => All.GetOrAdd(
-        (request.Scope == LockScope.Session ? "Session" : "Transaction", request.Key.Keys.Count), static kind => new Texts(kind.Owner, kind.Count));
-
-    private LockCommand Command(LockSql sql, in LockRequest request, params ReadOnlySpan<LockParameter> more) =>
-        new(sql, [.. request.Key.Keys.Select(key => new LockParameter(DbType.String, Identify(key))), .. more]);
+    // Keys that are one name are locked once.
+    private LockCommand Command(Func<Texts, LockSql> sql, in LockRequest request, params ReadOnlySpan<LockParameter> more)
+    {
+        LockParameter[] names = [.. request.Key.Keys.Select(Identify).Distinct().Select(name => new LockParameter(DbType.String, name))];
+        var owner = request.Scope == LockScope.Session ? "Session" : "Transaction";
+        var texts = names.Length > MostKept ? new Texts(owner, names.Length) : All.GetOrAdd((owner, names.Length), static kind => new Texts(kind.Owner, kind.Count));
+        return new(sql(texts), [.. names, .. more]);
+    }
 
     /// <summary>The commands of one owner for so many names, which come first among the parameters.</summary>
     private sealed class Texts
@@ -113,8 +119,9 @@ internal sealed class SqlServerDialect : LockDialect
                 {{string.Join("\n", Names().Select(name => $$"""
                     if @answer >= 0
                     begin
-                      set @left = {{{count}}} - datediff(millisecond, @start, sysutcdatetime());
-                      set @left = case when {{{count}}} <= 0 then {{{count}}} when @left < 0 then 0 else @left end;
+                      set @left = case when {{{count}}} <= 0 then {{{count}}}
+                        when datediff_big(millisecond, @start, sysutcdatetime()) >= {{{count}}} then 0
+                        else {{{count}}} - datediff_big(millisecond, @start, sysutcdatetime()) end;
                       exec @answer = sp_getapplock @Resource = {{name}}, @LockMode = '{{mode}}', @LockOwner = '{{owner}}', @LockTimeout = @left;
                       if @answer >= 0 set @taken = @taken + 1;
                     end

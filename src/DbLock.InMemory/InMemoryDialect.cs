@@ -33,7 +33,7 @@ internal sealed class InMemoryDialect : LockDialect
     };
 
     // An acquire that fails has taken nothing, and says so in the same breath.
-    public override LockStatement Undo(in LockRequest request) => new(new LockCommand(UndoSql));
+    public override LockStatement Undo(in LockRequest request, LockOutcome outcome) => new(new LockCommand(UndoSql));
 
     public override LockStatement IsHeld(in LockRequest request) => new(Command(IsHeldSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
 

@@ -41,7 +41,9 @@ internal sealed class NpgsqlDriver : ILockDriver
             }
             catch (PostgresException e) when (place?.IsGone(command, e) == true && transaction is null)
             {
-                // Once more, and not prepared.
+                // Once more, and not prepared. Npgsql must hear of it too (it has only a synchronous way to be told, which waits for nobody): it would go on to believe in
+                // its statements, for the next user of a pooled session as well.
+                npgsql.UnprepareAll();
             }
         }
     }

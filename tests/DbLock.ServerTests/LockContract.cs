@@ -336,6 +336,33 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         Assert.True(await one.Release(async));
     }
 
+    [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task Keys_that_are_one_to_the_server_are_locked_once(bool async)
+    {
+        if (!HasSeveral)
+        {
+            return;
+        }
+
+        // One name to servers that lock names, two numbers to the others.
+        long number = Random.Shared.Next();
+        var text = number.ToString(CultureInfo.InvariantCulture);
+        var (connection, options) = (await OpenAsync(), new LockOptions { Reentrant = true });
+        var (all, again) = (NewLock(connection, options, LockKey.All(number, text)), NewLock(connection, options, LockKey.All(text, number)));
+        Assert.True(await all.Try(async));
+        Assert.True(await again.Acquire(async, ShortWait));
+        Assert.True(await again.Release(async));
+        Assert.True(await all.Release(async));
+        var other = await OpenAsync();
+        foreach (LockKey key in new LockKey[] { number, text })
+        {
+            Assert.False(await Server.IsHeldAsync(key));
+            var one = NewLock(other, key: key);
+            Assert.True(await one.Try(async));
+            Assert.True(await one.Release(async));
+        }
+    }
+
     [SkippableFact]
     public async Task Several_keys_in_any_order_never_deadlock()
     {
@@ -1067,7 +1094,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
             delay);
     }
 
-    private static async Task<LockKey[]> WhereAsync(IEnumerable<LockKey> keys, Func<LockKey, Task<bool>> condition)
+    protected static async Task<LockKey[]> WhereAsync(IEnumerable<LockKey> keys, Func<LockKey, Task<bool>> condition)
     {
         var found = new List<LockKey>();
         foreach (var key in keys)
