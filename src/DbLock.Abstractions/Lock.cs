@@ -343,8 +343,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect);
             var identity = Identity(dialect);
             var holds = _session.Find(identity);
-            if (_options.Scope == LockScope.Transaction && holds.Length > 0
-                && Array.TrueForAll(holds, hold => hold.TransactionId != 0 && hold.TransactionId == holds[0].TransactionId))
+            if (_options.Scope == LockScope.Transaction && AreOfOneTransaction(holds))
             {
                 // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out.
                 request = request with { HeldIn = holds[0].TransactionId };
@@ -579,6 +578,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         (!_options.Reentrant && hold.Options.Scope == LockScope.Session)
         || Yes(await _driver.Execute(
             _connection, transaction, dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope }), async, CancellationToken.None).ConfigureAwait(false));
+
+    private static bool AreOfOneTransaction(Hold[] holds) =>
+        holds.Length > 0 && holds[0].TransactionId is not 0 and var transactionId && Array.TrueForAll(holds, hold => hold.TransactionId == transactionId);
 
     // Of several keys that one is lost of, the others would stay.
     private async ValueTask LetGoOfTheRest(Hold hold, LockDialect dialect, DbTransaction? transaction, bool async)
