@@ -63,6 +63,11 @@ internal sealed class Report
 
             Line($"| {way} | {Number(Results.Median(times))} | {Number(Quartile(times, 1))} to {Number(Quartile(times, 3))} | {ratio} |");
         }
+
+        Line("");
+        Line($"### {Held} budgets held, {Missed.Count} missed");
+        Line("");
+        Missed.ForEach(missed => Line($"- {missed}"));
     }
 
     public int Held { get; private set; }
