@@ -210,7 +210,20 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
         if (scope == LockScope.Transaction)
         {
             await transaction!.CommitAsync();
-            return InTransactions(connection, acquire);
+            return new(
+                () =>
+                {
+                    using var transaction = connection.BeginTransaction();
+                    Wait(acquire(transaction, false));
+                    transaction.Commit();
+                },
+                async () =>
+                {
+                    await using var transaction = await connection.BeginTransactionAsync();
+                    await acquire(transaction, true);
+                    await transaction.CommitAsync();
+                },
+                connection);
         }
 
         if (heldElsewhere)
@@ -240,17 +253,22 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
         var @lock = new Lock(connection, key, Interface(driver), new LockOptions { Shared = shared, Scope = scope });
         if (scope == LockScope.Transaction)
         {
-            return InTransactions(connection, (transaction, async) =>
-            {
-                @lock.Transaction = transaction;
-                if (async)
+            return new(
+                () =>
                 {
-                    return @lock.AcquireAsync(timeout).AsTask();
-                }
-
-                Check(@lock.Acquire(timeout), expected: true);
-                return Task.CompletedTask;
-            });
+                    using var transaction = connection.BeginTransaction();
+                    @lock.Transaction = transaction;
+                    Check(@lock.Acquire(timeout), expected: true);
+                    transaction.Commit();
+                },
+                async () =>
+                {
+                    await using var transaction = await connection.BeginTransactionAsync();
+                    @lock.Transaction = transaction;
+                    Check(await @lock.AcquireAsync(timeout), expected: true);
+                    await transaction.CommitAsync();
+                },
+                connection);
         }
 
         if (heldElsewhere)
@@ -273,21 +291,6 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             },
             connection);
     }
-
-    private static Work InTransactions(DbConnection connection, Func<DbTransaction?, bool, Task> acquire) => new(
-        () =>
-        {
-            using var transaction = connection.BeginTransaction();
-            Wait(acquire(transaction, false));
-            transaction.Commit();
-        },
-        async () =>
-        {
-            await using var transaction = await connection.BeginTransactionAsync();
-            await acquire(transaction, true);
-            await transaction.CommitAsync();
-        },
-        connection);
 
     private static Work Loop(Lock @lock, params DbConnection[] connections) => new(
         () =>
