@@ -21,7 +21,7 @@ public class Benchmarks
     public int Number { get; set; }
 
     [GlobalSetup]
-    public void Setup() => _work = Rows[Number].Open().GetAwaiter().GetResult();
+    public async Task Setup() => _work = await Rows[Number].Open();
 
     [GlobalCleanup]
     public void Cleanup()

@@ -214,13 +214,15 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
                 () =>
                 {
                     using var transaction = connection.BeginTransaction();
-                    Wait(acquire(transaction, false));
+                    acquire.Enlist(transaction);
+                    acquire.Run();
                     transaction.Commit();
                 },
                 async () =>
                 {
                     await using var transaction = await connection.BeginTransactionAsync();
-                    await acquire(transaction, true);
+                    acquire.Enlist(transaction);
+                    await acquire.RunAsync();
                     await transaction.CommitAsync();
                 },
                 connection);
@@ -229,19 +231,21 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
         if (heldElsewhere)
         {
             var holder = await HoldAsync(key);
-            return new(() => Wait(acquire(null, false)), async () => await acquire(null, true), connection, holder);
+            return new(acquire.Run, acquire.RunAsync, connection, holder);
         }
 
+        acquire.Enlist(transaction);
+        release.Enlist(transaction);
         return new(
             () =>
             {
-                Wait(acquire(transaction, false));
-                Wait(release(transaction, false));
+                acquire.Run();
+                release.Run();
             },
             async () =>
             {
-                await acquire(transaction, true);
-                await release(transaction, true);
+                await acquire.RunAsync();
+                await release.RunAsync();
             },
             connection);
     }
@@ -304,8 +308,6 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             await @lock.ReleaseAsync();
         },
         connections);
-
-    private static void Wait(Task call) => call.GetAwaiter().GetResult();
 
     private static void Check(bool answer, bool expected)
     {

@@ -28,32 +28,28 @@ internal static class Floors
         from (select current_setting('lock_timeout') as lock_timeout offset 0) as before
         """;
 
+    /// <summary>A command that is written by hand, in both modes.</summary>
+    /// <param name="Enlist">Gives it the transaction.</param>
+    /// <param name="Run">Runs it.</param>
+    /// <param name="RunAsync">Runs it without blocking.</param>
+    public sealed record ByHand(Action<DbTransaction?> Enlist, Action Run, Func<Task> RunAsync);
+
     /// <summary>Makes a command over the provider's own classes.</summary>
-    public static Func<DbTransaction?, bool, Task> Command(DbConnection connection, string driver, long key, string? milliseconds, params string[] texts) => driver switch
+    public static ByHand Command(DbConnection connection, string driver, long key, string? milliseconds, params string[] texts) => driver switch
     {
         "Npgsql" => Batch((NpgsqlConnection)connection, key, milliseconds, texts),
         "AdoNet" => Text(connection, key, milliseconds, string.Join("; ", texts.Select(text => text.Replace("{0}", "@k", StringComparison.Ordinal).Replace("{1}", "@m", StringComparison.Ordinal))), named: true),
         _ => Text(connection, key, milliseconds, string.Join("; ", texts), named: false),
     };
 
-    private static Func<DbTransaction?, bool, Task> Batch(NpgsqlConnection connection, long key, string? milliseconds, string[] texts)
+    private static ByHand Batch(NpgsqlConnection connection, long key, string? milliseconds, string[] texts)
     {
         if (texts is [var only])
         {
             var command = new NpgsqlCommand(Numbered(only), connection);
             Fill(command.Parameters, only);
             command.Prepare();
-            return (transaction, async) =>
-            {
-                command.Transaction = (NpgsqlTransaction?)transaction;
-                if (async)
-                {
-                    return command.ExecuteScalarAsync();
-                }
-
-                command.ExecuteScalar();
-                return Task.CompletedTask;
-            };
+            return new(transaction => command.Transaction = (NpgsqlTransaction?)transaction, () => command.ExecuteScalar(), () => command.ExecuteScalarAsync());
         }
 
         var batch = new NpgsqlBatch(connection);
@@ -65,17 +61,7 @@ internal static class Floors
         }
 
         batch.Prepare();
-        return (transaction, async) =>
-        {
-            batch.Transaction = (NpgsqlTransaction?)transaction;
-            if (async)
-            {
-                return batch.ExecuteNonQueryAsync();
-            }
-
-            batch.ExecuteNonQuery();
-            return Task.CompletedTask;
-        };
+        return new(transaction => batch.Transaction = (NpgsqlTransaction?)transaction, () => batch.ExecuteNonQuery(), () => batch.ExecuteNonQueryAsync());
 
         void Fill(NpgsqlParameterCollection parameters, string text)
         {
@@ -94,7 +80,7 @@ internal static class Floors
     }
 
     // ODBC knows whether a pooler stands between as little as DbLock does over it, so it does not prepare either.
-    private static Func<DbTransaction?, bool, Task> Text(DbConnection connection, long key, string? milliseconds, string text, bool named)
+    private static ByHand Text(DbConnection connection, long key, string? milliseconds, string text, bool named)
     {
         var command = connection.CreateCommand();
         if (named)
@@ -123,23 +109,13 @@ internal static class Floors
             command.Prepare();
         }
 
-        return (transaction, async) =>
-        {
-            command.Transaction = transaction;
-            if (async && !named && milliseconds is not null)
-            {
-                // ODBC blocks, and a wait must not block a thread of the pool.
-                return Task.Factory.StartNew(command.ExecuteScalar, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
-            }
-
-            if (async)
-            {
-                return command.ExecuteScalarAsync();
-            }
-
-            command.ExecuteScalar();
-            return Task.CompletedTask;
-        };
+        // ODBC blocks, and a wait must not block a thread of the pool.
+        return new(
+            transaction => command.Transaction = transaction,
+            () => command.ExecuteScalar(),
+            !named && milliseconds is not null
+                ? () => Task.Factory.StartNew(command.ExecuteScalar, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)
+                : () => command.ExecuteScalarAsync());
 
         void Add(string name, DbType type, object value)
         {

@@ -71,20 +71,8 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
         {
             if (held is null)
             {
-                await Close(connection, async).ConfigureAwait(false);
+                await connection.Dispose(async).ConfigureAwait(false);
             }
-        }
-    }
-
-    private static async ValueTask Close(DbConnection connection, bool async)
-    {
-        if (async)
-        {
-            await connection.DisposeAsync().ConfigureAwait(false);
-        }
-        else
-        {
-            connection.Dispose();
         }
     }
 
@@ -102,15 +90,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
 
     private async ValueTask Dispose(bool async)
     {
-        if (async)
-        {
-            await _lock.DisposeAsync().ConfigureAwait(false);
-        }
-        else
-        {
-            _lock.Dispose();
-        }
-
-        await Close(_connection, async).ConfigureAwait(false);
+        await _lock.Dispose(async).ConfigureAwait(false);
+        await _connection.Dispose(async).ConfigureAwait(false);
     }
 }

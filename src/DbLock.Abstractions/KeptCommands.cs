@@ -16,8 +16,11 @@ internal sealed class KeptCommands<T>
     private readonly ConditionalWeakTable<DbConnection, OfConnection> _connections = [];
 
     /// <summary>Returns the place of a statement's command; null at its first use.</summary>
-    public Place? Of(DbConnection connection, LockStatement statement) =>
-        _connections.GetValue(connection, static connection => new OfConnection(connection)).Find(statement) is { } place && place.IsUsedAgain() ? place : null;
+    public Place? Of(DbConnection connection, LockStatement statement)
+    {
+        var place = _connections.GetValue(connection, static connection => new OfConnection(connection)).Find(statement);
+        return place.IsUsedAgain() ? place : null;
+    }
 
     /// <summary>The place of one command, or of none yet.</summary>
     public sealed class Place

@@ -340,7 +340,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             var transaction = CheckTransaction(timeout, dialect);
             var request = new LockRequest(
-                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect);
+                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Current.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect);
             var identity = Identity(dialect);
             var holds = _session.Find(identity);
             if (_options.Scope == LockScope.Transaction && AreOfOneTransaction(holds))

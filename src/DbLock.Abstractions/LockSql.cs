@@ -16,7 +16,7 @@ public sealed partial class LockSql
     {
         ArgumentNullException.ThrowIfNull(template);
         _parts = Marker().Split(template);
-        Order = [.. _parts.Where((_, i) => i % 2 == 1).Select(Index)];
+        Order = [.. _parts.Where((_, i) => i % 2 == 1).Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
     }
 
     /// <summary>Gets the text with <c>$1</c>, <c>$2</c> … as markers.</summary>
@@ -39,7 +39,7 @@ public sealed partial class LockSql
         var parts = new string[_parts.Length];
         for (var i = 0; i < parts.Length; i++)
         {
-            parts[i] = i % 2 == 0 ? _parts[i] : marker(Index(_parts[i]));
+            parts[i] = i % 2 == 0 ? _parts[i] : marker(Order[i / 2]);
         }
 
         return string.Concat(parts);
@@ -47,8 +47,6 @@ public sealed partial class LockSql
 
     /// <summary>Returns the text with <c>$1</c>, <c>$2</c> … as markers.</summary>
     public override string ToString() => Numbered;
-
-    private static int Index(string number) => int.Parse(number, CultureInfo.InvariantCulture);
 
     [GeneratedRegex(@"\{([0-9]+)\}")]
     private static partial Regex Marker();

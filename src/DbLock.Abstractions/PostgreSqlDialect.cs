@@ -55,29 +55,26 @@ internal sealed class PostgreSqlDialect : LockDialect
     {
         var guard = new Guard(request);
         var texts = For(request).Acquire(guard);
-        var first = new List<LockParameter>(3);
+        var isSession = request.Scope == LockScope.Session;
+        var parameters = new List<LockParameter>(3);
         if (guard.Session)
         {
-            first.Add(new(DbType.Int32, request.SessionId!.Value));
+            parameters.Add(new(DbType.Int32, request.SessionId!.Value));
         }
 
         if (guard.HeldIn)
         {
-            first.Add(new(DbType.Int64, request.HeldIn));
+            parameters.Add(new(DbType.Int64, request.HeldIn));
         }
 
         if (request.Try)
         {
-            var once = request.Scope == LockScope.Session
-                ? Command(texts.Try, request, first)
-                : Command(texts.TryTransaction, request, first);
+            var once = Command(isSession ? texts.Try : texts.TryTransaction, request, parameters);
             return HasSavepoint(request) ? new LockStatement(Savepoint, once, ReleaseSavepoint) : new LockStatement(once);
         }
 
-        var milliseconds = (int)Math.Max(0, request.Milliseconds);
-        var wait = request.Scope == LockScope.Session
-            ? Command(texts.Wait, request, [.. first, new(DbType.Int32, milliseconds)])
-            : Command(texts.WaitTransaction, request, [.. first, new(DbType.Int32, milliseconds)]);
+        parameters.Add(new(DbType.Int32, (int)Math.Max(0, request.Milliseconds)));
+        var wait = Command(isSession ? texts.Wait : texts.WaitTransaction, request, parameters);
         return (request.Scope, request.InTransaction) switch
         {
             // The savepoint is rolled back on success too: a session lock survives that, and what the wait needed (the transaction-level hold,

@@ -12,7 +12,6 @@ internal sealed class Session
     private readonly Dictionary<LockIdentity.Name, Hold> _holds = [];
     private readonly Dictionary<LockInterface, LockDialect> _dialects = [];
     private readonly List<Hold> _inTransaction = [];
-    private (ILockDriver Driver, int? Id)? _id;
     private int _sweepAt = 16;
 
     private Session(DbConnection connection) => connection.StateChange += OnStateChange;
@@ -29,17 +28,6 @@ internal sealed class Session
 
     /// <summary>Gets what is known of the server's session, from the opening of the connection to its close: another object each time.</summary>
     public ServerSession Current { get; private set; } = new();
-
-    /// <summary>Returns the server session that the client believes it speaks to, as <see cref="ILockDriver.SessionId"/>.</summary>
-    public int? Id(DbConnection connection, ILockDriver driver)
-    {
-        if (_id is not { } id || id.Driver != driver)
-        {
-            _id = id = (driver, driver.SessionId(connection));
-        }
-
-        return id.Id;
-    }
 
     /// <summary>Returns the holds that stand of any of the names of an identity, each once.</summary>
     public Hold[] Find(LockIdentity identity)
@@ -109,6 +97,7 @@ internal sealed class Session
         {
             Hold[] ended = [.. _holds.Values.Distinct().Where(hold => hold.Stands)];
             _holds.Clear();
+            _inTransaction.Clear();
             foreach (var hold in ended)
             {
                 hold.Lose();
@@ -145,8 +134,21 @@ internal sealed class Session
     /// <summary>What is known of one session of the server.</summary>
     public sealed class ServerSession
     {
+        private (ILockDriver Driver, int? Id)? _id;
+
         /// <summary>Gets or sets whether the client is known to speak to it alone (<see cref="LockDialect.IsDirect"/>).</summary>
         public bool IsDirect { get; set; }
+
+        /// <summary>Returns what the client believes it to be, as <see cref="ILockDriver.SessionId"/>.</summary>
+        public int? Id(DbConnection connection, ILockDriver driver)
+        {
+            if (_id is not { } id || id.Driver != driver)
+            {
+                _id = id = (driver, driver.SessionId(connection));
+            }
+
+            return id.Id;
+        }
     }
 
     private void OnStateChange(object sender, StateChangeEventArgs change)
@@ -156,7 +158,7 @@ internal sealed class Session
             return;
         }
 
-        (_id, Current) = (null, new ServerSession());
+        Current = new ServerSession();
 
         // A pooled connection keeps its locks on the server until it is next used (Npgsql, SqlClient), so it may not go back.
         var ended = End();

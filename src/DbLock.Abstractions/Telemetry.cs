@@ -14,7 +14,7 @@ internal static class Telemetry
 
     public static readonly ActivitySource Source = new(Lock.TelemetryName, typeof(Lock).Assembly.GetName().Version?.ToString(3));
 
-    private static readonly Meter Meter = new(Lock.TelemetryName, typeof(Lock).Assembly.GetName().Version?.ToString(3));
+    private static readonly Meter Meter = new(Source.Name, Source.Version);
 
     private static readonly InstrumentAdvice<double> Seconds = new() { HistogramBucketBoundaries = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600] };
 

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Data;
 using System.Globalization;
 using System.Text;
@@ -19,10 +18,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     private static readonly LockSql IsHeldSql = new("select case when is_used_lock({0}) = connection_id() then 1 else 0 end");
     private static readonly LockSql UndoSql = new("select case when is_used_lock({0}) = connection_id() then coalesce(release_lock({0}), 0) else 0 end");
     private static readonly LockSql ReleaseSql = new("select coalesce(release_lock({0}), 0)");
-    // Texts for more keys are made anew each time: there would be too many of them.
-    private const int MostKept = 16;
-
-    private static readonly ConcurrentDictionary<(int Count, bool IsMariaDb), Texts> Several = [];
+    private static readonly TextsByCount<bool, Texts> Several = new(static (isMariaDb, count) => new Texts(count, isMariaDb));
     private static readonly LockStatement Kill = new(new LockCommand(new LockSql("kill connection_id()")));
 
     public override string Name => isMariaDb ? "MariaDB" : "MySQL";
@@ -89,11 +85,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     private LockCommand Command(LockSql one, Func<Texts, LockSql> several, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
         LockParameter[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(key => new LockParameter(DbType.String, ServerName(key)))];
-        var sql = names.Length == 1 ? one
-            : several(names.Length > MostKept
-                ? new Texts(names.Length, isMariaDb)
-                : Several.GetOrAdd((names.Length, isMariaDb), static kind => new Texts(kind.Count, kind.IsMariaDb)));
-        return new(sql, [.. names, .. more]);
+        return new(names.Length == 1 ? one : several(Several.For(isMariaDb, names.Length)), [.. names, .. more]);
     }
 
     private string ServerName(LockKey key)

@@ -37,9 +37,9 @@ internal static class OneText
         command.Transaction = transaction;
         command.CommandTimeout = statement.CommandTimeout ?? command.CommandTimeout;
         var i = 0;
-        foreach (var (_, (_, value)) in NamedParameters(statement))
+        foreach (var parameter in statement.Commands.SelectMany(part => part.Parameters))
         {
-            command.Parameters[i++].Value = value;
+            command.Parameters[i++].Value = parameter.Value;
         }
     }
 

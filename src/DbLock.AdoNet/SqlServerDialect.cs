@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Data;
 using System.Globalization;
 
@@ -13,10 +12,7 @@ internal sealed class SqlServerDialect : LockDialect
 {
     private const int MaxNameLength = 255;
 
-    // Texts for more keys are made anew each time: there would be too many of them.
-    private const int MostKept = 16;
-
-    private static readonly ConcurrentDictionary<(string Owner, int Count), Texts> All = [];
+    private static readonly TextsByCount<string, Texts> All = new(static (owner, count) => new Texts(owner, count));
 
     public override string Name => "SQL Server";
 
@@ -80,8 +76,7 @@ internal sealed class SqlServerDialect : LockDialect
     {
         LockParameter[] names = [.. request.Key.Keys.Select(Identify).Distinct().Select(name => new LockParameter(DbType.String, name))];
         var owner = request.Scope == LockScope.Session ? "Session" : "Transaction";
-        var texts = names.Length > MostKept ? new Texts(owner, names.Length) : All.GetOrAdd((owner, names.Length), static kind => new Texts(kind.Owner, kind.Count));
-        return new(sql(texts), [.. names, .. more]);
+        return new(sql(All.For(owner, names.Length)), [.. names, .. more]);
     }
 
     /// <summary>The commands of one owner for so many names, which come first among the parameters.</summary>

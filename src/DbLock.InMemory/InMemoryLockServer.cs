@@ -22,26 +22,12 @@ public sealed class InMemoryLockServer
 
     /// <summary>Says whether anybody holds a lock, of several keys all.</summary>
     /// <param name="key">The key.</param>
-    public bool IsHeld(LockKey key)
-    {
-        ArgumentNullException.ThrowIfNull(key);
-        lock (Gate)
-        {
-            return key.Keys.All(one => _queues.TryGetValue(InMemoryDialect.Instance.Identify(one), out var queue) && queue.Holds.Count > 0);
-        }
-    }
+    public bool IsHeld(LockKey key) => IsHeld(key, _ => true);
 
     /// <summary>Says whether a session holds a lock, of several keys all.</summary>
     /// <param name="sessionId">Its number, <see cref="InMemoryConnection.SessionId"/>.</param>
     /// <param name="key">The key.</param>
-    public bool IsHeldBy(int sessionId, LockKey key)
-    {
-        ArgumentNullException.ThrowIfNull(key);
-        lock (Gate)
-        {
-            return key.Keys.All(one => _queues.TryGetValue(InMemoryDialect.Instance.Identify(one), out var queue) && queue.Holds.Exists(hold => hold.Session.Id == sessionId));
-        }
-    }
+    public bool IsHeldBy(int sessionId, LockKey key) => IsHeld(key, hold => hold.Session.Id == sessionId);
 
     /// <summary>Says whether a session waits for a lock.</summary>
     /// <param name="sessionId">Its number, <see cref="InMemoryConnection.SessionId"/>.</param>
@@ -101,8 +87,6 @@ public sealed class InMemoryLockServer
         }
     }
 
-    internal LockQueue? QueueOf(LockQueue.Waiter waiter) => _queues.Values.FirstOrDefault(queue => queue.Waiters.Contains(waiter));
-
     internal void RemoveAll(Predicate<LockQueue.Grant> ends)
     {
         foreach (var (name, queue) in _queues.ToList())
@@ -111,6 +95,15 @@ public sealed class InMemoryLockServer
             {
                 Advance(name);
             }
+        }
+    }
+
+    private bool IsHeld(LockKey key, Predicate<LockQueue.Grant> how)
+    {
+        ArgumentNullException.ThrowIfNull(key);
+        lock (Gate)
+        {
+            return key.Keys.All(one => TryQueue(InMemoryDialect.Instance.Identify(one), out var queue) && queue.Holds.Exists(how));
         }
     }
 

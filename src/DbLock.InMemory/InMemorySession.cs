@@ -113,7 +113,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
                 return false;
             }
 
-            waiter = new(this, shared, transaction, server.Gate);
+            waiter = new(queue, this, shared, transaction, server.Gate);
             queue.Waiters.AddLast(waiter);
             Waiter = waiter;
             if (IsWaitedForBy(queue, []))
@@ -143,7 +143,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         var ahead = queue.Holds.Select(hold => hold.Session).Concat(queue.Waiters.TakeWhile(waiter => waiter.Session != this).Select(waiter => waiter.Session));
         foreach (var other in ahead.Where(other => other != this && seen.Add(other)))
         {
-            if (other.Waiter is { IsOver: false } && server.QueueOf(other.Waiter) is { } next
+            if (other.Waiter is { IsOver: false, Queue: var next }
                 && (next.Holds.Exists(hold => hold.Session == this) || next.Waiters.TakeWhile(waiter => waiter.Session != other).Any(waiter => waiter.Session == this) || IsWaitedForBy(next, seen)))
             {
                 return true;

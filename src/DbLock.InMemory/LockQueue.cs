@@ -16,9 +16,11 @@ internal sealed class LockQueue
     public sealed record Grant(InMemorySession Session, bool Shared, DbTransaction? Transaction);
 
     /// <summary>One wait, which ends once.</summary>
-    public sealed class Waiter(InMemorySession session, bool shared, DbTransaction? transaction, object gate)
+    public sealed class Waiter(LockQueue queue, InMemorySession session, bool shared, DbTransaction? transaction, object gate)
     {
         private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public LockQueue Queue => queue;
 
         public InMemorySession Session => session;
 

@@ -9,11 +9,6 @@ public sealed class DataSourceTests : IAsyncLifetime
 {
     private readonly List<NpgsqlDataSource> _sources = [];
 
-    public static TheoryData<string, bool> Drivers => new()
-    {
-        { "Npgsql", false }, { "Npgsql", true }, { "AdoNet", false }, { "AdoNet", true }, { "Odbc", false }, { "Odbc", true },
-    };
-
     private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
 
     private LockKey Key { get; } = "data source:" + Guid.NewGuid();
@@ -28,10 +23,10 @@ public sealed class DataSourceTests : IAsyncLifetime
         }
     }
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_lock_is_held_until_it_is_disposed(string driver, bool async)
     {
-        var (source, driverName) = (await SourceAsync(driver), Interface(driver));
+        var (source, driverName) = (await SourceAsync(driver), driver == "Npgsql" ? null : Drivers.Interface(driver));
         for (var use = 0; use < 3; use++)
         {
             var held = await Acquire(source, driverName, async);
@@ -116,13 +111,6 @@ public sealed class DataSourceTests : IAsyncLifetime
         await using var connection = await source.OpenConnectionAsync();
         return ((NpgsqlConnection)connection).ProcessID;
     }
-
-    private static LockInterface? Interface(string driver) => driver switch
-    {
-        "AdoNet" => LockInterface.AdoNet,
-        "Odbc" => LockInterface.Odbc,
-        _ => null,
-    };
 
     private async Task<DbDataSource> SourceAsync(string driver, string more = "")
     {

@@ -21,7 +21,7 @@ public sealed class FakeLockTests
     {
         var (_, standby) = await Pair.Value;
         await using var connection = await OpenAsync(name, standby.ConnectionString, standby.OdbcConnectionString);
-        await using var @lock = new Lock(connection, 1, Interface(name));
+        await using var @lock = new Lock(connection, 1, Drivers.Interface(name));
         await AssertRefusedAsync(@lock, "Connect to the primary");
         Assert.Contains("Connect to the primary", (await Assert.ThrowsAsync<LockException>(() => @lock.GetHoldersAsync().AsTask())).Message, StringComparison.Ordinal);
     }
@@ -45,7 +45,7 @@ public sealed class FakeLockTests
         var odbc = new DbConnectionStringBuilder(useOdbcRules: true) { ConnectionString = primary.OdbcConnectionString, ["Database"] = database };
         await using (var connection = await OpenAsync(name, builder.ConnectionString, odbc.ConnectionString))
         {
-            await using var @lock = new Lock(connection, 1, Interface(name));
+            await using var @lock = new Lock(connection, 1, Drivers.Interface(name));
             await AssertRefusedAsync(@lock, "CockroachDB");
         }
 
@@ -59,14 +59,14 @@ public sealed class FakeLockTests
         var (primary, _) = await Pair.Value;
         await using var pooler = await PgBouncer.StartAsync(primary, "transaction");
         await using var connection = await OpenAsync(name, pooler.ConnectionString + ";Pooling=false", "");
-        await using var @lock = new Lock(connection, "through a pooler", Interface(name));
+        await using var @lock = new Lock(connection, "through a pooler", Drivers.Interface(name));
         await AssertRefusedAsync(@lock, "LockOptions.TrustPooler");
 
         // A lock that ends with its transaction never leaves the server session that the pooler keeps for it.
         await using var transaction = await connection.BeginTransactionAsync();
-        await using var scoped = new Lock(connection, "through a pooler", Interface(name), new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
+        await using var scoped = new Lock(connection, "through a pooler", Drivers.Interface(name), new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
         await using var other = await OpenAsync(name, primary.ConnectionString, "");
-        await using var direct = new Lock(other, "through a pooler", Interface(name));
+        await using var direct = new Lock(other, "through a pooler", Drivers.Interface(name));
         Assert.True(await scoped.AcquireAsync(TimeSpan.FromSeconds(10)));
         Assert.False(await direct.AcquireAsync(block: false));
         await transaction.CommitAsync();
@@ -78,14 +78,14 @@ public sealed class FakeLockTests
     {
         var (primary, _) = await Pair.Value;
         await using var connection = await OpenAsync(name, primary.ConnectionString + ";Multiplexing=true", "");
-        await using var @lock = new Lock(connection, "multiplexed", Interface(name));
+        await using var @lock = new Lock(connection, "multiplexed", Drivers.Interface(name));
         foreach (var timeout in new[] { TimeSpan.Zero, Timeout.InfiniteTimeSpan })
         {
             Assert.Contains("Multiplexing", (await Assert.ThrowsAsync<LockException>(() => @lock.AcquireAsync(timeout).AsTask())).Message, StringComparison.Ordinal);
             await using (var transaction = await connection.BeginTransactionAsync())
             {
                 // Bound to one session, but only until the transaction ends.
-                await using var inside = new Lock(connection, "multiplexed", Interface(name)) { Transaction = transaction };
+                await using var inside = new Lock(connection, "multiplexed", Drivers.Interface(name)) { Transaction = transaction };
                 Assert.Contains("Multiplexing", (await Assert.ThrowsAsync<LockException>(() => inside.AcquireAsync(timeout).AsTask())).Message, StringComparison.Ordinal);
             }
 
@@ -100,10 +100,10 @@ public sealed class FakeLockTests
         await using var pooler = await PgBouncer.StartAsync(primary, "session");
         await using var connection = await OpenAsync(name, pooler.ConnectionString + ";Pooling=false", "");
         await using var other = await OpenAsync(name, primary.ConnectionString, "");
-        await using var refused = new Lock(connection, "trusted", Interface(name));
+        await using var refused = new Lock(connection, "trusted", Drivers.Interface(name));
         await AssertRefusedAsync(refused, "session mode");
-        await using var trusting = new Lock(connection, "trusted", Interface(name), new LockOptions { TrustPooler = true });
-        await using var direct = new Lock(other, "trusted", Interface(name));
+        await using var trusting = new Lock(connection, "trusted", Drivers.Interface(name), new LockOptions { TrustPooler = true });
+        await using var direct = new Lock(other, "trusted", Drivers.Interface(name));
         Assert.True(await trusting.AcquireAsync());
         Assert.False(await direct.AcquireAsync(block: false));
         Assert.True(await trusting.ReleaseAsync());
@@ -119,13 +119,6 @@ public sealed class FakeLockTests
             Assert.False(@lock.IsHeld);
         }
     }
-
-    private static LockInterface Interface(string name) => name switch
-    {
-        "Npgsql" => LockInterface.Npgsql,
-        "AdoNet" => LockInterface.AdoNet,
-        _ => LockInterface.Odbc,
-    };
 
     private static async Task<DbConnection> OpenAsync(string name, string connectionString, string odbcConnectionString)
     {

@@ -10,22 +10,17 @@ public sealed class HolderTests
 {
     private static readonly LockOptions Shared = new() { Shared = true };
 
-    public static TheoryData<string, bool> Drivers => new()
-    {
-        { "Npgsql", false }, { "Npgsql", true }, { "AdoNet", false }, { "AdoNet", true }, { "Odbc", false }, { "Odbc", true },
-    };
-
     private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
 
     private string Name { get; } = "holders:" + Guid.NewGuid();
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task Of_several_keys_the_first_that_is_held_elsewhere_is_told(string driver, bool async)
     {
         var keys = LockKey.All(Enumerable.Range(0, 5).Select(n => (LockKey)$"{Name}:{n}").Append((Random.Shared.Next(), 7)));
-        await using var connection = await OpenAsync(driver);
+        await using var connection = await Drivers.OpenAsync(driver);
         await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false;Application Name=worker-4");
-        await using var all = new Lock(connection, keys, Interface(driver));
+        await using var all = new Lock(connection, keys, Drivers.Interface(driver));
         Assert.Empty(await HoldersAsync(all, async));
         foreach (var key in keys.Keys.Reverse())
         {
@@ -56,12 +51,12 @@ public sealed class HolderTests
         }
     }
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task The_holder_and_the_number_of_waiters_are_told_in_words(string driver, bool async)
     {
-        await using var connection = await OpenAsync(driver);
+        await using var connection = await Drivers.OpenAsync(driver);
         await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false;Application Name=worker-3");
-        await using var asked = new Lock(connection, Name, Interface(driver));
+        await using var asked = new Lock(connection, Name, Drivers.Interface(driver));
         await using var held = new Lock(holder, Name);
         Assert.Empty(await HoldersAsync(asked, async));
         Assert.Equal($"'{Name}' is held by nobody at this moment", (await HoldersAsync(asked, async)).ToString());
@@ -107,23 +102,23 @@ public sealed class HolderTests
         }
     }
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task An_acquired_lock_asks_nothing_about_holders(string driver, bool async)
     {
-        await using var connection = await OpenAsync(driver);
-        var counting = new CountingDriver(Interface(driver).Driver);
+        await using var connection = await Drivers.OpenAsync(driver);
+        var counting = new CountingDriver(Drivers.Interface(driver).Driver);
         await using var counted = new Lock(connection, Name, new LockInterface("Counting", counting, LockDialect.PostgreSql));
         await counted.Run(async, () => { }, TimeSpan.FromMinutes(1));
         Assert.Equal(2, counting.Count);
-        await using var other = await OpenAsync(driver);
-        await using var held = new Lock(other, Name, Interface(driver));
+        await using var other = await Drivers.OpenAsync(driver);
+        await using var held = new Lock(other, Name, Drivers.Interface(driver));
         Assert.True(await held.AcquireAsync());
         Assert.False(await counted.Try(async));
         Assert.False(await counted.TryRun(async, () => { }));
         Assert.Equal(4, counting.Count);
     }
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task Shared_holders_are_all_told_and_a_few_are_named(string driver, bool async)
     {
         await using var sessions = await OpenManyAsync(20);
@@ -132,11 +127,11 @@ public sealed class HolderTests
             Assert.True(await new Lock(connection, (-7, Math.Abs(Name.GetHashCode(StringComparison.Ordinal))), options: Shared).AcquireAsync());
 
             // Twenty such answers are longer than what ODBC drivers give at once.
-            await ExecuteAsync(connection, $"select '{new string('é', 900)}'");
+            await LockContract.ExecuteAsync(connection, $"select '{new string('é', 900)}'");
         }
 
-        await using var asking = await OpenAsync(driver);
-        await using var asked = new Lock(asking, (-7, Math.Abs(Name.GetHashCode(StringComparison.Ordinal))), Interface(driver));
+        await using var asking = await Drivers.OpenAsync(driver);
+        await using var asked = new Lock(asking, (-7, Math.Abs(Name.GetHashCode(StringComparison.Ordinal))), Drivers.Interface(driver));
         var holders = await HoldersAsync(asked, async);
         Assert.Equal(sessions.Connections.Select(connection => connection.ProcessID).Order(), holders.Select(holder => holder.Session!.Pid).Order());
         Assert.All(holders, holder => Assert.True(holder.Shared));
@@ -144,11 +139,11 @@ public sealed class HolderTests
         Assert.EndsWith(" and by 17 more", holders.ToString(), StringComparison.Ordinal);
     }
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_transaction_sees_the_holders_of_now_and_stays_usable(string driver, bool async)
     {
-        await using var asking = await OpenAsync(driver);
-        await using var asked = new Lock(asking, Name, Interface(driver));
+        await using var asking = await Drivers.OpenAsync(driver);
+        await using var asked = new Lock(asking, Name, Drivers.Interface(driver));
         await using var transaction = await asking.BeginTransactionAsync();
         asked.Transaction = transaction;
         for (var round = 0; round < 3; round++)
@@ -162,25 +157,25 @@ public sealed class HolderTests
             Assert.True(await held.ReleaseAsync());
         }
 
-        Assert.Equal(1, await ExecuteAsync(asking, "select 1", transaction));
+        Assert.Equal(1, await LockContract.ExecuteAsync(asking, "select 1", transaction));
         Assert.True(await asked.Try(async));
         Assert.True((await HoldersAsync(asked, async)).Single().Session!.IsOwn);
         await transaction.CommitAsync();
         Assert.True(await asked.Release(async));
     }
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_role_without_rights_is_told_what_it_may_not_see(string driver, bool async)
     {
         var role = "blind_" + Guid.NewGuid().ToString("N");
         await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false;Application Name=hidden");
-        await ExecuteAsync(holder, $"create role {role}");
+        await LockContract.ExecuteAsync(holder, $"create role {role}");
         await using var held = new Lock(holder, Name);
         Assert.True(await held.AcquireAsync());
-        await using (var asking = await OpenAsync(driver))
+        await using (var asking = await Drivers.OpenAsync(driver))
         {
-            await ExecuteAsync(asking, $"set role {role}");
-            await using var asked = new Lock(asking, Name, Interface(driver));
+            await LockContract.ExecuteAsync(asking, $"set role {role}");
+            await using var asked = new Lock(asking, Name, Drivers.Interface(driver));
             var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => asked.Run(async, () => { }, TimeSpan.FromMilliseconds(20)));
             var session = error.Holders!.Single().Session!;
             Assert.True(session.IsPartial);
@@ -190,41 +185,41 @@ public sealed class HolderTests
             Assert.Contains("pg_read_all_stats", error.Message, StringComparison.Ordinal);
         }
 
-        await ExecuteAsync(holder, $"drop role {role}");
+        await LockContract.ExecuteAsync(holder, $"drop role {role}");
     }
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_question_that_is_refused_costs_no_transaction(string driver, bool async)
     {
         // The right to these views is everybody's, so it is taken in a database of its own.
         var (database, role) = ("blind_" + Guid.NewGuid().ToString("N"), "blind_" + Guid.NewGuid().ToString("N"));
         await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await ExecuteAsync(administrator, $"create role {role}");
-        await ExecuteAsync(administrator, $"create database {database}");
-        await using (var asking = await OpenAsync(driver, database))
+        await LockContract.ExecuteAsync(administrator, $"create role {role}");
+        await LockContract.ExecuteAsync(administrator, $"create database {database}");
+        await using (var asking = await Drivers.OpenAsync(driver, database))
         await using (var holder = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database={database}"))
         {
-            await ExecuteAsync(holder, "revoke select on pg_stat_activity from public");
+            await LockContract.ExecuteAsync(holder, "revoke select on pg_stat_activity from public");
             await using var held = new Lock(holder, Name);
             Assert.True(await held.AcquireAsync());
-            await ExecuteAsync(asking, $"set role {role}");
+            await LockContract.ExecuteAsync(asking, $"set role {role}");
             await using var transaction = await asking.BeginTransactionAsync();
-            await using var asked = new Lock(asking, Name, Interface(driver)) { Transaction = transaction };
+            await using var asked = new Lock(asking, Name, Drivers.Interface(driver)) { Transaction = transaction };
             Assert.Null((await Assert.ThrowsAsync<LockNotAcquiredException>(() => asked.Run(async, () => { }, TimeSpan.FromMilliseconds(20)))).Holders);
-            Assert.Equal("42501", Interface(driver).Driver.Read(await Assert.ThrowsAnyAsync<DbException>(() => HoldersAsync(asked, async))).SqlState);
-            Assert.Equal(1, await ExecuteAsync(asking, "select 1", transaction));
+            Assert.Equal("42501", Drivers.Interface(driver).Driver.Read(await Assert.ThrowsAnyAsync<DbException>(() => HoldersAsync(asked, async))).SqlState);
+            Assert.Equal(1, await LockContract.ExecuteAsync(asking, "select 1", transaction));
             await transaction.RollbackAsync();
         }
 
-        await ExecuteAsync(administrator, $"drop database {database} with (force)");
-        await ExecuteAsync(administrator, $"drop role {role}");
+        await LockContract.ExecuteAsync(administrator, $"drop database {database} with (force)");
+        await LockContract.ExecuteAsync(administrator, $"drop role {role}");
     }
 
-    [Theory, MemberData(nameof(Drivers))]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_prepared_transaction_is_named(string driver, bool async)
     {
         await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync();
-        if (Convert.ToInt32(await ExecuteAsync(holder, "show max_prepared_transactions"), CultureInfo.InvariantCulture) == 0)
+        if (Convert.ToInt32(await LockContract.ExecuteAsync(holder, "show max_prepared_transactions"), CultureInfo.InvariantCulture) == 0)
         {
             return;
         }
@@ -232,14 +227,14 @@ public sealed class HolderTests
         var transaction = await holder.BeginTransactionAsync();
         await using var held = new Lock(holder, Name, options: new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
         Assert.True(await held.AcquireAsync());
-        await ExecuteAsync(holder, $"prepare transaction '{Name}'");
-        await using var asking = await OpenAsync(driver);
-        await using var asked = new Lock(asking, Name, Interface(driver));
+        await LockContract.ExecuteAsync(holder, $"prepare transaction '{Name}'");
+        await using var asking = await Drivers.OpenAsync(driver);
+        await using var asked = new Lock(asking, Name, Drivers.Interface(driver));
         var only = (await HoldersAsync(asked, async)).Single();
         Assert.Null(only.Session);
         Assert.Equal(Name, only.PreparedTransaction);
         Assert.Contains($"ROLLBACK PREPARED", only.ToString(), StringComparison.Ordinal);
-        await ExecuteAsync(holder, $"rollback prepared '{Name}'");
+        await LockContract.ExecuteAsync(holder, $"rollback prepared '{Name}'");
         Assert.Empty(await HoldersAsync(asked, async));
     }
 
@@ -249,7 +244,7 @@ public sealed class HolderTests
         var number = Random.Shared.NextInt64();
         var database = "other_" + Guid.NewGuid().ToString("N");
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync();
-        await ExecuteAsync(connection, $"create database {database}");
+        await LockContract.ExecuteAsync(connection, $"create database {database}");
         await using (var elsewhere = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database={database}"))
         await using (var pairs = await PostgreSqlTestServer.OpenNpgsqlAsync())
         {
@@ -263,21 +258,10 @@ public sealed class HolderTests
             Assert.Equal(pairs.ProcessID, (await new Lock(connection, pair.Key).GetHoldersAsync()).Single().Session!.Pid);
         }
 
-        await ExecuteAsync(connection, $"drop database {database} with (force)");
+        await LockContract.ExecuteAsync(connection, $"drop database {database} with (force)");
     }
 
     private static async Task<LockHolders> HoldersAsync(Lock @lock, bool async) => async ? await @lock.GetHoldersAsync() : @lock.GetHolders();
-
-    private static LockInterface Interface(string driver) => driver switch
-    {
-        "Npgsql" => LockInterface.Npgsql,
-        "AdoNet" => LockInterface.AdoNet,
-        _ => LockInterface.Odbc,
-    };
-
-    private static async Task<DbConnection> OpenAsync(string driver, string database = "postgres") => driver == "Odbc"
-        ? await PostgreSqlTestServer.OpenOdbcAsync(database)
-        : await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database={database}");
 
     private static async Task<Sessions> OpenManyAsync(int count)
     {
@@ -288,14 +272,6 @@ public sealed class HolderTests
         }
 
         return sessions;
-    }
-
-    private static async Task<object?> ExecuteAsync(DbConnection connection, string sql, DbTransaction? transaction = null)
-    {
-        await using var command = connection.CreateCommand();
-        command.CommandText = sql;
-        command.Transaction = transaction;
-        return await command.ExecuteScalarAsync();
     }
 
     private sealed class Sessions : IAsyncDisposable

@@ -1171,7 +1171,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
 
     protected Lock NewLock(DbConnection connection, LockOptions? options = null, LockKey? key = null) => new(connection, key ?? Key, Interface, options);
 
-    protected static async Task<object?> ExecuteAsync(DbConnection connection, string sql, DbTransaction? transaction = null)
+    protected internal static async Task<object?> ExecuteAsync(DbConnection connection, string sql, DbTransaction? transaction = null)
     {
         await using var command = connection.CreateCommand();
         command.CommandText = sql;

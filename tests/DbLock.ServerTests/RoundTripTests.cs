@@ -49,18 +49,18 @@ public sealed class RoundTripTests
             _ => TimeSpan.Zero,
         };
         var options = new LockOptions { Shared = mode == "shared", Scope = scope };
-        var @lock = new Lock(connection, key, Interface(driver), options);
+        var @lock = new Lock(connection, key, Drivers.Interface(driver), options);
         var other = new Lock(direct, key.Keys[^1]);
 
         // psqlODBC sets its own timeout on the server before its first command, and whenever it changes, which a wait for ever needs.
-        Ask(connection, "select 1");
+        await LockContract.ExecuteAsync(connection, "select 1");
         var more = isOdbc && timeout == Timeout.InfiniteTimeSpan ? 1 : 0;
         var prepared = 0;
         for (var use = 1; use <= 5; use++)
         {
             await using var transaction = mode.Contains("transaction", StringComparison.Ordinal) ? await connection.BeginTransactionAsync() : null;
             @lock.Transaction = transaction;
-            Ask(connection, "select 1", transaction);
+            await LockContract.ExecuteAsync(connection, "select 1", transaction);
 
             // What prepares is the second use of a statement, once for each. The first acquire looks whether the server can be trusted, and the statement after it does not.
             proxy.Take();
@@ -93,7 +93,7 @@ public sealed class RoundTripTests
         {
             await using var transaction = mode.Contains("transaction", StringComparison.Ordinal) ? await connection.BeginTransactionAsync() : null;
             @lock.Transaction = transaction;
-            Ask(connection, "select 1", transaction);
+            await LockContract.ExecuteAsync(connection, "select 1", transaction);
             proxy.Take();
             Assert.False(await @lock.Acquire(async, timeout == TimeSpan.Zero ? timeout : Short));
             var expected = timeout == TimeSpan.Zero ? 1 : 2;
@@ -110,14 +110,14 @@ public sealed class RoundTripTests
         var server = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);
         await using var proxy = new PostgreSqlProxy(server.Host!, server.Port);
         await using var connection = await OpenAsync(driver, proxy.Port);
-        var @lock = new Lock(connection, $"trusted:{Guid.NewGuid()}", Interface(driver), new LockOptions { TrustPooler = true });
+        var @lock = new Lock(connection, $"trusted:{Guid.NewGuid()}", Drivers.Interface(driver), new LockOptions { TrustPooler = true });
         for (var use = 0; use < 4; use++)
         {
             Assert.True(await @lock.AcquireAsync(TimeSpan.FromSeconds(5)));
             Assert.True(await @lock.ReleaseAsync());
         }
 
-        Assert.Equal(0L, Ask(connection, "select count(*) from pg_prepared_statements"));
+        Assert.Equal(0L, await LockContract.ExecuteAsync(connection, "select count(*) from pg_prepared_statements"));
     }
 
     [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true)]
@@ -129,13 +129,13 @@ public sealed class RoundTripTests
         {
             await using var connection = new NpgsqlConnection(bouncer.ConnectionString + ";Pooling=false");
             await connection.OpenAsync();
-            var @lock = new Lock(connection, key, Interface(driver), new LockOptions { Scope = LockScope.Transaction });
+            var @lock = new Lock(connection, key, Drivers.Interface(driver), new LockOptions { Scope = LockScope.Transaction });
             for (var use = 0; use < 20; use++)
             {
                 await using var transaction = await connection.BeginTransactionAsync();
                 @lock.Transaction = transaction;
                 Assert.True(await @lock.Acquire(async, Timeout.InfiniteTimeSpan));
-                Assert.Equal(0L, Ask(connection, "select count(*) from pg_prepared_statements", transaction));
+                Assert.Equal(0L, await LockContract.ExecuteAsync(connection, "select count(*) from pg_prepared_statements", transaction));
                 await transaction.CommitAsync();
             }
         }));
@@ -159,20 +159,5 @@ public sealed class RoundTripTests
         var connection = new NpgsqlConnection(new NpgsqlConnectionStringBuilder(server.ConnectionString) { Host = "127.0.0.1", Port = port, Pooling = false }.ConnectionString);
         await connection.OpenAsync();
         return connection;
-    }
-
-    private static LockInterface Interface(string driver) => driver switch
-    {
-        "Npgsql" => LockInterface.Npgsql,
-        "AdoNet" => LockInterface.AdoNet,
-        _ => LockInterface.Odbc,
-    };
-
-    private static object? Ask(DbConnection connection, string sql, DbTransaction? transaction = null)
-    {
-        using var command = connection.CreateCommand();
-        command.CommandText = sql;
-        command.Transaction = transaction;
-        return command.ExecuteScalar();
     }
 }

@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Data.Common;
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
 
@@ -44,12 +43,12 @@ public sealed class TelemetryTests : IDisposable
         _listener.Dispose();
     }
 
-    [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true), InlineData("Odbc", false), InlineData("Odbc", true)]
+    [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task Every_outcome_of_an_acquire_and_every_hold_is_told(string driver, bool async)
     {
-        await using DbConnection connection = driver == "Odbc" ? await PostgreSqlTestServer.OpenOdbcAsync() : await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await using var connection = await Drivers.OpenAsync(driver);
         await using var other = await PostgreSqlTestServer.OpenNpgsqlAsync();
-        var @lock = new Lock(connection, Key, driver switch { "Npgsql" => LockInterface.Npgsql, "AdoNet" => LockInterface.AdoNet, _ => LockInterface.Odbc }, new LockOptions { TelemetryKey = true });
+        var @lock = new Lock(connection, Key, Drivers.Interface(driver), new LockOptions { TelemetryKey = true });
         var holder = new Lock(other, Key);
         Assert.True(await @lock.Try(async));
         Assert.True(await @lock.Release(async));
