@@ -26,6 +26,7 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
         ("begin, timeout in transaction scope, commit", TenSeconds, LockScope.Transaction, true, false, false),
     ];
 
+    private (string Group, DbConnection Connection, DbTransaction? Transaction)? _shared;
     private long _key = 1_000_000;
 
     /// <summary>Lists the rows in the order in which they are run: each beside its floor.</summary>
@@ -36,9 +37,9 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             foreach (var mode in Modes)
             {
                 var group = $"{driver}: {mode.Name}";
-                yield return new(group, floor, null, null, () => ByHandAsync(driver, mode.Timeout, mode.Scope, mode.InTransaction, mode.Shared, mode.HeldElsewhere));
+                yield return new(group, floor, null, null, () => ByHandAsync(group, driver, mode.Timeout, mode.Scope, mode.InTransaction, mode.Shared, mode.HeldElsewhere));
                 yield return new(
-                    group, "DbLock", floor, budget, () => LockAsync(driver, mode.Timeout, mode.Scope, mode.InTransaction, mode.Shared, mode.HeldElsewhere),
+                    group, "DbLock", floor, budget, () => LockAsync(group, driver, mode.Timeout, mode.Scope, mode.InTransaction, mode.Shared, mode.HeldElsewhere),
                     driver == "Npgsql" && mode is { InTransaction: false } ? 128 : null);
             }
         }
@@ -76,7 +77,7 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
                 await using var take = new NpgsqlCommand($"select count(pg_advisory_lock_shared(10, n)) from generate_series(1, {count}) as n", crowd);
                 await take.ExecuteScalarAsync();
                 return Loop(new Lock(connection, _key++, LockInterface.Npgsql), connection, crowd);
-            });
+            }, IsApart: true);
         }
     }
 
@@ -190,9 +191,9 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
 #endif
     }
 
-    private async Task<Work> ByHandAsync(string driver, TimeSpan timeout, LockScope scope, bool inTransaction, bool shared, bool heldElsewhere)
+    private async Task<Work> ByHandAsync(string group, string driver, TimeSpan timeout, LockScope scope, bool inTransaction, bool shared, bool heldElsewhere)
     {
-        var connection = await OpenAsync(driver);
+        var (connection, transaction) = await OpenAsync(group, driver, inTransaction && scope == LockScope.Session);
         var key = _key++;
         var suffix = shared ? "_shared" : "";
         var milliseconds = timeout == TimeSpan.Zero ? null : timeout < TimeSpan.Zero ? "0" : "10000";
@@ -204,34 +205,31 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             (LockScope.Session, _) => [Floors.Wait],
             _ => ["savepoint s", Floors.WaitInScope, "release savepoint s"],
         };
-        var transaction = inTransaction ? await connection.BeginTransactionAsync() : null;
         var acquire = Floors.Command(connection, driver, key, milliseconds, texts);
         var release = Floors.Command(connection, driver, key, null, $"select pg_advisory_unlock{suffix}({{0}})");
         if (scope == LockScope.Transaction)
         {
-            await transaction!.CommitAsync();
             return new(
                 () =>
                 {
-                    using var transaction = connection.BeginTransaction();
-                    acquire.Enlist(transaction);
+                    using var begun = connection.BeginTransaction();
+                    acquire.Enlist(begun);
                     acquire.Run();
-                    transaction.Commit();
+                    begun.Commit();
                 },
                 async () =>
                 {
-                    await using var transaction = await connection.BeginTransactionAsync();
-                    acquire.Enlist(transaction);
+                    await using var begun = await connection.BeginTransactionAsync();
+                    acquire.Enlist(begun);
                     await acquire.RunAsync();
-                    await transaction.CommitAsync();
-                },
-                connection);
+                    await begun.CommitAsync();
+                });
         }
 
         if (heldElsewhere)
         {
             var holder = await HoldAsync(key);
-            return new(acquire.Run, acquire.RunAsync, connection, holder);
+            return new(acquire.Run, acquire.RunAsync, holder);
         }
 
         acquire.Enlist(transaction);
@@ -246,13 +244,12 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             {
                 await acquire.RunAsync();
                 await release.RunAsync();
-            },
-            connection);
+            });
     }
 
-    private async Task<Work> LockAsync(string driver, TimeSpan timeout, LockScope scope, bool inTransaction, bool shared, bool heldElsewhere)
+    private async Task<Work> LockAsync(string group, string driver, TimeSpan timeout, LockScope scope, bool inTransaction, bool shared, bool heldElsewhere)
     {
-        var connection = await OpenAsync(driver);
+        var (connection, transaction) = await OpenAsync(group, driver, inTransaction && scope == LockScope.Session);
         var key = _key++;
         var @lock = new Lock(connection, key, Interface(driver), new LockOptions { Shared = shared, Scope = scope });
         if (scope == LockScope.Transaction)
@@ -260,28 +257,27 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             return new(
                 () =>
                 {
-                    using var transaction = connection.BeginTransaction();
-                    @lock.Transaction = transaction;
+                    using var begun = connection.BeginTransaction();
+                    @lock.Transaction = begun;
                     Check(@lock.Acquire(timeout), expected: true);
-                    transaction.Commit();
+                    begun.Commit();
                 },
                 async () =>
                 {
-                    await using var transaction = await connection.BeginTransactionAsync();
-                    @lock.Transaction = transaction;
+                    await using var begun = await connection.BeginTransactionAsync();
+                    @lock.Transaction = begun;
                     Check(await @lock.AcquireAsync(timeout), expected: true);
-                    await transaction.CommitAsync();
-                },
-                connection);
+                    await begun.CommitAsync();
+                });
         }
 
         if (heldElsewhere)
         {
             var holder = await HoldAsync(key);
-            return new(() => Check(@lock.Acquire(timeout), expected: false), async () => Check(await @lock.AcquireAsync(timeout), expected: false), connection, holder);
+            return new(() => Check(@lock.Acquire(timeout), expected: false), async () => Check(await @lock.AcquireAsync(timeout), expected: false), holder);
         }
 
-        @lock.Transaction = inTransaction ? await connection.BeginTransactionAsync() : null;
+        @lock.Transaction = transaction;
         return new(
             () =>
             {
@@ -292,11 +288,10 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             {
                 Check(await @lock.AcquireAsync(timeout), expected: true);
                 Check(await @lock.ReleaseAsync(), expected: true);
-            },
-            connection);
+            });
     }
 
-    private static Work Loop(Lock @lock, params DbConnection[] connections) => new(
+    private static Work Loop(Lock @lock, params IDisposable[] owned) => new(
         () =>
         {
             Check(@lock.Acquire(block: false), expected: true);
@@ -307,7 +302,7 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             Check(await @lock.AcquireAsync(block: false), expected: true);
             await @lock.ReleaseAsync();
         },
-        connections);
+        owned);
 
     private static void Check(bool answer, bool expected)
     {
@@ -324,7 +319,18 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
         _ => LockInterface.Odbc,
     };
 
-    private async Task<DbConnection> OpenAsync(string driver) => driver == "Odbc" ? Odbc(server.OdbcConnectionString) : await NpgsqlAsync();
+    // DbLock and its floor share a connection: two sessions differ by more than the two.
+    private async Task<(DbConnection Connection, DbTransaction? Transaction)> OpenAsync(string group, string driver, bool inTransaction)
+    {
+        if (_shared is not { } shared || shared.Group != group)
+        {
+            _shared?.Connection.Dispose();
+            var connection = driver == "Odbc" ? Odbc(server.OdbcConnectionString) : await NpgsqlAsync() as DbConnection;
+            _shared = shared = (group, connection, inTransaction ? await connection.BeginTransactionAsync() : null);
+        }
+
+        return (shared.Connection, shared.Transaction);
+    }
 
     private async Task<NpgsqlConnection> NpgsqlAsync()
     {

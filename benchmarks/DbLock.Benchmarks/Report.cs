@@ -7,7 +7,7 @@ namespace DbLock.Benchmarks;
 /// <summary>The tables, the picture and the verdict.</summary>
 internal sealed class Report
 {
-    private const double MostSpread = 0.30;
+    private const double MostSpread = 0.20;
     private const double HandoffBudget = 1.20;
     private const string Begin = "<!-- bench: written by ./build.sh bench -->";
     private const string End = "<!-- /bench -->";
@@ -18,7 +18,7 @@ internal sealed class Report
     public Report(IReadOnlyList<Row> rows, Results results, Dictionary<string, List<double>> handoff, Version server, bool isShort, bool isPart)
     {
         Line((FormattableString)$"Medians of one run of {DateTime.UtcNow:yyyy-MM-dd}{(isShort ? " (short: less exact)" : "")}{(isPart ? " (a part)" : "")}: .NET {Environment.Version}, PostgreSQL {server}, {Environment.ProcessorCount} cores, the client on one and the server on the others, loopback.");
-        Line((FormattableString)$"Times are microseconds for one acquire and one release; bytes are what the client allocates for them. A ratio is the median over the laps; none is told when the middle half of the floor's measurements lies more than {MostSpread:P0} apart.");
+        Line((FormattableString)$"Times are microseconds for one acquire and one release; bytes are what the client allocates for them. A ratio is the median over pairs of measurements, one of the row just after one of its floor; none is told when half of the floor's measurements lie more than {MostSpread:P0} from the one before.");
         foreach (var group in rows.GroupBy(row => row.Group))
         {
             Line("");
@@ -39,7 +39,7 @@ internal sealed class Report
                         continue;
                     }
 
-                    cells.AddRange([Number(results.Time(row, async)), floor is null ? "1.00" : Judge(row, floor, async, results), $"{results.Bytes(row, async):0}"]);
+                    cells.AddRange([Number(results.Time(row, async)), floor is null ? "1.00" : Judge(row, floor, async, results), $"{Results.Bytes(row, async):0}"]);
                 }
 
                 Line($"| {string.Join(" | ", cells)} |");
@@ -58,7 +58,7 @@ internal sealed class Report
             if (floor is not null)
             {
                 var raw = handoff[floor];
-                ratio = Verdict($"handoff, {way}", Results.Median(times) / Results.Median(raw), HandoffBudget, (Quartile(raw, 3) - Quartile(raw, 1)) / Results.Median(raw));
+                ratio = Verdict($"handoff, {way}", Results.Median(times.Zip(raw, (one, other) => one / other)), HandoffBudget, Results.Change(raw));
             }
 
             Line($"| {way} | {Number(Results.Median(times))} | {Number(Quartile(times, 1))} to {Number(Quartile(times, 3))} | {ratio} |");
@@ -98,12 +98,12 @@ internal sealed class Report
         var mode = async ? "async" : "sync";
         if (row.MoreBytes is { } most)
         {
-            var more = results.Bytes(row, async) - results.Bytes(floor, async);
+            var more = Results.Bytes(row, async) - Results.Bytes(floor, async);
             Count(more <= most, string.Create(CultureInfo.InvariantCulture, $"{row} ({mode}): {more:0} bytes more than its floor, at most {most}"));
         }
 
         var ratio = results.Ratio(row, floor, async);
-        return row.Budget is { } budget ? Verdict($"{row} ({mode})", ratio, budget, results.Spread(floor, async)) : Ratio(ratio, results.Spread(floor, async));
+        return row.Budget is { } budget ? Verdict($"{row} ({mode})", ratio, budget, results.Spread(row, floor, async)) : Ratio(ratio, results.Spread(row, floor, async));
     }
 
     private string Verdict(string name, double ratio, double budget, double spread)

@@ -345,16 +345,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             var holds = _session.Find(identity);
             if (_options.Scope == LockScope.Transaction && AreOfOneTransaction(holds))
             {
-                // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out.
-                request = request with { HeldIn = holds[0].TransactionId };
-                var outcome = await AcquireFirst(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false);
-                if (outcome.Outcome != LockOutcome.AlreadyHeld)
+                // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out. The very same lock can
+                // be granted to its transaction once more, and the answer tells which that is; of any other the server looks before.
+                var (hold, isSame) = (holds[0], identity.IsSameAs(holds[0].Identity) && holds[0].Options.Shared == _options.Shared);
+                var first = isSame ? request : request with { HeldIn = hold.TransactionId };
+                var outcome = await AcquireFirst(dialect, first, transaction, async, cancellationToken).ConfigureAwait(false);
+                if (outcome.Outcome != LockOutcome.AlreadyHeld && (!isSame || outcome.TransactionId != hold.TransactionId))
                 {
                     Array.ForEach(holds, static hold => hold.Release());
                     return Acquired(outcome);
                 }
-
-                request = request with { HeldIn = 0 };
             }
 
             foreach (var hold in holds)
