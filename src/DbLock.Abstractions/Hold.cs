@@ -6,8 +6,7 @@ namespace DbLock;
 /// <summary>One lock that a session holds, from its grant to its end.</summary>
 internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction, long transactionId)
 {
-    private CancellationTokenSource? _lost;
-    private volatile bool _isLost;
+    private LossSource _loss;
     private volatile bool _isReleased;
 
     public LockIdentity Identity { get; } = identity;
@@ -25,9 +24,9 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
     public int Count { get; set; } = 1;
 
     /// <summary>Gets whether the hold stands, as far as is known here.</summary>
-    public bool Stands => !_isLost && !_isReleased && (transaction is null || transaction.IsOpen());
+    public bool Stands => !_loss.IsLost && !_isReleased && (transaction is null || transaction.IsOpen());
 
-    public bool IsLost => _isLost;
+    public bool IsLost => _loss.IsLost;
 
     /// <summary>Gets the database, when somebody listens.</summary>
     public string? Database { get; } = database;
@@ -35,15 +34,7 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
     /// <summary>Gets when it began, on the clock of <see cref="Stopwatch"/>; 0 when nobody listens.</summary>
     public long Start { get; } = database is null ? 0 : Stopwatch.GetTimestamp();
 
-    public CancellationToken Lost
-    {
-        get
-        {
-            // Whoever comes second, this getter or Lose, sees what the other did.
-            var lost = _lost ?? Interlocked.CompareExchange(ref _lost, new CancellationTokenSource(), null) ?? _lost!;
-            return _isLost ? new CancellationToken(canceled: true) : lost.Token;
-        }
-    }
+    public CancellationToken Lost => _loss.Token;
 
     public void Release()
     {
@@ -52,21 +43,19 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
         // Nobody tells when a transaction ends.
         if (Telemetry.HearsHolds && Options.Scope == LockScope.Session)
         {
-            Telemetry.Held(this, Telemetry.Released);
+            Tell(Telemetry.Released);
         }
     }
 
     public void Lose()
     {
-        if (!_isLost && Telemetry.HearsHolds)
+        if (!_loss.IsLost && Telemetry.HearsHolds)
         {
-            Telemetry.Held(this, Telemetry.Lost);
+            Tell(Telemetry.Lost);
         }
 
-        _isLost = true;
-        Interlocked.MemoryBarrier();
-
-        // The callbacks run elsewhere: they are the caller's, and this may be the middle of the connection's own close.
-        _ = _lost?.CancelAsync();
+        _loss.Lose();
     }
+
+    private void Tell(string outcome) => Telemetry.Held(Database, Identity.Dialect, Key, Options, Start, outcome);
 }

@@ -31,6 +31,12 @@ public interface ILockDriver
     /// <param name="connection">An open connection.</param>
     bool CanCancel(DbConnection connection) => true;
 
+    /// <summary>Hears what a session is told that listens, until it is cancelled or the connection ends; null (default) when the provider does not tell.</summary>
+    /// <param name="connection">An open connection that nothing else uses.</param>
+    /// <param name="heard">Is called for each message.</param>
+    /// <param name="cancellationToken">Ends the hearing; the connection stays usable.</param>
+    internal Task? Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => null;
+
     /// <summary>Closes a connection so that its session cannot be taken from a pool again.</summary>
     /// <param name="connection">The connection, perhaps closed already.</param>
     void Discard(DbConnection connection)

@@ -290,37 +290,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken) =>
         Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOne(timeout, async, cancellationToken);
 
-    private async ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken)
-    {
-        using var activity = Telemetry.Source.StartActivity("acquire", ActivityKind.Client);
-        var start = Stopwatch.GetTimestamp();
-        var (outcome, error) = ("error", default(Exception));
-        Telemetry.Enter(_connection);
-        try
-        {
-            var acquired = await AcquireOne(timeout, async, cancellationToken).ConfigureAwait(false);
-            outcome = acquired ? Telemetry.Acquired : Telemetry.NotAcquired;
-            return acquired;
-        }
-        catch (Exception e)
-        {
-            error = e;
-            outcome = e switch
-            {
-                OperationCanceledException => "cancelled",
-                LockDeadlockException => "deadlock",
-                LockNotAcquiredException => Telemetry.NotAcquired,
-                LockLostException => Telemetry.Lost,
-                _ => outcome,
-            };
-            throw;
-        }
-        finally
-        {
-            Telemetry.Exit(_connection);
-            Telemetry.Waited(activity, _connection, _identity?.Dialect, Key, _options, outcome, error, start);
-        }
-    }
+    private ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken) => Telemetry.Tell(
+        () => AcquireOne(timeout, async, cancellationToken), static acquired => acquired, () => (_connection.Database, _identity?.Dialect), Key, _options);
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<bool> AcquireOne(TimeSpan timeout, bool async, CancellationToken cancellationToken)

@@ -84,6 +84,9 @@ public abstract class LockDialect
     /// <param name="answer">The value that came back.</param>
     public virtual bool IsDirect(in LockRequest request, object? answer) => false;
 
+    /// <summary>Gets what a session says that carries the locks of a <see cref="LockPool"/>; null when the dialect cannot.</summary>
+    internal virtual LockCarrier? Carrier => null;
+
     /// <summary>Says what an error means.</summary>
     /// <param name="codes">The error's codes.</param>
     public abstract LockOutcome Read(DbError codes);

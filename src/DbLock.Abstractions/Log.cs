@@ -40,4 +40,10 @@ internal static partial class Log
 
     [LoggerMessage(12, LogLevel.Error, "Who blocks the session with pid {Pid} is no longer looked for, because that failed: its waits take as long as they take.")]
     public static partial void PriorityFailed(ILogger logger, int pid, Exception error);
+
+    [LoggerMessage(13, LogLevel.Warning, "The connection that carried {Count} locks of a LockPool was lost, and they with it: the work under them may not have been alone.")]
+    public static partial void CarrierLost(ILogger logger, int count, Exception? error);
+
+    [LoggerMessage(14, LogLevel.Warning, "A LockPool cannot hear of releases by others: its tasks that wait for other processes are tried again at intervals of up to a second.")]
+    public static partial void CannotListen(ILogger logger, Exception error);
 }

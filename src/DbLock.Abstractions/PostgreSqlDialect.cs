@@ -12,9 +12,9 @@ namespace DbLock;
 /// </remarks>
 internal sealed class PostgreSqlDialect : LockDialect
 {
-    private const int Standby = -1;
-    private const int FakeLocks = -2;
-    private const int Pooler = -3;
+    internal const int Standby = -1;
+    internal const int FakeLocks = -2;
+    internal const int Pooler = -3;
     private const int AlreadyHeld = 3;
 
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
@@ -38,6 +38,8 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override TimeSpan MaxTimeout => TimeSpan.FromMilliseconds(int.MaxValue);
 
     public override LockStatement? EndSession => Terminate;
+
+    internal override LockCarrier Carrier { get; } = new PostgreSqlCarrier();
 
     public override bool TakesSnapshot => true;
 

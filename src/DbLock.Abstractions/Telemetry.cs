@@ -1,4 +1,3 @@
-using System.Data.Common;
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
 
@@ -34,14 +33,64 @@ internal static class Telemetry
     /// <summary>Gets whether anybody listens to holds.</summary>
     public static bool HearsHolds => Hold.Enabled || Losses.Enabled;
 
-    public static void Enter(DbConnection connection) => Queue.Add(1, new KeyValuePair<string, object?>("db.namespace", connection.Database));
-
-    public static void Exit(DbConnection connection) => Queue.Add(-1, new KeyValuePair<string, object?>("db.namespace", connection.Database));
-
-    /// <summary>Tells how an acquire ended.</summary>
-    public static void Waited(Activity? activity, DbConnection connection, LockDialect? dialect, LockKey key, LockOptions options, string outcome, Exception? error, long start)
+    /// <summary>Runs an acquire, and tells how it ended.</summary>
+    /// <param name="acquire">The acquire.</param>
+    /// <param name="isAcquired">Says whether it got the lock.</param>
+    /// <param name="where">The database and the dialect, as far as they are known.</param>
+    /// <param name="key">The key.</param>
+    /// <param name="options">How the lock is held.</param>
+    public static async ValueTask<T> Tell<T>(Func<ValueTask<T>> acquire, Func<T, bool> isAcquired, Func<(string? Database, LockDialect? Dialect)> where, LockKey key, LockOptions options)
     {
-        var tags = Tags(connection.Database, dialect, key, options);
+        using var activity = Source.StartActivity("acquire", ActivityKind.Client);
+        var start = Stopwatch.GetTimestamp();
+        var (outcome, error) = ("error", default(Exception));
+        var queue = new KeyValuePair<string, object?>("db.namespace", where().Database);
+        Queue.Add(1, queue);
+        try
+        {
+            var answer = await acquire().ConfigureAwait(false);
+            outcome = isAcquired(answer) ? Acquired : NotAcquired;
+            return answer;
+        }
+        catch (Exception e)
+        {
+            error = e;
+            outcome = e switch
+            {
+                OperationCanceledException => "cancelled",
+                LockDeadlockException => "deadlock",
+                LockNotAcquiredException => NotAcquired,
+                LockLostException => Lost,
+                _ => outcome,
+            };
+            throw;
+        }
+        finally
+        {
+            Queue.Add(-1, queue);
+            Waited(activity, where(), key, options, outcome, error, start);
+        }
+    }
+
+    /// <summary>Tells how a hold ended.</summary>
+    public static void Held(string? database, LockDialect? dialect, LockKey key, LockOptions options, long start, string outcome)
+    {
+        var tags = Tags(database, dialect, key, options);
+        if (outcome == Lost)
+        {
+            Losses.Add(1, tags);
+        }
+
+        tags.Add("dblock.outcome", outcome);
+        if (start != 0)
+        {
+            Hold.Record(Stopwatch.GetElapsedTime(start).TotalSeconds, tags);
+        }
+    }
+
+    private static void Waited(Activity? activity, (string? Database, LockDialect? Dialect) where, LockKey key, LockOptions options, string outcome, Exception? error, long start)
+    {
+        var tags = Tags(where.Database, where.Dialect, key, options);
         tags.Add("dblock.outcome", outcome);
         if (error is not null)
         {
@@ -61,22 +110,6 @@ internal static class Telemetry
             {
                 activity.SetStatus(ActivityStatusCode.Error, error.Message);
             }
-        }
-    }
-
-    /// <summary>Tells how a hold ended.</summary>
-    public static void Held(Hold hold, string outcome)
-    {
-        var tags = Tags(hold.Database, hold.Identity.Dialect, hold.Key, hold.Options);
-        if (outcome == Lost)
-        {
-            Losses.Add(1, tags);
-        }
-
-        tags.Add("dblock.outcome", outcome);
-        if (hold.Start != 0)
-        {
-            Hold.Record(Stopwatch.GetElapsedTime(hold.Start).TotalSeconds, tags);
         }
     }
 

@@ -21,6 +21,8 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override bool HasSeveral => true;
 
+    internal override LockCarrier Carrier { get; } = new InMemoryCarrier();
+
     public override bool Speaks(string product) => product.Contains(nameof(InMemoryConnection), StringComparison.Ordinal);
 
     public override string Identify(LockKey key) => PostgreSql.Identify(key);

@@ -24,7 +24,10 @@ internal sealed class InMemoryDriver : ILockDriver
 
             return command.Sql == InMemoryDialect.IsHeldSql ? (memory.Session.IsHeld(Names(1), Flag(0)) ? 1 : 0)
                 : command.Sql == InMemoryDialect.ReleaseSql ? (memory.Session.Release(Names(1), Flag(0)) ? 1 : 0)
-                : command.Sql == InMemoryDialect.UndoSql ? 0
+                : command.Sql == InMemoryDialect.UndoSql || command.Sql == InMemoryCarrier.LookSql || command.Sql == InMemoryCarrier.ListenSql ? 0
+                : command.Sql == InMemoryCarrier.CarrySql ? await Carry(memory.Session, parameters).ConfigureAwait(false)
+                : command.Sql == InMemoryCarrier.AreHeldSql ? Digits(InMemoryCarrier.Parse(parameters[0].Value).Select(one => memory.Session.IsHeld([one.Name], one.Shared)))
+                : command.Sql == InMemoryCarrier.EndSql ? memory.Session.ReleaseAll()
                 : throw new NotSupportedException($"A connection in memory understands DbLock's own statements and no SQL, so not this one: {command.Sql}");
         }
         catch (InMemoryException e) when (e.SqlState == InMemoryException.SessionEnded)
@@ -38,9 +41,39 @@ internal sealed class InMemoryDriver : ILockDriver
         string[] Names(int first) => [.. parameters.Skip(first).Select(parameter => (string)parameter.Value)];
     }
 
+    Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => ((InMemoryConnection)connection).Session.Hear(heard, cancellationToken);
+
     public DbError Read(Exception exception) => exception switch
     {
         InMemoryException error => new DbError(error.SqlState),
         _ => new DbError(null, NotSent: exception is InvalidOperationException or NotSupportedException),
     };
+
+    // What PostgreSQL does in one statement: let go, ring if anybody listens, take what is free.
+    private static async ValueTask<string> Carry(InMemorySession session, LockParameter[] parameters)
+    {
+        session.CheckAlive();
+        var released = Digits([.. InMemoryCarrier.Parse(parameters[0].Value).Select(one => session.Release([one.Name], one.Shared))]);
+        var bell = (string)parameters[1].Value;
+        var rang = bell.Length > 0 && !await session.Acquire([InMemoryCarrier.ListeningName], shared: false, null, TimeSpan.Zero, async: false, CancellationToken.None).ConfigureAwait(false);
+        if (rang)
+        {
+            session.Ring(bell);
+        }
+        else if (bell.Length > 0)
+        {
+            session.Release([InMemoryCarrier.ListeningName], shared: false);
+        }
+
+        List<bool> acquired = [];
+        foreach (var group in InMemoryCarrier.Parse(parameters[2].Value).GroupBy(one => one.Group))
+        {
+            var taken = await session.Acquire([.. group.Select(one => one.Name)], group.First().Shared, null, TimeSpan.Zero, async: false, CancellationToken.None).ConfigureAwait(false);
+            acquired.AddRange(group.Select(_ => taken));
+        }
+
+        return $"{released}|{(rang ? "1" : "")}|{Digits(acquired)}";
+    }
+
+    private static string Digits(IEnumerable<bool> answers) => string.Concat(answers.Select(answer => answer ? '1' : '0'));
 }

@@ -54,6 +54,11 @@ public sealed class InMemoryLockServer
         return session is not null;
     }
 
+    /// <summary>Occurs when a pool tells the others of a release.</summary>
+    internal event Action<string>? Rung;
+
+    internal void Ring(string message) => Rung?.Invoke(message);
+
     internal InMemorySession NewSession()
     {
         lock (Gate)

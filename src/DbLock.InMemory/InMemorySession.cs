@@ -13,6 +13,14 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     /// <summary>Gets what it waits for at this moment.</summary>
     public LockQueue.Waiter? Waiter { get; private set; }
 
+    public void CheckAlive()
+    {
+        if (_ended)
+        {
+            throw new InMemoryException("The session was ended.", InMemoryException.SessionEnded);
+        }
+    }
+
     /// <summary>Acquires locks one after the other, all or none.</summary>
     public async ValueTask<bool> Acquire(string[] names, bool shared, DbTransaction? transaction, TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
@@ -70,6 +78,29 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             }
 
             return all;
+        }
+    }
+
+    public int ReleaseAll()
+    {
+        LetGoAll(hold => hold.Session == this);
+        return 1;
+    }
+
+    /// <summary>Tells all who listen.</summary>
+    public void Ring(string message) => server.Ring(message);
+
+    /// <summary>Hears what is told, until it is cancelled.</summary>
+    public async Task Hear(Action<string> heard, CancellationToken cancellationToken)
+    {
+        server.Rung += heard;
+        try
+        {
+            await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            server.Rung -= heard;
         }
     }
 
@@ -179,14 +210,6 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         lock (server.Gate)
         {
             server.RemoveAll(ends);
-        }
-    }
-
-    private void CheckAlive()
-    {
-        if (_ended)
-        {
-            throw new InMemoryException("The session was ended.", InMemoryException.SessionEnded);
         }
     }
 }

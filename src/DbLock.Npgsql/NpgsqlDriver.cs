@@ -65,6 +65,8 @@ internal sealed class NpgsqlDriver : ILockDriver
             ? -1
             : ((NpgsqlConnection)connection).ProcessID;
 
+    Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => Hear((NpgsqlConnection)connection, heard, cancellationToken);
+
     public void Discard(DbConnection connection)
     {
         // Clearing first makes the pool throw the physical connection away when it comes back, instead of keeping it with its locks.
@@ -72,6 +74,24 @@ internal sealed class NpgsqlDriver : ILockDriver
         NpgsqlConnection.ClearPool(npgsql);
         DataSource(npgsql)?.Clear();
         connection.Close();
+    }
+
+    private static async Task Hear(NpgsqlConnection connection, Action<string> heard, CancellationToken cancellationToken)
+    {
+        connection.Notification += OnNotification;
+        try
+        {
+            while (true)
+            {
+                await connection.WaitAsync(cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            connection.Notification -= OnNotification;
+        }
+
+        void OnNotification(object sender, NpgsqlNotificationEventArgs notification) => heard(notification.Payload);
     }
 
     // ClearPool does nothing for the connection of an NpgsqlDataSource, and Npgsql shows nobody which one that is.

@@ -1,4 +1,6 @@
 using System.Data.Common;
+using System.Data.Odbc;
+using Npgsql;
 using ThirdParty;
 
 namespace DbLock.ServerTests;
@@ -57,4 +59,38 @@ public sealed class AdoNetOnSqlServer() : LockContract(SqlServerTestServer.Insta
 public sealed class OdbcOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.Odbc)
 {
     protected override Task<DbConnection> ConnectAsync() => Task.FromResult(SqlServerTestServer.OpenOdbc());
+}
+
+public sealed class LockPoolOverAdoNet() : LockPoolContract(PostgreSqlTestServer.Instance, LockInterface.AdoNet)
+{
+    protected override bool HasBell => false;
+
+    protected override async Task<DbDataSource> CreateSourceAsync(string more) => NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};{more}");
+
+    protected override Task KillHolderAsync(LockKey key) => PostgreSqlTestServer.Instance.KillHolderAsync(key);
+}
+
+public sealed class LockPoolOverOdbc() : LockPoolContract(PostgreSqlTestServer.Instance, LockInterface.Odbc)
+{
+    protected override bool HasBell => false;
+
+    protected override async Task<DbDataSource> CreateSourceAsync(string more) => OdbcFactory.Instance.CreateDataSource((await PostgreSqlTestServer.ServerAsync).OdbcConnectionString);
+
+    protected override Task KillHolderAsync(LockKey key) => PostgreSqlTestServer.Instance.KillHolderAsync(key);
+}
+
+public sealed class LockPoolInMemory() : LockPoolContract(InMemoryTestServer.Instance, LockInterface.InMemory)
+{
+    protected override Task<DbDataSource> CreateSourceAsync(string more) => Task.FromResult(InMemoryTestServer.Server.CreateDataSource());
+
+    protected override Task KillHolderAsync(LockKey key)
+    {
+        var holder = 1;
+        while (!InMemoryTestServer.Server.IsHeldBy(holder, key))
+        {
+            holder++;
+        }
+
+        return InMemoryTestServer.Instance.KillAsync(holder);
+    }
 }

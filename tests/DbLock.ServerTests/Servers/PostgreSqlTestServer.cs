@@ -51,6 +51,8 @@ public class PostgreSqlTestServer : TestServer
 
     public override Task KillAsync(long sessionId) => AskAsync("select pg_terminate_backend(@p0)", (int)sessionId);
 
+    public async Task KillHolderAsync(LockKey key) => await AskAsync($"select count(pg_terminate_backend(pid)) from pg_locks where {IsKey}", await ColumnsAsync(key));
+
     public Task CancelAsync(long sessionId) => AskAsync("select pg_cancel_backend(@p0)", (int)sessionId);
 
     public Task<bool> IsRunningAsync(long sessionId, string sql) =>

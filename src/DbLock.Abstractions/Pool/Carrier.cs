@@ -1,0 +1,98 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>The connection on which a pool's locks are held. One caller at a time.</summary>
+internal sealed class Carrier : IAsyncDisposable
+{
+    private readonly bool _isDirect;
+
+    private Carrier(DbConnection connection, ILockDriver driver, LockDialect dialect, LockCarrier says, bool isDirect)
+    {
+        (Connection, Driver, Dialect, Says, _isDirect) = (connection, driver, dialect, says, isDirect);
+        LastAnswer = Environment.TickCount64;
+    }
+
+    public DbConnection Connection { get; }
+
+    public ILockDriver Driver { get; }
+
+    public LockDialect Dialect { get; }
+
+    public LockCarrier Says { get; }
+
+    /// <summary>Gets when the server last answered, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
+    public long LastAnswer { get; private set; }
+
+    /// <summary>Makes a carrier of an open connection, unless its server's locks cannot be trusted.</summary>
+    public static async ValueTask<(Carrier Carrier, long Room)> Open(DbConnection connection, LockInterface? lockInterface, LockOptions options)
+    {
+        lockInterface ??= LockInterface.For(connection);
+        var dialect = options.Dialect ?? Session.Of(connection).Dialect(connection, lockInterface);
+        var says = dialect.Carrier ?? throw new NotSupportedException(
+            $"{dialect.Name} cannot carry many locks on one connection here: use dataSource.AcquireLock, which takes a connection for each lock.");
+        var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);
+        var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null);
+        return (carrier, says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false)));
+    }
+
+    /// <summary>Asks for how many more locks the server has room.</summary>
+    public async ValueTask<long> Look() => Says.ReadRoom(await Execute(Says.Look(null)).ConfigureAwait(false));
+
+    public async ValueTask<(string Released, bool Rang, string Acquired)> Carry(LockPool.Round round, string bell)
+    {
+        var (releases, acquires) = WithMark(round);
+        var answer = LockCarrier.Read(await Execute(Says.Carry(releases, acquires, bell)).ConfigureAwait(false));
+        return answer.Released.Length == releases.Count && answer.Acquired.Length == acquires.Count ? answer : throw LockCarrier.NotAnswered();
+    }
+
+    /// <summary>Asks which of a round's locks are held, first those that were to be let go.</summary>
+    public async ValueTask<string> AreHeld(LockPool.Round round)
+    {
+        var (releases, acquires) = WithMark(round);
+        List<CarriedLock> all = [.. round.Releases, .. round.Acquires];
+        if (all.Count < releases.Count + acquires.Count)
+        {
+            all.Add(LockCarrier.Listening);
+        }
+
+        return all.Count == 0 ? "" : await Execute(Says.AreHeld(all)).ConfigureAwait(false) is string held && held.Length == all.Count ? held : throw LockCarrier.NotAnswered();
+    }
+
+    public async ValueTask<LockHolders?> Holders(LockKey key) =>
+        Dialect.Holders(new LockRequest(key)) is { } question ? Dialect.ReadHolders(key, await Execute(question).ConfigureAwait(false)) : null;
+
+    /// <summary>Says whether an error means that somebody or a limit cancelled the statement, which may be said again.</summary>
+    public bool IsCancel(Exception error) => Dialect.Read(Driver.Read(error)) == LockOutcome.Cancelled;
+
+    public void Discard() => Driver.Discard(Connection);
+
+    public async ValueTask DisposeAsync()
+    {
+        try
+        {
+            // A pooled session keeps its locks until somebody uses it again.
+            if (Connection.State == System.Data.ConnectionState.Open)
+            {
+                await Execute(Says.End).ConfigureAwait(false);
+            }
+        }
+        catch (Exception)
+        {
+            Discard();
+        }
+
+        await Connection.DisposeAsync().ConfigureAwait(false);
+    }
+
+    private static (List<CarriedLock> Releases, List<CarriedLock> Acquires) WithMark(LockPool.Round round) => (
+        round.Unmarks ? [.. round.Releases, LockCarrier.Listening] : round.Releases,
+        round.Marks ? [.. round.Acquires, LockCarrier.Listening with { Group = -1 }] : round.Acquires);
+
+    private async ValueTask<object?> Execute(LockStatement statement)
+    {
+        var answer = await Driver.Execute(Connection, null, statement with { MayPrepare = _isDirect }, async: true, CancellationToken.None).ConfigureAwait(false);
+        LastAnswer = Environment.TickCount64;
+        return answer;
+    }
+}

@@ -1,0 +1,41 @@
+using System.Data;
+
+namespace DbLock;
+
+/// <summary>What a dialect says over a session that carries the locks of many, and that never waits in the server.</summary>
+internal abstract class LockCarrier
+{
+    /// <summary>The key that a pool holds shared while it wants to hear of releases: who can take it alone knows that nobody listens.</summary>
+    public static readonly CarriedLock Listening = new(LockKey.From("DbLock.LockPool listens").Number, IsPair: false, Shared: true);
+
+    /// <summary>Returns the statement that asks for how many more locks the server has room, and whether its locks can be trusted.</summary>
+    /// <param name="sessionId">The session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
+    public abstract LockStatement Look(int? sessionId);
+
+    /// <summary>Returns for how many more locks the server has room without starving anybody.</summary>
+    /// <exception cref="LockException">The server's locks cannot be trusted here.</exception>
+    public abstract long ReadRoom(object? answer);
+
+    /// <summary>Returns the statement that lets go of locks, then rings the bell if anybody listens, then takes what is free of others.</summary>
+    /// <param name="releases">What to let go of.</param>
+    /// <param name="acquires">What to take; those of a group one after the other.</param>
+    /// <param name="bell">What to tell who listens; empty for nothing.</param>
+    public abstract LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell);
+
+    /// <summary>Returns the statement that asks which of some locks this session holds.</summary>
+    public abstract LockStatement AreHeld(IReadOnlyList<CarriedLock> locks);
+
+    /// <summary>Gets the statement with which a session begins to listen; null when the server cannot tell of anything.</summary>
+    public virtual LockStatement? Listen => null;
+
+    /// <summary>Gets the statement that leaves nothing of the pool in a session that goes back.</summary>
+    public abstract LockStatement End { get; }
+
+    /// <summary>Reads the answer to <see cref="Carry"/>: a digit for each release, whether the bell was rung, a digit for each acquire.</summary>
+    public static (string Released, bool Rang, string Acquired) Read(object? answer) =>
+        (answer as string)?.Split('|') is [var released, var rang, var acquired]
+            ? (released, rang.Length > 0, acquired)
+            : throw NotAnswered();
+
+    public static LockException NotAnswered() => new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");
+}

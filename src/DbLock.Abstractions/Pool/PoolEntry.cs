@@ -1,0 +1,52 @@
+namespace DbLock;
+
+/// <summary>What a pool knows of one key: what the carrier holds of it, how many tasks hold it, and who waits for it.</summary>
+internal sealed class PoolEntry(long number, bool isPair)
+{
+    public (long Number, bool IsPair) Identity => (number, isPair);
+
+    /// <summary>Gets or sets what the carrier has of it on the server.</summary>
+    public OnServer Server { get; set; }
+
+    /// <summary>Gets or sets whether it is, or is to be, held shared there.</summary>
+    public bool Shared { get; set; }
+
+    /// <summary>Gets or sets how many tasks hold it.</summary>
+    public int Holders { get; set; }
+
+    /// <summary>Gets or sets how often it was handed over since this process's turn began.</summary>
+    public int HandOvers { get; set; }
+
+    /// <summary>Gets or sets when this process's turn began, in milliseconds of <see cref="Environment.TickCount64"/>; 0 between turns.</summary>
+    public long TurnStart { get; set; }
+
+    /// <summary>Gets or sets until when other processes have their turn.</summary>
+    public long NotBefore { get; set; }
+
+    /// <summary>Gets or sets until when this is remembered, though nobody wants the key.</summary>
+    public long KeptUntil { get; set; }
+
+    /// <summary>Gets or sets whose release the server is being told of.</summary>
+    public PooledLock? ReleasedBy { get; set; }
+
+    /// <summary>Gets who waits, first come first.</summary>
+    public LinkedList<PoolRequest> Queue { get; } = [];
+
+    public CarriedLock ToCarry(int group = 0) => new(number, isPair, Shared, group);
+
+    /// <summary>The states of a key on the server.</summary>
+    public enum OnServer
+    {
+        /// <summary>The carrier does not hold it.</summary>
+        None,
+
+        /// <summary>It is being asked for, by the first of the queue.</summary>
+        Asked,
+
+        /// <summary>The carrier holds it.</summary>
+        Held,
+
+        /// <summary>It is being let go.</summary>
+        Releasing,
+    }
+}

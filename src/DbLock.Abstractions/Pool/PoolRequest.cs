@@ -1,0 +1,70 @@
+namespace DbLock;
+
+/// <summary>A task's wish for a lock of a pool, from the call to the end of the hold. Its result is null when the lock was held elsewhere, or the wait was given up.</summary>
+internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolRequest? outer) : TaskCompletionSource<PooledLock?>(TaskCreationOptions.RunContinuationsAsynchronously)
+{
+    private PoolRequest? _outer = outer;
+
+    public LockKey Key => key;
+
+    public bool Shared => shared;
+
+    /// <summary>Gets whether it is asked for once only.</summary>
+    public bool IsTry => isTry;
+
+    public StateOf State { get; set; }
+
+    /// <summary>Gets or sets whether the wait was given up: the next answer is the last.</summary>
+    public bool IsAbandoned { get; set; }
+
+    /// <summary>Gets or sets whether a release was heard of while the server was being asked, perhaps before it came.</summary>
+    public bool IsRung { get; set; }
+
+    /// <summary>Gets or sets whether the server has said that another process has it.</summary>
+    public bool WasElsewhere { get; set; }
+
+    /// <summary>Gets or sets how often the server answered with an error.</summary>
+    public int Failures { get; set; }
+
+    /// <summary>Gets when it began, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
+    public long Start { get; } = Environment.TickCount64;
+
+    /// <summary>Gets or sets when it is asked for again, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
+    public long Due { get; set; }
+
+    /// <summary>Gets or sets the keys and its place in each one's queue.</summary>
+    public (PoolEntry Entry, LinkedListNode<PoolRequest> Node)[] Places { get; set; } = [];
+
+    /// <summary>Gets the nearest request around this one, in the flow of the program, that still stands: what its task holds while it waits for this.</summary>
+    public PoolRequest? Outer
+    {
+        get
+        {
+            while (_outer is { State: StateOf.Over } ended)
+            {
+                _outer = ended._outer;
+            }
+
+            return _outer;
+        }
+    }
+
+    /// <summary>The states of a request.</summary>
+    public enum StateOf
+    {
+        /// <summary>It waits for those before it, or for what tasks of this process hold.</summary>
+        Queued,
+
+        /// <summary>The server is being asked.</summary>
+        Asked,
+
+        /// <summary>Another process has it.</summary>
+        Elsewhere,
+
+        /// <summary>It is held.</summary>
+        Held,
+
+        /// <summary>It was let go, lost or given up.</summary>
+        Over,
+    }
+}

@@ -1,0 +1,115 @@
+using System.Data;
+using System.Globalization;
+
+namespace DbLock;
+
+/// <summary>A session of PostgreSQL that carries the locks of many.</summary>
+internal sealed class PostgreSqlCarrier : LockCarrier
+{
+    public const string Channel = "dblock_pool";
+
+    private static readonly string Marker = Listening.Number.ToString(CultureInfo.InvariantCulture);
+
+    // What the lock table has at least: https://www.postgresql.org/docs/current/runtime-config-locks.html. A quarter of it is left to others.
+    private static readonly LockSql LookSql = new($"""
+        select case
+          when pg_catalog.pg_is_in_recovery() then {PostgreSqlDialect.Standby}
+          when pg_catalog.version() like '%CockroachDB%' then {PostgreSqlDialect.FakeLocks}
+          when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlDialect.Pooler}
+          else (select greatest(0, 3 * pg_catalog.current_setting('max_locks_per_transaction')::bigint
+            * (pg_catalog.current_setting('max_connections')::bigint + pg_catalog.current_setting('max_prepared_transactions')::bigint) / 4 - count(*))
+            from pg_catalog.pg_locks) end
+        """);
+
+    private static readonly LockSql Singly = Carrying($$"""
+        select pg_catalog.string_agg(case when {{Call("pg_try_advisory_lock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{2}", "{3}")}} as u (k, s, n)
+        """);
+
+    // What was taken of a group that is not whole is let go at once.
+    private static readonly LockSql InGroups = Carrying($$"""
+        select pg_catalog.string_agg(case when u.whole then '1' when not u.taken then '0' when {{Call("pg_advisory_unlock")}} then '0' else '0' end, '' order by u.n)
+        from (select t.*, bool_and(t.taken) over (partition by t.g) as whole
+          from (select u.*, {{Call("pg_try_advisory_lock")}} as taken from {{Rows("{2}", "{3}", "{5}")}} as u (k, s, g, n) offset 0) as t offset 0) as u
+        """);
+
+    private static readonly LockSql AreHeldSql = new($$"""
+        select pg_catalog.string_agg(case when h.k is null then '0' else '1' end, '' order by u.n)
+        from {{Rows("{0}", "{1}")}} as u (k, s, n)
+        left join (
+          select distinct (l.classid::bigint << 32) | l.objid::bigint as k, (l.objsubid - 1) * 2 + case l.mode when 'ShareLock' then 1 else 0 end as s
+          from pg_catalog.pg_locks as l
+          where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted) as h on h.k = u.k and h.s = u.s
+        """);
+
+    private static readonly LockSql ListenSql = new($"listen {Channel}");
+
+    private static readonly LockSql EndSql = new("select case when pg_catalog.pg_advisory_unlock_all() is null then 0 else 1 end");
+
+    private static readonly LockSql UnlistenSql = new($"unlisten {Channel}");
+
+    public override LockStatement Listen { get; } = new(new LockCommand(ListenSql));
+
+    public override LockStatement End { get; } = new(new LockCommand(UnlistenSql), new LockCommand(EndSql));
+
+    public override LockStatement Look(int? sessionId) => new(new LockCommand(LookSql, new LockParameter(DbType.Int32, sessionId ?? 0)));
+
+    public override long ReadRoom(object? answer)
+    {
+        var room = answer is null or DBNull ? -1 : Convert.ToInt64(answer, CultureInfo.InvariantCulture);
+        if (room < 0)
+        {
+            LockDialect.PostgreSql.Read(answer);
+        }
+
+        return room;
+    }
+
+    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell)
+    {
+        LockParameter[] parameters = [Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires), new(DbType.String, bell)];
+        var inGroups = false;
+        for (var i = 1; i < acquires.Count && !inGroups; i++)
+        {
+            inGroups = acquires[i].Group == acquires[i - 1].Group;
+        }
+
+        return new(inGroups
+            ? new LockCommand(InGroups, [.. parameters, new(DbType.String, Array(acquires, one => one.Group))])
+            : new LockCommand(Singly, parameters));
+    }
+
+    public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Numbers(locks), Kinds(locks)));
+
+    // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring, lock. In the whole, a key
+    // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one) and its place.
+    private static LockSql Carrying(string acquire) => new($$"""
+        select case when done.rang is null then null else done.released || '|' || done.rang || '|' || coalesce(({{acquire}}), '') end
+        from (
+          select r.released, case
+            when r.released is null then null
+            when cast({4} as text) = '' then ''
+            when pg_catalog.pg_try_advisory_lock({{Marker}}) then case when pg_catalog.pg_advisory_unlock({{Marker}}) then '' end
+            when pg_catalog.pg_notify('{{Channel}}', cast({4} as text)) is null then null
+            else '1' end as rang
+          from (
+            select coalesce((
+              select pg_catalog.string_agg(case when {{Call("pg_advisory_unlock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{0}", "{1}")}} as u (k, s, n)), '') as released
+            offset 0) as r
+          offset 0) as done
+        """);
+
+    private static string Rows(string numbers, params string[] kinds) =>
+        $"rows from (pg_catalog.unnest({numbers}::text::bigint[]){string.Concat(kinds.Select(kind => $", pg_catalog.unnest({kind}::text::int[])"))}) with ordinality";
+
+    private static string Call(string function) => $"""
+        case u.s when 0 then pg_catalog.{function}(u.k) when 1 then pg_catalog.{function}_shared(u.k)
+          when 2 then pg_catalog.{function}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) else pg_catalog.{function}_shared((u.k >> 32)::int, ((u.k << 32) >> 32)::int) end
+        """;
+
+    private static LockParameter Numbers(IReadOnlyList<CarriedLock> locks) => new(DbType.String, Array(locks, one => one.Number));
+
+    private static LockParameter Kinds(IReadOnlyList<CarriedLock> locks) => new(DbType.String, Array(locks, one => (one.IsPair ? 2 : 0) + (one.Shared ? 1 : 0)));
+
+    private static string Array(IReadOnlyList<CarriedLock> locks, Func<CarriedLock, long> value) =>
+        string.Create(CultureInfo.InvariantCulture, $"{{{string.Join(',', locks.Select(value))}}}");
+}

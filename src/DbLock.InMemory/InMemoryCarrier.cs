@@ -1,0 +1,40 @@
+using System.Data;
+using System.Globalization;
+
+namespace DbLock;
+
+/// <summary>What is said to a server in memory over a session that carries the locks of many: each statement is one text, whose parts the driver takes apart again.</summary>
+internal sealed class InMemoryCarrier : LockCarrier
+{
+    public static readonly LockSql LookSql = new("look");
+    public static readonly LockSql CarrySql = new("release {0}; ring {1}; acquire {2}");
+    public static readonly LockSql AreHeldSql = new("are held; {0}");
+    public static readonly LockSql ListenSql = new("listen");
+    public static readonly LockSql EndSql = new("end");
+
+    public override LockStatement Listen { get; } = new(new LockCommand(ListenSql));
+
+    public override LockStatement End { get; } = new(new LockCommand(EndSql));
+
+    /// <summary>Gets the name of <see cref="LockCarrier.Listening"/>.</summary>
+    public static string ListeningName { get; } = Name(Listening);
+
+    public override LockStatement Look(int? sessionId) => new(new LockCommand(LookSql));
+
+    public override long ReadRoom(object? answer) => long.MaxValue;
+
+    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell) =>
+        new(new LockCommand(CarrySql, Text(releases), new(DbType.String, bell), Text(acquires)));
+
+    public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Text(locks)));
+
+    /// <summary>Takes apart what <see cref="Carry"/> and <see cref="AreHeld"/> say.</summary>
+    public static (string Name, bool Shared, string Group)[] Parse(object text) =>
+        [.. ((string)text).Split(';', StringSplitOptions.RemoveEmptyEntries).Select(one => one.Split(':')).Select(parts => (parts[0], parts[1] == "s", parts[2]))];
+
+    private static LockParameter Text(IReadOnlyList<CarriedLock> locks) =>
+        new(DbType.String, string.Join(';', locks.Select(one => string.Create(CultureInfo.InvariantCulture, $"{Name(one)}:{(one.Shared ? "s" : "x")}:{one.Group}"))));
+
+    private static string Name(CarriedLock one) =>
+        LockDialect.PostgreSql.Identify(one.IsPair ? LockKey.From((int)(one.Number >> 32), (int)one.Number) : LockKey.From(one.Number));
+}
