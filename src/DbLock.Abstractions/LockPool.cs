@@ -25,7 +25,7 @@ namespace DbLock;
 /// processes, and over several pools, are not found: acquire in one order, together (<see cref="LockKey.All"/>), or with a timeout.
 /// </para>
 /// </remarks>
-public sealed class LockPool : IAsyncDisposable
+public sealed class LockPool : IDisposable, IAsyncDisposable
 {
     private const int MostHandOvers = 1000;
     private const int MostHandOverMilliseconds = 50;
@@ -140,18 +140,23 @@ public sealed class LockPool : IAsyncDisposable
     /// </summary>
     public async ValueTask DisposeAsync()
     {
+        Dispose();
+        await _closed.Task.ConfigureAwait(false);
+    }
+
+    /// <summary>Begins to end the pool, as <see cref="DisposeAsync"/> does, and waits for nothing.</summary>
+    public void Dispose()
+    {
         lock (_gate)
         {
             if (!_isDisposed)
             {
                 _isDisposed = true;
                 _ = _bell?.CancelAsync();
+                _timer.Dispose();
                 WakePump();
             }
         }
-
-        await _closed.Task.ConfigureAwait(false);
-        await _timer.DisposeAsync().ConfigureAwait(false);
     }
 
     /// <summary>Lets go of a lock.</summary>
@@ -503,7 +508,7 @@ public sealed class LockPool : IAsyncDisposable
                 if (round.IsEmpty && !_isDisposed)
                 {
                     _isPumping = false;
-                    Schedule();
+                    TickAt(Environment.TickCount64 + TickMilliseconds);
                     return;
                 }
             }
@@ -740,7 +745,7 @@ public sealed class LockPool : IAsyncDisposable
     {
         (request.State, request.Due) = (PoolRequest.StateOf.Elsewhere, due);
         _elsewhere.Add(request);
-        Schedule();
+        TickAt(due);
     }
 
     private void Unlocked(PoolEntry entry, bool wasHeld, bool rang)
@@ -1040,19 +1045,12 @@ public sealed class LockPool : IAsyncDisposable
         }
     }
 
-    private void Schedule()
+    private void TickAt(long at)
     {
-        var now = Environment.TickCount64;
-        var next = _entries.Count > 0 || _carrier is not null || _bell is not null ? now + TickMilliseconds : long.MaxValue;
-        foreach (var request in _elsewhere)
+        if (at < _tickAt && !_isDisposed)
         {
-            next = Math.Min(next, request.Due);
-        }
-
-        if (next < _tickAt && !_isDisposed)
-        {
-            _tickAt = next;
-            _timer.Change(Math.Max(0, next - now), Timeout.Infinite);
+            _tickAt = at;
+            _timer.Change(Math.Max(0, at - Environment.TickCount64), Timeout.Infinite);
         }
     }
 
@@ -1094,7 +1092,10 @@ public sealed class LockPool : IAsyncDisposable
                 WakePump();
             }
 
-            Schedule();
+            if (_entries.Count > 0 || _carrier is not null || _bell is not null)
+            {
+                TickAt(_elsewhere.Select(request => request.Due).Append(now + TickMilliseconds).Min());
+            }
         }
     }
 

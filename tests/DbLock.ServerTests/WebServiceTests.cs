@@ -1,0 +1,44 @@
+using System.Net;
+using Microsoft.AspNetCore.Builder;
+using Npgsql;
+using WebService;
+
+namespace DbLock.ServerTests;
+
+/// <summary>The sample: two instances of it on one database.</summary>
+public sealed class WebServiceTests
+{
+    [Fact]
+    public async Task What_instances_of_a_service_do_for_a_customer_they_do_one_after_the_other()
+    {
+        var database = $"web_{Guid.NewGuid():N}";
+        await using var server = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await server.ExecuteAsync($"create database {database}");
+        var connectionString = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { Database = database }.ConnectionString;
+        string[] args = ["--urls", "http://127.0.0.1:0", "--ConnectionStrings:Default", connectionString, "--NightlyReport:Interval", "00:00:00.010", "--DbLock:TelemetryKey", "true", "--Logging:LogLevel:Default", "Warning"];
+        var instances = await Task.WhenAll(Service.CreateAsync(args), Service.CreateAsync(args));
+        try
+        {
+            await Task.WhenAll(instances.Select(instance => instance.StartAsync()));
+            using var client = new HttpClient();
+            var answers = await Task.WhenAll(Enumerable.Range(0, 120).Select(n => client.PostAsync(new Uri($"{instances[n % 2].Urls.Single()}/customers/{n % 3}/import"), null)));
+            Assert.Contains(answers, answer => answer.StatusCode == HttpStatusCode.OK);
+            Assert.All(answers, answer => Assert.Contains(answer.StatusCode, new[] { HttpStatusCode.OK, HttpStatusCode.Conflict }));
+
+            await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database={database}");
+            Assert.Equal((long)answers.Count(answer => answer.StatusCode == HttpStatusCode.OK), await observer.ExecuteAsync("select count(ended) from runs where job like 'import:%'"));
+            await TestServer.UntilAsync(async () => (long)(await observer.ExecuteAsync("select count(ended) from runs where job = 'report'"))! > 5, "reports were made");
+            Assert.Equal(0L, await observer.ExecuteAsync("select count(*) from runs as a join runs as b on a.job = b.job and a.id < b.id and b.began < a.ended"));
+        }
+        finally
+        {
+            foreach (WebApplication instance in instances)
+            {
+                await instance.StopAsync();
+                await instance.DisposeAsync();
+            }
+
+            await server.ExecuteAsync($"drop database {database} with (force)");
+        }
+    }
+}
