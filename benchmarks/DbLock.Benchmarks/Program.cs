@@ -17,6 +17,11 @@ if (args is [Handoff.Waiter, var toServer, var toServerOverOdbc])
     return await Handoff.WaitAsync(toServer, toServerOverOdbc);
 }
 
+if (args is [Crowd.Contender, var contended, var milliseconds])
+{
+    return await Crowd.ContendAsync(contended, milliseconds);
+}
+
 var isShort = args.Contains("--short");
 var folder = args.FirstOrDefault(arg => !arg.StartsWith('-')) ?? "docs";
 var only = args.FirstOrDefault(arg => arg.StartsWith("--only=", StringComparison.Ordinal))?[7..] ?? "";
@@ -27,6 +32,7 @@ await using var mariaDb = await MariaDbServer.StartAsync();
 
 // Both ends of a handoff are clients, each with a core if it can.
 var handoff = await Handoff.MeasureAsync(server.ConnectionString, server.OdbcConnectionString, handoffs);
+var crowd = await new Crowd(server.ConnectionString, TimeSpan.FromMilliseconds(isShort ? 300 : 500), isShort ? 3 : 9).MeasureAsync();
 await PinAsync(server);
 var rows = new Catalog(server, mariaDb).All().Where(row => row.ToString().Contains(only, StringComparison.Ordinal)).ToList();
 Benchmarks.Rows = rows;
@@ -58,7 +64,7 @@ for (var lap = 0; lap < laps; lap++)
     }
 }
 
-var page = new Report(rows, results, handoff, server.Version, isShort, only.Length > 0);
+var page = new Report(rows, results, handoff, crowd, server.Version, isShort, only.Length > 0);
 if (only.Length == 0 && !isShort)
 {
     page.Write(Path.Combine(folder, "performance.md"), Path.Combine(folder, "performance.svg"));

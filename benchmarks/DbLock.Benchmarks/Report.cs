@@ -15,7 +15,7 @@ internal sealed class Report
     private readonly StringBuilder _tables = new();
     private readonly List<(string Name, double Ratio, double Budget)> _bars = [];
 
-    public Report(IReadOnlyList<Row> rows, Results results, Dictionary<string, List<double>> handoff, Version server, bool isShort, bool isPart)
+    public Report(IReadOnlyList<Row> rows, Results results, Dictionary<string, List<double>> handoff, IReadOnlyList<Crowd.Figure> crowd, Version server, bool isShort, bool isPart)
     {
         Line((FormattableString)$"Medians of one run of {DateTime.UtcNow:yyyy-MM-dd}{(isShort ? " (short: less exact)" : "")}{(isPart ? " (a part)" : "")}: .NET {Environment.Version}, PostgreSQL {server}, {Environment.ProcessorCount} cores, the client on one and the server on the others, loopback.");
         Line((FormattableString)$"Times are microseconds for one acquire and one release; bytes are what the client allocates for them. A ratio is the median over pairs of measurements, one of the row just after one of its floor; none is told when half of the floor's measurements lie more than {MostSpread:P0} from the one before.");
@@ -62,6 +62,18 @@ internal sealed class Report
             }
 
             Line($"| {way} | {Number(Results.Median(times))} | {Number(Quartile(times, 1))} to {Number(Quartile(times, 3))} | {ratio} |");
+        }
+
+        Line("");
+        Line("### Many locks and waiters: LockPool");
+        Line("");
+        Line("| | figure | budget | |");
+        Line("|---|---:|---:|---|");
+        foreach (var figure in crowd)
+        {
+            var budget = string.Create(CultureInfo.InvariantCulture, $"{(figure.IsLeast ? "at least" : "at most")} {figure.Budget:0.##}");
+            Line((FormattableString)$"| {figure.What} | {figure.Value:0.##} | {budget} | {figure.Remark} |");
+            Count(figure.IsHeld, string.Create(CultureInfo.InvariantCulture, $"{figure.What}: {figure.Value:0.##}, {budget}"));
         }
 
         Line("");

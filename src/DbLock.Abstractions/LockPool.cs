@@ -117,7 +117,8 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     public ValueTask<PooledLock> AcquireLockAsync(LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default)
     {
         var wait = timeout ?? Timeout.InfiniteTimeSpan;
-        return Acquired(Acquire(key, wait, shared, cancellationToken));
+        var acquire = Acquire(key, wait, shared, cancellationToken);
+        return wait == Timeout.InfiniteTimeSpan ? acquire! : Acquired(acquire);
 
         [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
         async ValueTask<PooledLock> Acquired(ValueTask<PooledLock?> acquire) =>
@@ -230,10 +231,12 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             Innermost.Value = request;
         }
 
+        // Thousands wait in this way: nothing but the request is kept for each of them.
+        var isPlain = timeout == Timeout.InfiniteTimeSpan && !cancellationToken.CanBeCanceled && !_logger.IsEnabled(LogLevel.Debug);
         return Telemetry.HearsAcquires
             ? Telemetry.Tell(
                 () => Wait(request, timeout, cancellationToken), static held => held is not null, () => (_carrier?.Connection.Database, _carrier?.Dialect), key, _options with { Shared = shared })
-            : Wait(request, timeout, cancellationToken);
+            : isPlain ? new(request.Task) : Wait(request, timeout, cancellationToken);
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -270,18 +273,18 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         request.Places =
         [
             .. request.Key.Keys.Select(key => (key.Number, key.IsPair)).Distinct().Select(
-                key => (_entries.TryGetValue(key, out var entry) ? entry : _entries[key] = new PoolEntry(key.Number, key.IsPair), new LinkedListNode<PoolRequest>(request))),
+                key => new PoolPlace(request, _entries.TryGetValue(key, out var entry) ? entry : _entries[key] = new PoolEntry(key.Number, key.IsPair))),
         ];
-        if (request.IsTry && Array.Exists(request.Places, place => place.Entry.Queue.Count > 0 || (place.Entry.Holders > 0 && !MayJoin(place.Entry, request))))
+        if (request.IsTry && Array.Exists(request.Places, place => place.Entry.First is not null || (place.Entry.Holders > 0 && !MayJoin(place.Entry, request))))
         {
             End(request);
             request.TrySetResult(null);
             return;
         }
 
-        foreach (var (entry, node) in request.Places)
+        foreach (var place in request.Places)
         {
-            entry.Queue.AddLast(node);
+            place.Entry.Add(place);
         }
 
         Advance(request.Places[0].Entry);
@@ -290,7 +293,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     // Whoever is first everywhere is granted what the pool has, or asks the server for the rest.
     private void Advance(PoolEntry entry)
     {
-        while (entry.Queue.First?.Value is { State: PoolRequest.StateOf.Queued } first && Start(first))
+        while (entry.First?.Request is { State: PoolRequest.StateOf.Queued } first && Start(first))
         {
         }
 
@@ -300,7 +303,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     // A turn that others wait for the end of is remembered, though nobody here may want the key just now.
     private void Forget(PoolEntry entry)
     {
-        if (entry is { Server: PoolEntry.OnServer.None, Queue.Count: 0 } && Environment.TickCount64 >= entry.KeptUntil)
+        if (entry is { Server: PoolEntry.OnServer.None, First: null } && Environment.TickCount64 >= entry.NotBefore && (entry.TurnStart == 0 || !MayHandOver(entry)))
         {
             _entries.Remove(entry.Identity);
         }
@@ -310,9 +313,10 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     private bool Start(PoolRequest request)
     {
         var (asks, now, due) = (false, Environment.TickCount64, 0L);
-        foreach (var (entry, node) in request.Places)
+        foreach (var place in request.Places)
         {
-            if (entry.Queue.First != node || (entry.Server != PoolEntry.OnServer.None && !MayJoin(entry, request)))
+            var entry = place.Entry;
+            if (entry.First != place || (entry.Server != PoolEntry.OnServer.None && !MayJoin(entry, request)))
             {
                 return false;
             }
@@ -327,7 +331,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             return false;
         }
 
-        foreach (var (entry, _) in request.Places)
+        foreach (var entry in request.Places.Select(place => place.Entry))
         {
             if (entry.Server == PoolEntry.OnServer.None)
             {
@@ -358,9 +362,9 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
 
     private void Grant(PoolRequest request)
     {
-        foreach (var (entry, node) in request.Places)
+        foreach (var place in request.Places)
         {
-            entry.Queue.Remove(node);
+            place.Entry.Remove(place);
         }
 
         request.State = PoolRequest.StateOf.Held;
@@ -374,7 +378,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         _held.Remove(held);
         held.Request.State = PoolRequest.StateOf.Over;
         Tell(held, Telemetry.Released);
-        foreach (var (entry, _) in held.Request.Places)
+        foreach (var entry in held.Request.Places.Select(place => place.Entry))
         {
             if (--entry.Holders == 0)
             {
@@ -386,7 +390,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     // Nobody here holds it any more, and the carrier does.
     private void Settle(PoolEntry entry, PooledLock? held)
     {
-        if (entry.Queue.First?.Value is { State: PoolRequest.StateOf.Queued, Places.Length: 1 } next && next.Shared == entry.Shared && MayHandOver(entry))
+        if (entry.First?.Request is { State: PoolRequest.StateOf.Queued, Places.Length: 1 } next && next.Shared == entry.Shared && MayHandOver(entry))
         {
             (entry.Holders, entry.HandOvers) = (1, entry.HandOvers + 1);
             Grant(next);
@@ -409,15 +413,12 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     private void Leave(PoolRequest request)
     {
         End(request);
-        foreach (var (entry, node) in request.Places)
+        foreach (var place in request.Places)
         {
-            if (node.List is not null)
-            {
-                entry.Queue.Remove(node);
-            }
+            place.Entry.Remove(place);
         }
 
-        foreach (var (entry, _) in request.Places)
+        foreach (var entry in request.Places.Select(place => place.Entry))
         {
             Advance(entry);
         }
@@ -458,7 +459,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     // Everybody who waits. What the server was asked for is not waited for any more, so that it is nobody's.
     private void FailAll(Func<PoolRequest, Exception> error)
     {
-        PoolRequest[] waiting = [.. _entries.Values.SelectMany(entry => entry.Queue).Distinct()];
+        PoolRequest[] waiting = [.. _entries.Values.SelectMany(PoolDeadlock.Queue).Distinct()];
         _asks.Clear();
         foreach (var request in waiting)
         {
@@ -466,9 +467,10 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             request.TrySetException(error(request));
         }
 
-        foreach (var (entry, node) in waiting.SelectMany(request => request.Places))
+        foreach (var place in waiting.SelectMany(request => request.Places))
         {
-            entry.Queue.Remove(node);
+            var entry = place.Entry;
+            entry.Remove(place);
             entry.Server = entry.Server == PoolEntry.OnServer.Asked ? PoolEntry.OnServer.None : entry.Server;
             Forget(entry);
         }
@@ -686,7 +688,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     {
         if (granted)
         {
-            foreach (var (entry, _) in request.Places)
+            foreach (var entry in request.Places.Select(place => place.Entry))
             {
                 if (entry.Server == PoolEntry.OnServer.Asked)
                 {
@@ -698,7 +700,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
 
             _pollInterval = ShortestPoll;
             Grant(request);
-            foreach (var (entry, _) in request.Places)
+            foreach (var entry in request.Places.Select(place => place.Entry))
             {
                 Advance(entry);
             }
@@ -728,7 +730,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     // What was asked for is not held, and what was to be shared with others of this process is not any more.
     private void Unask(PoolRequest request)
     {
-        foreach (var (entry, _) in request.Places)
+        foreach (var entry in request.Places.Select(place => place.Entry))
         {
             if (entry.Server == PoolEntry.OnServer.Asked)
             {
@@ -757,7 +759,6 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         {
             var now = Environment.TickCount64;
             (entry.TurnStart, entry.NotBefore) = MayHandOver(entry) ? (entry.TurnStart, 0L) : (0L, now + YieldMilliseconds);
-            entry.KeptUntil = now + MostHandOverMilliseconds;
         }
         else
         {
@@ -985,7 +986,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             {
                 var isPair = key.StartsWith('p');
                 if (long.TryParse(key.AsSpan(isPair ? 1 : 0), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number)
-                    && _entries.TryGetValue((number, isPair), out var entry) && entry.Queue.First?.Value is { } first)
+                    && _entries.TryGetValue((number, isPair), out var entry) && entry.First?.Request is { } first)
                 {
                     first.IsRung = first.State == PoolRequest.StateOf.Asked;
                     AskAgain([first]);
@@ -1077,7 +1078,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
                 _ = _bell?.CancelAsync();
             }
 
-            foreach (var entry in _entries.Values.Where(entry => entry is { KeptUntil: > 0, Queue.Count: 0 }).ToList())
+            foreach (var entry in _entries.Values.Where(entry => entry is { First: null, Server: PoolEntry.OnServer.None }).ToList())
             {
                 Forget(entry);
             }
@@ -1214,7 +1215,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
 
         public void Ask(PoolRequest request)
         {
-            foreach (var (entry, _) in request.Places)
+            foreach (var entry in request.Places.Select(place => place.Entry))
             {
                 if (entry.Server == PoolEntry.OnServer.Asked)
                 {

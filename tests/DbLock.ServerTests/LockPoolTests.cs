@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
+using System.Data.Odbc;
 using System.Diagnostics;
+using DbLock.LocalServers;
 using Npgsql;
 
 namespace DbLock.ServerTests;
@@ -210,6 +212,71 @@ public sealed class LockPoolTests() : LockPoolContract(PostgreSqlTestServer.Inst
         await (await pool.AcquireLockAsync(Key)).DisposeAsync();
         await TestServer.UntilAsync(async () => await CountAsync($"select count(*) from pg_stat_activity where {IsOfPools} and query like '%pg_advisory_unlock_all%'") == 1, "the carrier has gone back");
         await using var again = await pool.AcquireLockAsync(Key);
+    }
+
+    [Fact]
+    public async Task A_full_lock_table_is_said_before_it_hurts_others()
+    {
+        // Its table has 10 x (20 + 20) places, of which a pool uses three quarters.
+        await using var server = await PostgreSqlServer.StartPrivateAsync(["max_connections = 20", "max_locks_per_transaction = 10", "max_prepared_transactions = 20"]);
+        await using var source = NpgsqlDataSource.Create(server.ConnectionString);
+        await using var pool = new LockPool(source);
+        var held = new List<PooledLock>();
+        var error = await Assert.ThrowsAsync<LockException>(async () =>
+        {
+            while (held.Count < 1000)
+            {
+                held.AddRange(await Task.WhenAll(Enumerable.Range(held.Count, 10).Select(n => pool.AcquireLockAsync(n).AsTask())));
+            }
+        });
+        Assert.InRange(held.Count, 250, 299);
+        Assert.Contains("max_locks_per_transaction", error.Message, StringComparison.Ordinal);
+        await using (var other = await source.OpenConnectionAsync())
+        {
+            Assert.Equal(0L, await other.ExecuteAsync("select count(*) from pg_locks where not granted"));
+        }
+
+        // Who waits for what another pool holds needs no room, and goes on waiting.
+        await using var second = new LockPool(source);
+        var wait = second.AcquireLockAsync(0).AsTask();
+        await held[0].DisposeAsync();
+        await (await wait).DisposeAsync();
+        await Task.WhenAll(held.Select(one => one.DisposeAsync().AsTask()));
+        await using var again = await pool.AcquireLockAsync(LockKey.All(Enumerable.Range(0, 200).Select(n => (LockKey)n)));
+    }
+
+    [Fact]
+    public async Task Behind_a_pooler_it_is_refused_unless_that_is_trusted()
+    {
+        await using var transactions = await PgBouncer.StartAsync(await PostgreSqlTestServer.ServerAsync, "transaction");
+        await using var sessions = await PgBouncer.StartAsync(await PostgreSqlTestServer.ServerAsync, "session");
+        foreach (var pooler in new[] { transactions, sessions })
+        {
+            await using var source = NpgsqlDataSource.Create(pooler.ConnectionString);
+            await using var pool = new LockPool(source);
+            var error = await Assert.ThrowsAsync<LockException>(() => pool.AcquireLockAsync(Key).AsTask());
+            Assert.Contains("TrustPooler", error.Message, StringComparison.Ordinal);
+        }
+
+        await using var trusted = NpgsqlDataSource.Create(sessions.ConnectionString);
+        await using var one = new LockPool(trusted, options: new LockOptions { TrustPooler = true });
+        await using var other = await PoolAsync();
+        for (var round = 0; round < 5; round++)
+        {
+            var held = await one.AcquireLockAsync(Key);
+            var wait = other.AcquireLockAsync(Key).AsTask();
+            Assert.False(wait.IsCompleted);
+            Assert.True(await held.ReleaseAsync());
+            await (await wait).DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task A_server_that_cannot_carry_locks_is_refused()
+    {
+        await using var source = OdbcFactory.Instance.CreateDataSource((await MariaDbTestServer.ServerAsync).OdbcConnectionString);
+        await using var pool = new LockPool(source);
+        Assert.Contains("AcquireLock", (await Assert.ThrowsAsync<NotSupportedException>(() => pool.AcquireLockAsync(Key).AsTask())).Message, StringComparison.Ordinal);
     }
 
     [Fact]

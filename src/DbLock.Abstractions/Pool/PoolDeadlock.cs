@@ -6,7 +6,7 @@ internal static class PoolDeadlock
     /// <summary>Returns the last to begin of those that wait for each other, each since before a moment; null when there are none.</summary>
     public static PoolRequest? Find(IEnumerable<PooledLock> held, IEnumerable<PoolEntry> entries, long since)
     {
-        var waiting = entries.SelectMany(entry => entry.Queue).Where(request => request.State == PoolRequest.StateOf.Queued && request.Start <= since).ToHashSet();
+        var waiting = entries.SelectMany(Queue).Where(request => request.State == PoolRequest.StateOf.Queued && request.Start <= since).ToHashSet();
         if (!waiting.Any(request => request.Outer is not null))
         {
             return null;
@@ -48,7 +48,7 @@ internal static class PoolDeadlock
         return null;
 
         IEnumerable<PoolRequest> Blockers(PoolRequest request) => request.Places.SelectMany(
-            place => place.Node.Previous is { } before ? (waiting.Contains(before.Value) ? [before.Value] : []) : holds[place.Entry].SelectMany(holder => waits[holder]));
+            place => place.Previous is { } before ? (waiting.Contains(before.Request) ? [before.Request] : []) : holds[place.Entry].SelectMany(holder => waits[holder]));
     }
 
     public static LockDeadlockException Error(PoolRequest victim)
@@ -58,6 +58,15 @@ internal static class PoolDeadlock
             $"The wait for lock '{victim.Key}' was ended to break a deadlock: whoever holds it waits for what this task holds. The lock is not acquired. "
             + $"This task still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again.",
             null);
+    }
+
+    /// <summary>Lists who waits for a key, in their order.</summary>
+    public static IEnumerable<PoolRequest> Queue(PoolEntry entry)
+    {
+        for (var place = entry.First; place is not null; place = place.Next)
+        {
+            yield return place.Request;
+        }
     }
 
     private static IEnumerable<PoolRequest> Around(PoolRequest request)

@@ -23,14 +23,32 @@ internal sealed class PoolEntry(long number, bool isPair)
     /// <summary>Gets or sets until when other processes have their turn.</summary>
     public long NotBefore { get; set; }
 
-    /// <summary>Gets or sets until when this is remembered, though nobody wants the key.</summary>
-    public long KeptUntil { get; set; }
-
     /// <summary>Gets or sets whose release the server is being told of.</summary>
     public PooledLock? ReleasedBy { get; set; }
 
-    /// <summary>Gets who waits, first come first.</summary>
-    public LinkedList<PoolRequest> Queue { get; } = [];
+    /// <summary>Gets the first who waits; null when nobody does.</summary>
+    public PoolPlace? First { get; private set; }
+
+    private PoolPlace? Last { get; set; }
+
+    public void Add(PoolPlace place)
+    {
+        place.Previous = Last;
+        _ = Last is null ? First = place : Last.Next = place;
+        Last = place;
+    }
+
+    public void Remove(PoolPlace place)
+    {
+        if (First != place && place.Previous is null)
+        {
+            return;
+        }
+
+        _ = place.Previous is null ? First = place.Next : place.Previous.Next = place.Next;
+        _ = place.Next is null ? Last = place.Previous : place.Next.Previous = place.Previous;
+        (place.Previous, place.Next) = (null, null);
+    }
 
     public CarriedLock ToCarry(int group = 0) => new(number, isPair, Shared, group);
 

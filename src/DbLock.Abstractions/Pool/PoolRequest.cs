@@ -32,8 +32,8 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolRequ
     /// <summary>Gets or sets when it is asked for again, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
     public long Due { get; set; }
 
-    /// <summary>Gets or sets the keys and its place in each one's queue.</summary>
-    public (PoolEntry Entry, LinkedListNode<PoolRequest> Node)[] Places { get; set; } = [];
+    /// <summary>Gets or sets its place in each of its keys' queues.</summary>
+    public PoolPlace[] Places { get; set; } = [];
 
     /// <summary>Gets the nearest request around this one, in the flow of the program, that still stands: what its task holds while it waits for this.</summary>
     public PoolRequest? Outer

@@ -19,6 +19,8 @@ public sealed class MariaDbTestServer : TestServer
 
     public override string SessionIdSql => "select connection_id()";
 
+    public static Task<MariaDbServer> ServerAsync => Started.Value;
+
     public static async Task<OdbcConnection> OpenAsync()
     {
         var connection = new OdbcConnection((await Started.Value).OdbcConnectionString);

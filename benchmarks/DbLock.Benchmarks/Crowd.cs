@@ -1,0 +1,186 @@
+using System.Diagnostics;
+using System.Globalization;
+using Npgsql;
+
+namespace DbLock.Benchmarks;
+
+/// <summary>What a <see cref="LockPool"/> carries, and how fast: beside one pooled connection for each lock.</summary>
+internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
+{
+    public const string Contender = "--contender";
+    private const int Many = 10_000;
+    private const string OneKey = "crowd: one key";
+
+    private static readonly string[] ByHand = ["select pg_advisory_lock($1)", "select pg_advisory_unlock($1)"];
+
+    private readonly List<Figure> _figures = [];
+
+    /// <summary>One figure and its budget.</summary>
+    /// <param name="What">What was measured.</param>
+    /// <param name="Value">The figure.</param>
+    /// <param name="Budget">What it may be: at most, or at least.</param>
+    /// <param name="IsLeast">Whether the budget is the least.</param>
+    /// <param name="Remark">More about it.</param>
+    public sealed record Figure(string What, double Value, double Budget, bool IsLeast, string Remark)
+    {
+        public bool IsHeld => IsLeast ? Value >= Budget : Value <= Budget;
+    }
+
+    public async Task<IReadOnlyList<Figure>> MeasureAsync()
+    {
+        await HeldAndWaitingAsync();
+        await ThroughputAsync("1,000 tasks, each on a key of its own", 1000, task => $"crowd: {task}");
+        await ThroughputAsync("100 tasks on one key", 100, _ => OneKey);
+        await TwoProcessesAsync();
+        return _figures;
+    }
+
+    /// <summary>The second process: tells how often it had the key.</summary>
+    public static async Task<int> ContendAsync(string connectionString, string milliseconds)
+    {
+        await using var source = NpgsqlDataSource.Create(connectionString);
+        await using var pool = new LockPool(source);
+        await (await pool.AcquireLockAsync("crowd: warm")).DisposeAsync();
+        Console.WriteLine("ready");
+        await Console.In.ReadLineAsync();
+        Console.WriteLine((await CountAsync(pool, 100, _ => OneKey, TimeSpan.FromMilliseconds(int.Parse(milliseconds, CultureInfo.InvariantCulture)))).ToString(CultureInfo.InvariantCulture));
+        return 0;
+    }
+
+    private async Task HeldAndWaitingAsync()
+    {
+        await using var source = Source("crowd: holder", 100);
+        await using var pool = new LockPool(source);
+        var start = Stopwatch.GetTimestamp();
+        var held = await Task.WhenAll(Enumerable.Range(0, Many).Select(n => pool.AcquireLockAsync($"crowd: {n}").AsTask()));
+        var took = Stopwatch.GetElapsedTime(start);
+        Add("connections for 10,000 locks that are held", await ConnectionsAsync("crowd: holder"), 2, isLeast: false, $"acquired in {took.TotalMilliseconds:0} ms");
+        await WaitingAsync("10,000 keys held elsewhere", n => $"crowd: {n}", () => Task.WhenAll(held.Select(one => one.DisposeAsync().AsTask())));
+        var one = await pool.AcquireLockAsync(OneKey);
+        await WaitingAsync("one key held elsewhere", _ => OneKey, () => one.DisposeAsync().AsTask());
+    }
+
+    private async Task WaitingAsync(string on, Func<int, LockKey> key, Func<Task> release)
+    {
+        await using var source = Source("crowd: waiter", 100);
+        await using var pool = new LockPool(source);
+        await (await pool.AcquireLockAsync("crowd: warm")).DisposeAsync();
+        var waits = new Task[Many];
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        for (var n = 0; n < Many; n++)
+        {
+            waits[n] = WaitAsync(key(n));
+        }
+
+        await UntilListeningAsync();
+        var bytes = (GC.GetTotalMemory(forceFullCollection: true) - before) / (double)Many;
+        Add($"connections for 10,000 tasks that wait, {on}", await ConnectionsAsync("crowd: waiter"), 4, isLeast: false, "");
+        Add($"bytes for each of 10,000 tasks that wait, {on}", bytes, 1024, isLeast: false, "its own state machine included");
+        var start = Stopwatch.GetTimestamp();
+        await release();
+        await Task.WhenAll(waits);
+        Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{on}: all had it {Stopwatch.GetElapsedTime(start).TotalMilliseconds:0} ms after the release"));
+
+        async Task WaitAsync(LockKey key)
+        {
+            await using var held = await pool.AcquireLockAsync(key);
+        }
+    }
+
+    private async Task ThroughputAsync(string what, int tasks, Func<int, LockKey> key)
+    {
+        await using var source = Source("crowd: pool", 100);
+        await using var pool = new LockPool(source);
+        List<(double Pool, double ByHand)> pairs = [];
+        for (var round = -1; round < rounds; round++)
+        {
+            var pair = (await CountAsync(pool, tasks, key, span) / span.TotalSeconds, await ByHandAsync(source, tasks, key) / span.TotalSeconds);
+            if (round >= 0)
+            {
+                pairs.Add(pair);
+            }
+        }
+
+        Add($"{what}: × one pooled connection for each lock", Results.Median(pairs.Select(pair => pair.Pool / pair.ByHand)), 10, isLeast: true,
+            $"{Results.Median(pairs.Select(pair => pair.Pool)):0} against {Results.Median(pairs.Select(pair => pair.ByHand)):0} in a second");
+    }
+
+    private async Task TwoProcessesAsync()
+    {
+        var shares = new List<double>();
+        for (var round = 0; round < rounds; round++)
+        {
+            var milliseconds = (int)(4 * span.TotalMilliseconds);
+            var processes = Enumerable.Range(0, 2).Select(_ => Process.Start(new ProcessStartInfo(
+                Environment.ProcessPath!, [Contender, connectionString, milliseconds.ToString(CultureInfo.InvariantCulture)]) { RedirectStandardInput = true, RedirectStandardOutput = true })!).ToList();
+            await Task.WhenAll(processes.Select(process => process.StandardOutput.ReadLineAsync()));
+            processes.ForEach(process => process.StandardInput.WriteLine());
+            var counts = await Task.WhenAll(processes.Select(async process => double.Parse((await process.StandardOutput.ReadLineAsync())!, CultureInfo.InvariantCulture)));
+            await Task.WhenAll(processes.Select(process => process.WaitForExitAsync()));
+            processes.ForEach(process => process.Dispose());
+            shares.Add(counts.Min() / counts.Sum());
+        }
+
+        Add("two processes with 100 tasks each on one key: the lesser share", Results.Median(shares), 1.0 / 3, isLeast: true, $"least of {rounds} rounds {shares.Min():0.00}");
+    }
+
+    private static async Task<long> CountAsync(LockPool pool, int tasks, Func<int, LockKey> key, TimeSpan span)
+    {
+        var (count, end) = (0L, Stopwatch.GetTimestamp() + (long)(span.TotalSeconds * Stopwatch.Frequency));
+        await Task.WhenAll(Enumerable.Range(0, tasks).Select(task => Task.Run(async () =>
+        {
+            var mine = key(task);
+            while (Stopwatch.GetTimestamp() < end)
+            {
+                await using var held = await pool.AcquireLockAsync(mine);
+                Interlocked.Increment(ref count);
+            }
+        })));
+        return count;
+    }
+
+    private async Task<long> ByHandAsync(NpgsqlDataSource source, int tasks, Func<int, LockKey> key)
+    {
+        var (count, end) = (0L, Stopwatch.GetTimestamp() + (long)(span.TotalSeconds * Stopwatch.Frequency));
+        await Task.WhenAll(Enumerable.Range(0, tasks).Select(task => Task.Run(async () =>
+        {
+            var mine = key(task).Number;
+            while (Stopwatch.GetTimestamp() < end)
+            {
+                await using var connection = await source.OpenConnectionAsync();
+                foreach (var text in ByHand)
+                {
+                    await using var command = new NpgsqlCommand(text, connection) { Parameters = { new NpgsqlParameter<long> { TypedValue = mine } } };
+                    await command.ExecuteScalarAsync();
+                }
+
+                Interlocked.Increment(ref count);
+            }
+        })));
+        return count;
+    }
+
+    private NpgsqlDataSource Source(string name, int most) => NpgsqlDataSource.Create($"{connectionString};Application Name={name};Maximum Pool Size={most};Timeout=60;Max Auto Prepare=10;Auto Prepare Min Usages=2");
+
+    private async Task<long> ConnectionsAsync(string name) => await AskAsync($"select count(*) from pg_stat_activity where application_name = '{name}'");
+
+    private async Task UntilListeningAsync()
+    {
+        while (await AskAsync("select count(*) from pg_stat_activity where application_name = 'crowd: waiter' and query like 'listen%'") == 0)
+        {
+        }
+    }
+
+    private async Task<long> AskAsync(string sql)
+    {
+        await using var connection = new NpgsqlConnection(connectionString + ";Pooling=false");
+        await connection.OpenAsync();
+        await using var command = new NpgsqlCommand(sql, connection);
+        return (long)(await command.ExecuteScalarAsync())!;
+    }
+
+    private void Add(string what, double value, double budget, bool isLeast, FormattableString remark) =>
+        _figures.Add(new(what, value, budget, isLeast, remark.ToString(CultureInfo.InvariantCulture)));
+
+    private void Add(string what, double value, double budget, bool isLeast, string remark) => _figures.Add(new(what, value, budget, isLeast, remark));
+}
