@@ -83,6 +83,35 @@ public sealed class TelemetryTests : IDisposable
     }
 
     [Fact]
+    public async Task The_locks_of_a_pool_are_told_as_any_other()
+    {
+        await using var source = Npgsql.NpgsqlDataSource.Create((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        await using var pool = new LockPool(source, options: new LockOptions { TelemetryKey = true });
+        await using var other = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        var holder = new Lock(other, Key);
+        Assert.True(await (await pool.AcquireLockAsync(Key)).ReleaseAsync());
+        Assert.True(await holder.AcquireAsync());
+        Assert.Null(await pool.TryAcquireLockAsync(Key, TimeSpan.FromMilliseconds(30)));
+        using (var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(30)))
+        {
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => pool.AcquireLockAsync(Key, cancellationToken: cancel.Token).AsTask());
+        }
+
+        Assert.True(await holder.ReleaseAsync());
+        var lost = await pool.AcquireLockAsync(Key, shared: true);
+        await Server.KillHolderAsync(Key);
+        await Assert.ThrowsAsync<LockLostException>(() => lost.ReleaseAsync().AsTask());
+
+        var waits = Of("dblock.wait.duration");
+        Assert.Equal(["acquired", "not_acquired", "cancelled", "acquired"], waits.Select(wait => wait.Tags["dblock.outcome"]));
+        Assert.Equal([false, false, false, true], waits.Select(wait => wait.Tags["dblock.shared"]));
+        Assert.All(waits, wait => Assert.Equal(("postgresql", "postgres"), (wait.Tags["db.system.name"], wait.Tags["db.namespace"])));
+        Assert.Equal("released", Of("dblock.hold.duration")[0].Tags["dblock.outcome"]);
+        Assert.Equal(4, _activities.Count(span => Equals(span.GetTagItem("dblock.key"), Key.Name)));
+        Assert.Equal(0, _measured.Where(measured => measured.Instrument == "dblock.queue.length").Sum(measured => measured.Value));
+    }
+
+    [Fact]
     public async Task Keys_are_told_only_when_asked_and_the_queue_ends_empty()
     {
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database=template1");
