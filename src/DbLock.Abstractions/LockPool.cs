@@ -30,8 +30,15 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     private const int MostHandOvers = 1000;
     private const int MostHandOverMilliseconds = 50;
     private const int YieldMilliseconds = 5;
+    private const int DrainMilliseconds = 100;
     private const int ShortestPoll = 100;
     private const int LongestPoll = 1000;
+
+    // Who polls does so together.
+    private const int PollGrid = 50;
+    private const int MarkAgainMilliseconds = 100;
+    private const int ListenAgainMilliseconds = 10_000;
+    private const int LookAgainMilliseconds = 100;
     private const int TickMilliseconds = 250;
     private const int HeartbeatMilliseconds = 1000;
     private const int DeadlockMilliseconds = 1000;
@@ -64,7 +71,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     private readonly Timer _timer;
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Carrier? _carrier;
-    private Round? _round;
+    private PoolRound? _round;
     private bool _isPumping;
     private bool _isDisposed;
     private CancellationTokenSource? _bell;
@@ -74,8 +81,12 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     private bool _isMarked;
     private long _lastElsewhere;
     private long _tickAt = long.MaxValue;
-    private int _pollInterval = ShortestPoll;
+    private bool _othersListen;
+    private long _markAfter;
+    private long _listenAfter;
+    private long _noRoomUntil;
     private long _allowed;
+    private int _took;
 
     /// <summary>Initializes a new pool. Nothing is sent to the server.</summary>
     /// <param name="dataSource">Where its connections come from. It stays the caller's, and is disposed after the pool.</param>
@@ -185,6 +196,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             }
         }
 
+        Tell(held, Telemetry.Released);
         Log.Released(_logger, held.Key);
         return held.Released is null ? new(true) : Told(held, orThrow);
 
@@ -219,7 +231,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             return ValueTask.FromCanceled<PooledLock?>(cancellationToken);
         }
 
-        var request = new PoolRequest(key, shared, timeout == TimeSpan.Zero, Innermost.Value is { State: PoolRequest.StateOf.Over } ended ? ended.Outer : Innermost.Value);
+        var request = new PoolRequest(key, shared, timeout == TimeSpan.Zero, PoolRequest.NearestHeld(Innermost.Value));
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_isDisposed, this);
@@ -277,8 +289,9 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         ];
         if (request.IsTry && Array.Exists(request.Places, place => place.Entry.First is not null || (place.Entry.Holders > 0 && !MayJoin(place.Entry, request))))
         {
-            End(request);
+            request.State = PoolRequest.StateOf.Over;
             request.TrySetResult(null);
+            Array.ForEach(request.Places, place => Forget(place.Entry));
             return;
         }
 
@@ -318,10 +331,22 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             var entry = place.Entry;
             if (entry.First != place || (entry.Server != PoolEntry.OnServer.None && !MayJoin(entry, request)))
             {
+                if (request.IsTry && entry.Server == PoolEntry.OnServer.Held)
+                {
+                    GiveUp(request);
+                }
+
                 return false;
             }
 
             asks |= entry.Server == PoolEntry.OnServer.None;
+            if (entry.Server == PoolEntry.OnServer.Held && _othersListen && !request.IsTry && !MayHandOver(entry))
+            {
+                // Those who share it now may come to an end, if no more come: that is another process's turn. If they do not, nothing is gained by waiting on.
+                var isOver = entry.NotBefore != 0 && now >= entry.NotBefore;
+                (entry.NotBefore, entry.TurnStart, entry.HandOvers) = isOver ? (0L, now, 0) : (entry.NotBefore == 0 ? now + DrainMilliseconds : entry.NotBefore, entry.TurnStart, entry.HandOvers);
+            }
+
             due = Math.Max(due, entry.NotBefore);
         }
 
@@ -356,7 +381,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         return false;
     }
 
-    private static bool MayJoin(PoolEntry entry, PoolRequest request) => entry.Server == PoolEntry.OnServer.Held && entry.Shared && request.Shared && MayHandOver(entry);
+    private static bool MayJoin(PoolEntry entry, PoolRequest request) => entry.Server == PoolEntry.OnServer.Held && entry.Shared && request.Shared;
 
     private static bool MayHandOver(PoolEntry entry) => entry.HandOvers < MostHandOvers && Environment.TickCount64 - entry.TurnStart < MostHandOverMilliseconds;
 
@@ -377,7 +402,6 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     {
         _held.Remove(held);
         held.Request.State = PoolRequest.StateOf.Over;
-        Tell(held, Telemetry.Released);
         foreach (var entry in held.Request.Places.Select(place => place.Entry))
         {
             if (--entry.Holders == 0)
@@ -412,7 +436,8 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     // A request that has ended without a hold leaves its queues, and the next may come first.
     private void Leave(PoolRequest request)
     {
-        End(request);
+        StopPolling(request);
+        request.State = PoolRequest.StateOf.Over;
         foreach (var place in request.Places)
         {
             place.Entry.Remove(place);
@@ -424,30 +449,41 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         }
     }
 
-    private void End(PoolRequest request)
+    private void StopPolling(PoolRequest request)
     {
-        request.State = PoolRequest.StateOf.Over;
         if (_elsewhere.Remove(request) && _elsewhere.Count == 0)
         {
             _lastElsewhere = Environment.TickCount64;
         }
     }
 
-    // What the server is being asked for, its answer ends.
+    // What the server is being asked at this moment, its answer ends.
     private void Abandon(PoolRequest request)
     {
         lock (_gate)
         {
-            if (!request.Task.IsCompleted)
+            if (request.Task.IsCompleted)
             {
-                request.IsAbandoned = true;
-                if (request.State != PoolRequest.StateOf.Asked)
-                {
-                    Leave(request);
-                    request.TrySetResult(null);
-                }
+                return;
+            }
+
+            request.IsAbandoned = true;
+            if (request is { State: PoolRequest.StateOf.Asked, IsSent: false })
+            {
+                Unask(request);
+            }
+
+            if (!request.IsSent)
+            {
+                GiveUp(request);
             }
         }
+    }
+
+    private void GiveUp(PoolRequest request)
+    {
+        Leave(request);
+        request.TrySetResult(null);
     }
 
     private void Fail(PoolRequest request, Exception error)
@@ -456,14 +492,15 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         request.TrySetException(error);
     }
 
-    // Everybody who waits. What the server was asked for is not waited for any more, so that it is nobody's.
+    // Everybody who waits, when there is no session or it ends: what the server was asked for is nobody's.
     private void FailAll(Func<PoolRequest, Exception> error)
     {
         PoolRequest[] waiting = [.. _entries.Values.SelectMany(PoolDeadlock.Queue).Distinct()];
         _asks.Clear();
         foreach (var request in waiting)
         {
-            End(request);
+            StopPolling(request);
+            request.State = PoolRequest.StateOf.Over;
             request.TrySetException(error(request));
         }
 
@@ -482,7 +519,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         {
             if (request.State == PoolRequest.StateOf.Elsewhere)
             {
-                End(request);
+                StopPolling(request);
                 request.State = PoolRequest.StateOf.Queued;
                 Advance(request.Places[0].Entry);
             }
@@ -503,11 +540,11 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     {
         while (true)
         {
-            Round round;
+            PoolRound round;
             lock (_gate)
             {
                 round = NextRound();
-                if (round.IsEmpty && !_isDisposed)
+                if (round.IsEmpty && !round.IsLast)
                 {
                     _isPumping = false;
                     TickAt(Environment.TickCount64 + TickMilliseconds);
@@ -515,7 +552,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
                 }
             }
 
-            if (_isDisposed)
+            if (round.IsLast)
             {
                 await Close(round).ConfigureAwait(false);
                 return;
@@ -524,26 +561,27 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             try
             {
                 await Carry(round).ConfigureAwait(false);
-                await Answer(round.Questions).ConfigureAwait(false);
             }
             catch (Exception e)
             {
                 // Nobody knows any more what the carrier holds.
                 _carrier?.Discard();
-                lock (_gate)
-                {
-                    Lose(round, e);
-                }
+                Lose(round, e);
             }
+
+            await Answer(round.Questions).ConfigureAwait(false);
         }
     }
 
-    private Round NextRound()
+    private PoolRound NextRound()
     {
-        var round = _round = new Round();
+        var round = _round = new PoolRound();
         while (_asks.Count > 0 && (round.Asks.Count == 0 || round.Acquires.Count + _asks.Peek().Places.Length <= MostPerStatement))
         {
-            round.Ask(_asks.Dequeue());
+            if (_asks.Dequeue() is { State: PoolRequest.StateOf.Asked } request)
+            {
+                round.Ask(request);
+            }
         }
 
         round.Released.AddRange(_releases);
@@ -553,24 +591,26 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         _checks.Clear();
         round.Questions.AddRange(_questions);
         _questions.Clear();
-        round.Marks = _isListening && !_isMarked && _carrier is not null;
-        round.Unmarks = !_isListening && _isMarked;
+        round.IsLast = _isDisposed;
         if (_carrier is { } carrier)
         {
-            var quiet = Environment.TickCount64 - carrier.LastAnswer;
+            var now = Environment.TickCount64;
+            var quiet = now - carrier.LastAnswer;
+            round.Marks = _isListening && !_isMarked && now >= _markAfter;
+            round.Unmarks = !_isListening && _isMarked;
             round.Beats = _held.Count > 0 && quiet >= HeartbeatMilliseconds;
-            round.Closes = _entries.Count == 0 && !_isListening && quiet >= ListenMilliseconds;
+            round.Closes = round.IsEmpty && _entries.Count == 0 && !_isListening && quiet >= ListenMilliseconds;
         }
 
         return round;
     }
 
-    private async ValueTask Carry(Round round)
+    private async ValueTask Carry(PoolRound round)
     {
         try
         {
             var carrier = _carrier ?? await Open().ConfigureAwait(false);
-            if (round is { Closes: true, HasWork: false })
+            if (round.Closes)
             {
                 await CloseCarrier(carrier).ConfigureAwait(false);
                 return;
@@ -581,15 +621,15 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
                 await Look(carrier, round).ConfigureAwait(false);
             }
 
-            if (round.HasWork || round.Checks.Count > 0 || round.Beats)
+            if (round.IsSaid)
             {
                 var start = Environment.TickCount64;
                 var answer = await carrier.Carry(round, Bell(round)).ConfigureAwait(false);
                 lock (_gate)
                 {
+                    _took = (int)(Environment.TickCount64 - start);
                     Apply(round, answer);
-                    var took = (int)(Environment.TickCount64 - start);
-                    _pollInterval = Math.Max(_pollInterval, 20 * took);
+                    _round = null;
                 }
             }
         }
@@ -628,39 +668,44 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     }
 
     // A quarter of the room, then another look: there are others who take from it.
-    private async ValueTask Look(Carrier carrier, Round round)
+    private async ValueTask Look(Carrier carrier, PoolRound round)
     {
-        var room = await carrier.Look().ConfigureAwait(false);
+        var now = Environment.TickCount64;
+        var room = now < _noRoomUntil ? 0 : await carrier.Look().ConfigureAwait(false);
         lock (_gate)
         {
             var later = round.Limit(room);
+            _noRoomUntil = round.Asks.Count == 0 ? now + LookAgainMilliseconds : 0;
             _allowed = Math.Max(round.Acquires.Count, room / 4);
-            if (round.Asks.Count > 0)
-            {
-                // What these leave, the next may have: most may be held elsewhere, and need no room.
-                PoolRequest[] asks = [.. later, .. _asks];
-                _asks.Clear();
-                Array.ForEach(asks, _asks.Enqueue);
-                return;
-            }
-
             foreach (var request in later)
             {
-                Unask(request);
-                if (request.WasElsewhere && !request.IsAbandoned)
+                if (round.Asks.Count > 0 && !request.IsLate)
                 {
-                    WaitElsewhere(request, Environment.TickCount64 + _pollInterval);
+                    // What the others leave, these may have: most may be held elsewhere, and need no room.
+                    request.IsLate = true;
+                    _asks.Enqueue(request);
                     continue;
                 }
 
-                Fail(request, new LockException(string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"The server has no room for lock '{request.Key}' ({request.Places.Length} more): three quarters of its lock table are taken, {_held.Count} locks by this pool, and the rest is left to other work. Hold fewer locks at once, or raise max_locks_per_transaction.")));
+                Unask(request);
+                if (request.WasElsewhere)
+                {
+                    PollLater(request);
+                    continue;
+                }
+
+                Fail(request, NoRoom(request, null));
             }
         }
     }
 
-    private void Apply(Round round, (string Released, bool Rang, string Acquired) answer)
+    private LockException NoRoom(PoolRequest request, Exception? error) => new(
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"The server has no room for lock '{request.Key}' ({request.Places.Length} more): three quarters of its lock table are taken, {_held.Count} locks by this pool, and the rest is left to other work. Hold fewer locks at once, or raise max_locks_per_transaction."),
+        error);
+
+    private void Apply(PoolRound round, (string Released, bool Rang, string Acquired) answer)
     {
         for (var i = 0; i < round.Released.Count; i++)
         {
@@ -668,6 +713,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         }
 
         round.Checks.ForEach(held => Unlocked(held, wasHeld: true));
+        _othersListen = answer.Rang;
         _isMarked = round.Marks ? answer.Acquired[^1] == '1' : _isMarked && !round.Unmarks;
         var first = 0;
         foreach (var request in round.Asks)
@@ -677,15 +723,20 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             first += count;
         }
 
-        if (round.Marks)
+        if (round.Marks && _isMarked)
         {
             // Now a release is heard of; one that came before may not have been.
             AskAgain(_elsewhere);
+        }
+        else if (round.Marks)
+        {
+            _markAfter = Environment.TickCount64 + MarkAgainMilliseconds;
         }
     }
 
     private void Answered(PoolRequest request, bool granted)
     {
+        (request.IsSent, request.IsLate, request.Failures) = (false, false, 0);
         if (granted)
         {
             foreach (var entry in request.Places.Select(place => place.Entry))
@@ -693,12 +744,11 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
                 if (entry.Server == PoolEntry.OnServer.Asked)
                 {
                     _allowed--;
-                    (entry.Server, entry.Holders, entry.HandOvers) = (PoolEntry.OnServer.Held, 1, entry.TurnStart == 0 ? 0 : entry.HandOvers + 1);
+                    (entry.Server, entry.Holders, entry.NotBefore, entry.HandOvers) = (PoolEntry.OnServer.Held, 1, 0, entry.TurnStart == 0 ? 0 : entry.HandOvers + 1);
                     entry.TurnStart = entry.TurnStart == 0 ? Environment.TickCount64 : entry.TurnStart;
                 }
             }
 
-            _pollInterval = ShortestPoll;
             Grant(request);
             foreach (var entry in request.Places.Select(place => place.Entry))
             {
@@ -711,8 +761,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         Unask(request);
         if (request.IsTry || request.IsAbandoned)
         {
-            Leave(request);
-            request.TrySetResult(null);
+            GiveUp(request);
         }
         else if (request.IsRung)
         {
@@ -722,9 +771,16 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         else
         {
             request.WasElsewhere = true;
-            WaitElsewhere(request, Environment.TickCount64 + _pollInterval);
+            PollLater(request);
             Listen();
         }
+    }
+
+    private void PollLater(PoolRequest request)
+    {
+        request.Interval = request.Interval == 0 ? ShortestPoll : Math.Min(LongestPoll, 2 * request.Interval);
+        var due = Environment.TickCount64 + Math.Max(request.Interval, Math.Min(LongestPoll, 20 * _took));
+        WaitElsewhere(request, due + PollGrid - (due % PollGrid));
     }
 
     // What was asked for is not held, and what was to be shared with others of this process is not any more.
@@ -735,6 +791,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             if (entry.Server == PoolEntry.OnServer.Asked)
             {
                 (entry.Server, entry.TurnStart) = (PoolEntry.OnServer.None, 0);
+                Forget(entry);
             }
             else if (--entry.Holders == 0)
             {
@@ -787,7 +844,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     }
 
     // The server answered with an error, or not at all: what is held now, only it can say.
-    private async ValueTask Mend(Round round, Exception error)
+    private async ValueTask Mend(PoolRound round, Exception error)
     {
         if (_carrier is not { } carrier)
         {
@@ -795,7 +852,6 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             lock (_gate)
             {
                 FailAll(_ => error);
-                round.Questions.ForEach(question => question.Answer.TrySetResult(null));
             }
 
             return;
@@ -808,7 +864,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
                 var held = await carrier.AreHeld(round).ConfigureAwait(false);
                 lock (_gate)
                 {
-                    Mend(round, held, error, carrier.IsCancel(error));
+                    Mend(round, held, error, carrier);
                 }
 
                 return;
@@ -824,13 +880,10 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         }
 
         carrier.Discard();
-        lock (_gate)
-        {
-            Lose(round, error);
-        }
+        Lose(round, error);
     }
 
-    private void Mend(Round round, string held, Exception error, bool mayAskAgain)
+    private void Mend(PoolRound round, string held, Exception error, Carrier carrier)
     {
         for (var i = 0; i < round.Released.Count; i++)
         {
@@ -840,6 +893,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             }
             else
             {
+                // Who listens was not told; they find out by themselves.
                 Unlocked(round.Released[i], wasHeld: true, rang: true);
             }
         }
@@ -862,89 +916,99 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             }
 
             Unask(request);
-            AskAgainOrFail(request, error, mayAskAgain);
+            AskAgainOrFail(request, error, carrier);
         }
 
         _isMarked = round.Marks || round.Unmarks ? held[^1] == '1' : _isMarked;
     }
 
-    private void AskAgainOrFail(PoolRequest request, Exception error, bool mayAskAgain)
+    private void AskAgainOrFail(PoolRequest request, Exception error, Carrier? carrier)
     {
+        request.IsSent = false;
         if (request.IsAbandoned)
         {
-            Leave(request);
-            request.TrySetResult(null);
+            GiveUp(request);
         }
-        else if (mayAskAgain && ++request.Failures < Attempts)
+        else if (++request.Failures == Attempts || carrier?.IsFinal(error) == true)
+        {
+            if (request.WasElsewhere && request.Failures < Attempts)
+            {
+                PollLater(request);
+                return;
+            }
+
+            Fail(request, carrier?.IsFull(error) == true ? NoRoom(request, error) : error);
+        }
+        else
         {
             request.State = PoolRequest.StateOf.Queued;
             Advance(request.Places[0].Entry);
         }
-        else
-        {
-            Fail(request, error);
-        }
     }
 
     // The session is gone, with all that it carried.
-    private void Lose(Round round, Exception? error)
+    private void Lose(PoolRound round, Exception error)
     {
-        var lost = _held.ToList();
-        PoolRequest[] asks = [.. round.Asks, .. _asks];
-        if (lost.Count > 0)
+        List<PooledLock> lost;
+        lock (_gate)
         {
-            Log.CarrierLost(_logger, lost.Count, error);
+            lost = Forget(round, wasHeld: false);
+            PoolRequest[] asked = [.. round.Asks.Concat(_asks).Where(request => request.State == PoolRequest.StateOf.Asked)];
+            _asks.Clear();
+            Array.ForEach(asked, request => request.State = PoolRequest.StateOf.Queued);
+            Array.ForEach(asked, request => AskAgainOrFail(request, error, carrier: null));
+
+            foreach (var entry in _entries.Values.ToList())
+            {
+                Advance(entry);
+            }
         }
 
-        (_carrier, _isMarked) = (null, false);
+        TellLost(lost, error);
+    }
+
+    // Returns what was held. What was on its way to be let go was so, or not.
+    private List<PooledLock> Forget(PoolRound round, bool wasHeld)
+    {
+        List<PooledLock> lost = [.. _held];
+        (_carrier, _isMarked, _round) = (null, false, null);
         foreach (var held in round.Checks.Concat(_checks))
         {
-            Unlocked(held, wasHeld: false);
+            Unlocked(held, wasHeld);
+        }
+
+        foreach (var entry in _entries.Values)
+        {
+            if (entry.ReleasedBy is { } held)
+            {
+                Unlocked(held, wasHeld);
+            }
+
+            (entry.Server, entry.Holders, entry.TurnStart, entry.ReleasedBy) = (PoolEntry.OnServer.None, 0, 0, null);
         }
 
         _held.Clear();
-        _asks.Clear();
         _releases.Clear();
         _checks.Clear();
         foreach (var held in lost)
         {
             held.Request.State = PoolRequest.StateOf.Over;
             held.Lose();
-            Tell(held, Telemetry.Lost);
         }
 
-        var entries = _entries.Values.ToList();
-        foreach (var entry in entries)
-        {
-            if (entry.ReleasedBy is { } held)
-            {
-                Unlocked(held, wasHeld: false);
-            }
+        return lost;
+    }
 
-            (entry.Server, entry.Holders, entry.TurnStart, entry.ReleasedBy) = (PoolEntry.OnServer.None, 0, 0, null);
-        }
-
-        foreach (var request in asks)
+    private void TellLost(List<PooledLock> lost, Exception? error)
+    {
+        if (lost.Count > 0)
         {
-            request.State = PoolRequest.StateOf.Queued;
-            if (request.IsAbandoned)
-            {
-                Leave(request);
-                request.TrySetResult(null);
-            }
-            else if (++request.Failures >= Attempts)
-            {
-                Fail(request, error!);
-            }
-        }
-
-        foreach (var entry in entries)
-        {
-            Advance(entry);
+            Log.CarrierLost(_logger, lost.Count, error);
+            lost.ForEach(held => Tell(held, Telemetry.Lost));
         }
     }
 
-    private string Bell(Round round)
+    private string Bell(PoolRound round)
     {
         if (round.Releases.Count == 0)
         {
@@ -997,7 +1061,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
 
     private void Listen()
     {
-        if (_bell is null && !_cannotListen && _carrier is { } carrier && carrier.Says.Listen is { } listen)
+        if (_bell is null && !_cannotListen && !_isDisposed && Environment.TickCount64 >= _listenAfter && _carrier is { } carrier && carrier.Says.Listen is { } listen)
         {
             _bell = new CancellationTokenSource();
             _bellTask = Listen(carrier, listen, _bell.Token);
@@ -1007,6 +1071,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     private async Task Listen(Carrier carrier, LockStatement listen, CancellationToken cancellationToken)
     {
         // Not under the gate, from here on.
+        var isHeard = false;
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         try
         {
@@ -1022,25 +1087,35 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             lock (_gate)
             {
                 _isListening = true;
+                if (_isMarked)
+                {
+                    AskAgain(_elsewhere);
+                }
+
                 WakePump();
             }
 
             await hearing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            isHeard = true;
             if (connection.State == ConnectionState.Open)
             {
                 await carrier.Driver.Execute(connection, null, carrier.Says.End, async: true, CancellationToken.None).ConfigureAwait(false);
             }
         }
-        catch (Exception e)
+        catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             // Who waits is tried again at intervals all the same.
             Log.CannotListen(_logger, e);
+        }
+        catch (Exception)
+        {
+            // Nobody waits any more.
         }
         finally
         {
             lock (_gate)
             {
-                (_bell, _isListening) = (null, false);
+                (_bell, _isListening, _listenAfter) = (null, false, isHeard ? 0 : Environment.TickCount64 + ListenAgainMilliseconds);
                 WakePump();
             }
         }
@@ -1068,10 +1143,11 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
 
             if (_elsewhere.Count > 0)
             {
-                // Nothing has changed since the last time, or this would have begun anew.
-                _pollInterval = Math.Min(LongestPoll, 2 * _pollInterval);
                 AskAgain(_elsewhere.Where(request => request.Due <= now));
-                Listen();
+                if (_elsewhere.Any(request => request.WasElsewhere))
+                {
+                    Listen();
+                }
             }
             else if (_isListening && now - _lastElsewhere >= ListenMilliseconds)
             {
@@ -1158,93 +1234,35 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             (_carrier, _isMarked) = (null, false);
         }
 
-        await carrier.DisposeAsync().ConfigureAwait(false);
+        await carrier.End().ConfigureAwait(false);
     }
 
-    private async ValueTask Close(Round round)
+    private async ValueTask Close(PoolRound round)
     {
-        var carrier = _carrier;
-        lock (_gate)
+        try
         {
-            FailAll(request => new ObjectDisposedException(
-                GetType().FullName, $"The pool was disposed while lock '{request.Key}' was waited for: it is not acquired. Dispose the pool when nobody uses it any more."));
-            Lose(round, null);
-            round.Questions.ForEach(question => question.Answer.TrySetResult(null));
-        }
-
-        if (carrier is not null)
-        {
-            await carrier.DisposeAsync().ConfigureAwait(false);
-        }
-
-        await _bellTask.ConfigureAwait(false);
-        _closed.TrySetResult();
-    }
-
-    /// <summary>What goes to the server together.</summary>
-    internal sealed class Round
-    {
-        public List<PoolRequest> Asks { get; } = [];
-
-        public List<CarriedLock> Acquires { get; } = [];
-
-        public List<PoolEntry> Released { get; } = [];
-
-        public List<CarriedLock> Releases { get; } = [];
-
-        /// <summary>Gets what was handed over in memory, by whom an answer of the carrier is waited for.</summary>
-        public List<PooledLock> Checks { get; } = [];
-
-        public List<(LockKey Key, TaskCompletionSource<LockHolders?> Answer)> Questions { get; } = [];
-
-        /// <summary>Gets or sets whether it is said that this pool listens.</summary>
-        public bool Marks { get; set; }
-
-        /// <summary>Gets or sets whether it is said that this pool listens no more.</summary>
-        public bool Unmarks { get; set; }
-
-        /// <summary>Gets or sets whether the carrier is asked only whether it is there.</summary>
-        public bool Beats { get; set; }
-
-        /// <summary>Gets or sets whether the carrier is not needed any more.</summary>
-        public bool Closes { get; set; }
-
-        public bool HasWork => Asks.Count > 0 || Released.Count > 0 || Marks || Unmarks;
-
-        public bool IsEmpty => !HasWork && Checks.Count == 0 && !Beats && !Closes && Questions.Count == 0;
-
-        public void Ask(PoolRequest request)
-        {
-            foreach (var entry in request.Places.Select(place => place.Entry))
+            var carrier = _carrier;
+            lock (_gate)
             {
-                if (entry.Server == PoolEntry.OnServer.Asked)
-                {
-                    Acquires.Add(entry.ToCarry(Asks.Count));
-                }
+                FailAll(request => new ObjectDisposedException(
+                    GetType().FullName, $"The pool was disposed while lock '{request.Key}' was waited for: it is not acquired. Dispose the pool when nobody uses it any more."));
+                round.Questions.Concat(_questions).ToList().ForEach(question => question.Answer.TrySetResult(null));
+                _ = _bell?.CancelAsync();
             }
 
-            Asks.Add(request);
-        }
-
-        /// <summary>Takes out those for which there is no room.</summary>
-        public List<PoolRequest> Limit(long room)
-        {
-            List<PoolRequest> all = [.. Asks], without = [];
-            Asks.Clear();
-            Acquires.Clear();
-            foreach (var request in all)
+            var isClean = carrier is null || await carrier.End().ConfigureAwait(false);
+            List<PooledLock> lost;
+            lock (_gate)
             {
-                if (Acquires.Count + request.Places.Length <= room)
-                {
-                    Ask(request);
-                }
-                else
-                {
-                    without.Add(request);
-                }
+                lost = Forget(round, isClean);
             }
 
-            return without;
+            TellLost(lost, null);
+            await _bellTask.ConfigureAwait(false);
+        }
+        finally
+        {
+            _closed.TrySetResult();
         }
     }
 }

@@ -45,7 +45,7 @@ internal static class Telemetry
         var start = Stopwatch.GetTimestamp();
         var (outcome, error) = ("error", default(Exception));
         var queue = new KeyValuePair<string, object?>("db.namespace", where().Database);
-        Queue.Add(1, queue);
+        Quietly(() => Queue.Add(1, queue));
         try
         {
             var answer = await acquire().ConfigureAwait(false);
@@ -67,13 +67,16 @@ internal static class Telemetry
         }
         finally
         {
-            Queue.Add(-1, queue);
-            Waited(activity, where(), key, options, outcome, error, start);
+            Quietly(() =>
+            {
+                Queue.Add(-1, queue);
+                Waited(activity, where(), key, options, outcome, error, start);
+            });
         }
     }
 
     /// <summary>Tells how a hold ended.</summary>
-    public static void Held(string? database, LockDialect? dialect, LockKey key, LockOptions options, long start, string outcome)
+    public static void Held(string? database, LockDialect? dialect, LockKey key, LockOptions options, long start, string outcome) => Quietly(() =>
     {
         var tags = Tags(database, dialect, key, options);
         if (outcome == Lost)
@@ -85,6 +88,19 @@ internal static class Telemetry
         if (start != 0)
         {
             Hold.Record(Stopwatch.GetElapsedTime(start).TotalSeconds, tags);
+        }
+    });
+
+    // A listener that throws is not worth a lock that stays.
+    private static void Quietly(Action tell)
+    {
+        try
+        {
+            tell();
+        }
+        catch (Exception)
+        {
+            // It is the listener's own.
         }
     }
 

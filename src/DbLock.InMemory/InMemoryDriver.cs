@@ -55,14 +55,14 @@ internal sealed class InMemoryDriver : ILockDriver
         session.CheckAlive();
         var released = Digits([.. InMemoryCarrier.Parse(parameters[0].Value).Select(one => session.Release([one.Name], one.Shared))]);
         var bell = (string)parameters[1].Value;
-        var rang = bell.Length > 0 && !await session.Acquire([InMemoryCarrier.ListeningName], shared: false, null, TimeSpan.Zero, async: false, CancellationToken.None).ConfigureAwait(false);
-        if (rang)
+        var listens = !await session.Acquire([InMemoryCarrier.ListeningName], shared: false, null, TimeSpan.Zero, async: false, CancellationToken.None).ConfigureAwait(false);
+        if (!listens)
         {
-            session.Ring(bell);
+            session.Release([InMemoryCarrier.ListeningName], shared: false);
         }
         else if (bell.Length > 0)
         {
-            session.Release([InMemoryCarrier.ListeningName], shared: false);
+            session.Ring(bell);
         }
 
         List<bool> acquired = [];
@@ -72,7 +72,7 @@ internal sealed class InMemoryDriver : ILockDriver
             acquired.AddRange(group.Select(_ => taken));
         }
 
-        return $"{released}|{(rang ? "1" : "")}|{Digits(acquired)}";
+        return $"{released}|{(listens ? "1" : "")}|{Digits(acquired)}";
     }
 
     private static string Digits(IEnumerable<bool> answers) => string.Concat(answers.Select(answer => answer ? '1' : '0'));

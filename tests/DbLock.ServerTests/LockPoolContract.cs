@@ -97,6 +97,53 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
     }
 
     [Fact]
+    public async Task A_lock_goes_on_being_shared_however_long_it_is_held()
+    {
+        var (pool, other) = (await PoolAsync(), await PoolAsync());
+        await using var one = await pool.AcquireLockAsync(Key, shared: true);
+        using var writes = new CancellationTokenSource();
+        Task writer;
+        using (ExecutionContext.SuppressFlow())
+        {
+            // Somebody of another process waits for it alone, so that this process's turn ends.
+            writer = Task.Run(() => other.AcquireLockAsync(Key, cancellationToken: writes.Token).AsTask());
+        }
+
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        for (var readers = 0; clock.Elapsed < TimeSpan.FromMilliseconds(600); readers++)
+        {
+            await using var tried = await pool.TryAcquireLockAsync(Key, shared: true);
+            Assert.NotNull(tried);
+            await using var waited = await pool.AcquireLockAsync(Key, shared: true);
+        }
+
+        await writes.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => writer);
+    }
+
+    [Fact]
+    public async Task Readers_that_never_end_do_not_keep_another_process_out()
+    {
+        var (pool, other) = (await PoolAsync(), await PoolAsync());
+        using var stop = new CancellationTokenSource();
+        var readers = Enumerable.Range(0, 4).Select(n => Task.Run(async () =>
+        {
+            for (; !stop.IsCancellationRequested; await Task.Yield())
+            {
+                await using var held = await pool.AcquireLockAsync(Key, shared: true);
+                await Task.Delay(1 + n);
+            }
+        })).ToList();
+        for (var turn = 0; turn < 3; turn++)
+        {
+            await (await other.AcquireLockAsync(Key).AsTask().WaitAsync(TimeSpan.FromSeconds(30))).DisposeAsync();
+        }
+
+        await stop.CancelAsync();
+        await Task.WhenAll(readers);
+    }
+
+    [Fact]
     public async Task Several_keys_are_acquired_all_or_none()
     {
         var (pool, other) = (await PoolAsync(), await PoolAsync());
@@ -346,6 +393,54 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
         Assert.False(waits.IsCompleted);
         await held.DisposeAsync();
         await (await waits).DisposeAsync();
+    }
+
+    [Fact]
+    public async Task Waits_that_a_task_only_starts_are_no_part_of_each_other()
+    {
+        var pool = await PoolAsync();
+        await using var outside = await pool.AcquireLockAsync(Name + "outside");
+        var (first, clock) = (await pool.AcquireLockAsync(Key), System.Diagnostics.Stopwatch.StartNew());
+        Task<List<Task<PooledLock>>> starting;
+        using (ExecutionContext.SuppressFlow())
+        {
+            starting = Task.Run(() => Enumerable.Range(0, 2000).Select(_ => pool.AcquireLockAsync(Key).AsTask()).ToList());
+        }
+
+        var waits = await starting;
+
+        // Long enough for the search for deadlocks, which must find none and take no time.
+        await TestServer.UntilAsync(() => Task.FromResult(clock.Elapsed > TimeSpan.FromSeconds(1.5)), "the search has been made");
+        Assert.All(waits, wait => Assert.False(wait.IsCompleted));
+        await first.DisposeAsync();
+        foreach (var wait in waits)
+        {
+            await (await wait).DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task A_pool_can_be_disposed_at_any_moment()
+    {
+        await using var held = await (await PoolAsync()).AcquireLockAsync(Key);
+        for (var round = 0; round < 30; round++)
+        {
+            var pool = new LockPool(await SourceAsync(), lockInterface);
+            var waits = new[] { Key, LockKey.From(Name + "free"), LockKey.All(Key, Name + "free") }.Select(key => pool.AcquireLockAsync(key).AsTask()).ToList();
+            for (var spin = Random.Shared.Next(3000); spin > 0; spin--)
+            {
+                Thread.SpinWait(20);
+            }
+
+            await pool.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30));
+            foreach (var wait in waits)
+            {
+                var error = await Record.ExceptionAsync(async () => await (await wait.WaitAsync(TimeSpan.FromSeconds(30))).DisposeAsync());
+                Assert.True(error is null or ObjectDisposedException, $"{error}");
+            }
+
+            Assert.False(await server.IsHeldAsync(Name + "free"));
+        }
     }
 
     [Fact]

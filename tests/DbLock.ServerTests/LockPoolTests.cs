@@ -221,7 +221,9 @@ public sealed class LockPoolTests() : LockPoolContract(PostgreSqlTestServer.Inst
         await using var server = await PostgreSqlServer.StartPrivateAsync(["max_connections = 20", "max_locks_per_transaction = 10", "max_prepared_transactions = 20"]);
         await using var source = NpgsqlDataSource.Create(server.ConnectionString);
         await using var pool = new LockPool(source);
-        var held = new List<PooledLock>();
+        await using var second = new LockPool(source);
+        var held = new List<PooledLock> { await pool.AcquireLockAsync(0) };
+        var wait = second.AcquireLockAsync(0).AsTask();
         var error = await Assert.ThrowsAsync<LockException>(async () =>
         {
             while (held.Count < 1000)
@@ -237,8 +239,7 @@ public sealed class LockPoolTests() : LockPoolContract(PostgreSqlTestServer.Inst
         }
 
         // Who waits for what another pool holds needs no room, and goes on waiting.
-        await using var second = new LockPool(source);
-        var wait = second.AcquireLockAsync(0).AsTask();
+        Assert.False(wait.IsCompleted);
         await held[0].DisposeAsync();
         await (await wait).DisposeAsync();
         await Task.WhenAll(held.Select(one => one.DisposeAsync().AsTask()));

@@ -112,6 +112,34 @@ public sealed class TelemetryTests : IDisposable
     }
 
     [Fact]
+    public async Task A_listener_that_throws_costs_no_lock()
+    {
+        using var thrower = new MeterListener { InstrumentPublished = _meters.InstrumentPublished };
+        thrower.SetMeasurementEventCallback<double>((_, _, tags, _) => Throw(tags));
+        thrower.SetMeasurementEventCallback<long>((_, _, tags, _) => Throw(tags));
+        thrower.Start();
+        await using var source = Npgsql.NpgsqlDataSource.Create((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        await using var pool = new LockPool(source, options: new LockOptions { TelemetryKey = true });
+        await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        using var @lock = new Lock(connection, Key, options: new LockOptions { TelemetryKey = true });
+        for (var round = 0; round < 2; round++)
+        {
+            Assert.True(await (await pool.AcquireLockAsync(Key)).ReleaseAsync());
+            Assert.True(await @lock.AcquireAsync(block: false));
+            Assert.True(await @lock.ReleaseAsync());
+            Assert.False(await Server.IsHeldAsync(Key));
+        }
+
+        void Throw(ReadOnlySpan<KeyValuePair<string, object?>> tags)
+        {
+            if (tags.ToArray().Any(tag => Equals(tag.Value, Key.Name)))
+            {
+                throw new InvalidOperationException("the listener fails");
+            }
+        }
+    }
+
+    [Fact]
     public async Task Keys_are_told_only_when_asked_and_the_queue_ends_empty()
     {
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database=template1");

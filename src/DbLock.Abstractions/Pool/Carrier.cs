@@ -3,7 +3,7 @@ using System.Data.Common;
 namespace DbLock;
 
 /// <summary>The connection on which a pool's locks are held. One caller at a time.</summary>
-internal sealed class Carrier : IAsyncDisposable
+internal sealed class Carrier
 {
     private readonly bool _isDirect;
 
@@ -39,7 +39,7 @@ internal sealed class Carrier : IAsyncDisposable
     /// <summary>Asks for how many more locks the server has room.</summary>
     public async ValueTask<long> Look() => Says.ReadRoom(await Execute(Says.Look(null)).ConfigureAwait(false));
 
-    public async ValueTask<(string Released, bool Rang, string Acquired)> Carry(LockPool.Round round, string bell)
+    public async ValueTask<(string Released, bool Rang, string Acquired)> Carry(PoolRound round, string bell)
     {
         var (releases, acquires) = WithMark(round);
         var answer = LockCarrier.Read(await Execute(Says.Carry(releases, acquires, bell)).ConfigureAwait(false));
@@ -47,7 +47,7 @@ internal sealed class Carrier : IAsyncDisposable
     }
 
     /// <summary>Asks which of a round's locks are held, first those that were to be let go.</summary>
-    public async ValueTask<string> AreHeld(LockPool.Round round)
+    public async ValueTask<string> AreHeld(PoolRound round)
     {
         var (releases, acquires) = WithMark(round);
         List<CarriedLock> all = [.. round.Releases, .. round.Acquires];
@@ -63,29 +63,45 @@ internal sealed class Carrier : IAsyncDisposable
         Dialect.Holders(new LockRequest(key)) is { } question ? Dialect.ReadHolders(key, await Execute(question).ConfigureAwait(false)) : null;
 
     /// <summary>Says whether an error means that somebody or a limit cancelled the statement, which may be said again.</summary>
-    public bool IsCancel(Exception error) => Dialect.Read(Driver.Read(error)) == LockOutcome.Cancelled;
+    public bool IsCancel(Exception error) => Dialect.Read(Driver.Read(error)) is LockOutcome.Cancelled;
 
-    public void Discard() => Driver.Discard(Connection);
+    /// <summary>Says whether the server would say the same again.</summary>
+    public bool IsFinal(Exception error) => Dialect.Read(Driver.Read(error)) is not (LockOutcome.Cancelled or LockOutcome.Unknown or LockOutcome.ConnectionLost);
 
-    public async ValueTask DisposeAsync()
+    /// <summary>Says whether an error means that the server's lock table is full.</summary>
+    public bool IsFull(Exception error) => Says.IsFull(Driver.Read(error));
+
+    public void Discard()
+    {
+        try
+        {
+            Driver.Discard(Connection);
+        }
+        catch (Exception)
+        {
+            // A connection that cannot even be closed is of no more use to anybody.
+        }
+    }
+
+    /// <summary>Leaves nothing of the pool in the session, and gives it back, or ends it.</summary>
+    /// <returns>Whether all that was held was let go by us.</returns>
+    public async ValueTask<bool> End()
     {
         try
         {
             // A pooled session keeps its locks until somebody uses it again.
-            if (Connection.State == System.Data.ConnectionState.Open)
-            {
-                await Execute(Says.End).ConfigureAwait(false);
-            }
+            await Execute(Says.End).ConfigureAwait(false);
+            await Connection.DisposeAsync().ConfigureAwait(false);
+            return true;
         }
         catch (Exception)
         {
             Discard();
+            return false;
         }
-
-        await Connection.DisposeAsync().ConfigureAwait(false);
     }
 
-    private static (List<CarriedLock> Releases, List<CarriedLock> Acquires) WithMark(LockPool.Round round) => (
+    private static (List<CarriedLock> Releases, List<CarriedLock> Acquires) WithMark(PoolRound round) => (
         round.Unmarks ? [.. round.Releases, LockCarrier.Listening] : round.Releases,
         round.Marks ? [.. round.Acquires, LockCarrier.Listening with { Group = -1 }] : round.Acquires);
 

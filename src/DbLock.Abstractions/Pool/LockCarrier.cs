@@ -31,7 +31,10 @@ internal abstract class LockCarrier
     /// <summary>Gets the statement that leaves nothing of the pool in a session that goes back.</summary>
     public abstract LockStatement End { get; }
 
-    /// <summary>Reads the answer to <see cref="Carry"/>: a digit for each release, whether the bell was rung, a digit for each acquire.</summary>
+    /// <summary>Says whether an error means that the server's lock table is full.</summary>
+    public virtual bool IsFull(DbError codes) => false;
+
+    /// <summary>Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens (and was told), a digit for each acquire.</summary>
     public static (string Released, bool Rang, string Acquired) Read(object? answer) =>
         (answer as string)?.Split('|') is [var released, var rang, var acquired]
             ? (released, rang.Length > 0, acquired)

@@ -30,7 +30,9 @@ internal static class PoolDeadlock
 
                 if (onPath.Contains(step.Request))
                 {
-                    return path.SkipWhile(request => request != step.Request).MaxBy(request => request.Start);
+                    // Who holds something is asked to let go of it, if it is only in the queue of one who does.
+                    var cycle = path.SkipWhile(request => request != step.Request).ToList();
+                    return cycle.Where(request => request.Outer is not null).MaxBy(request => request.Start) ?? cycle.MaxBy(request => request.Start);
                 }
 
                 if (seen.Add(step.Request))
@@ -53,7 +55,7 @@ internal static class PoolDeadlock
 
     public static LockDeadlockException Error(PoolRequest victim)
     {
-        var held = Around(victim).Where(outer => outer.State == PoolRequest.StateOf.Held).Select(outer => $"'{outer.Key}'").Distinct();
+        var held = Around(victim).Select(outer => $"'{outer.Key}'").Distinct();
         return new LockDeadlockException(
             $"The wait for lock '{victim.Key}' was ended to break a deadlock: whoever holds it waits for what this task holds. The lock is not acquired. "
             + $"This task still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again.",

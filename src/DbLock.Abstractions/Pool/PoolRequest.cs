@@ -23,7 +23,16 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolRequ
     /// <summary>Gets or sets whether the server has said that another process has it.</summary>
     public bool WasElsewhere { get; set; }
 
-    /// <summary>Gets or sets how often the server answered with an error.</summary>
+    /// <summary>Gets or sets whether the server is being asked at this moment, or has not answered yet.</summary>
+    public bool IsSent { get; set; }
+
+    /// <summary>Gets or sets whether it had to let others go first, because the server has not room for all.</summary>
+    public bool IsLate { get; set; }
+
+    /// <summary>Gets or sets how long it waited for the last time it was asked again, in milliseconds.</summary>
+    public int Interval { get; set; }
+
+    /// <summary>Gets or sets how often in a row the server answered with an error, or not at all.</summary>
     public int Failures { get; set; }
 
     /// <summary>Gets when it began, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
@@ -35,18 +44,18 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolRequ
     /// <summary>Gets or sets its place in each of its keys' queues.</summary>
     public PoolPlace[] Places { get; set; } = [];
 
-    /// <summary>Gets the nearest request around this one, in the flow of the program, that still stands: what its task holds while it waits for this.</summary>
-    public PoolRequest? Outer
-    {
-        get
-        {
-            while (_outer is { State: StateOf.Over } ended)
-            {
-                _outer = ended._outer;
-            }
+    /// <summary>Gets the nearest request around this one, in the flow of the program, that is still held: what its task holds while it waits for this.</summary>
+    public PoolRequest? Outer => _outer = NearestHeld(_outer);
 
-            return _outer;
+    /// <summary>Returns a request, or the nearest around it, that is held.</summary>
+    public static PoolRequest? NearestHeld(PoolRequest? request)
+    {
+        while (request is not null and not { State: StateOf.Held })
+        {
+            request = request._outer;
         }
+
+        return request;
     }
 
     /// <summary>The states of a request.</summary>
@@ -55,7 +64,7 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolRequ
         /// <summary>It waits for those before it, or for what tasks of this process hold.</summary>
         Queued,
 
-        /// <summary>The server is being asked.</summary>
+        /// <summary>The server is being asked, or is the next time.</summary>
         Asked,
 
         /// <summary>Another process has it.</summary>

@@ -80,6 +80,9 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Numbers(locks), Kinds(locks)));
 
+    // https://www.postgresql.org/docs/current/errcodes-appendix.html: out_of_memory
+    public override bool IsFull(DbError codes) => codes.SqlState == "53200";
+
     // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring, lock. In the whole, a key
     // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one) and its place.
     private static LockSql Carrying(string acquire) => new($$"""
@@ -87,8 +90,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         from (
           select r.released, case
             when r.released is null then null
-            when cast({4} as text) = '' then ''
             when pg_catalog.pg_try_advisory_lock({{Marker}}) then case when pg_catalog.pg_advisory_unlock({{Marker}}) then '' end
+            when cast({4} as text) = '' then '1'
             when pg_catalog.pg_notify('{{Channel}}', cast({4} as text)) is null then null
             else '1' end as rang
           from (
