@@ -27,6 +27,9 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     /// <summary>Gets a token that fires when it is noticed that the server no longer holds the lock for us. A release does not fire it.</summary>
     public CancellationToken Lost => _lock.Lost;
 
+    /// <inheritdoc cref="Lock.FencingToken"/>
+    public long? FencingToken => _lock.FencingToken;
+
     /// <summary>Lets go of the lock and gives the connection back.</summary>
     /// <returns>True when the lock was let go; false when that had been done before.</returns>
     /// <exception cref="LockLostException">The server no longer held the lock: the work under it may not have been alone.</exception>

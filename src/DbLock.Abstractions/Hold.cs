@@ -4,7 +4,7 @@ using System.Diagnostics;
 namespace DbLock;
 
 /// <summary>One lock that a session holds, from its grant to its end.</summary>
-internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction, long transactionId)
+internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction, long number)
 {
     private LossSource _loss;
     private volatile bool _isReleased;
@@ -18,7 +18,10 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
     public ILockDriver Driver { get; } = driver;
 
     /// <summary>Gets the number of the transaction that ends a hold of transaction scope; 0 when the dialect does not tell.</summary>
-    public long TransactionId { get; } = transactionId;
+    public long TransactionId => transaction is null ? 0 : number;
+
+    /// <summary>Gets the fencing token; 0 for none.</summary>
+    public long FencingToken => transaction is null ? number : 0;
 
     /// <summary>Gets or sets how many acquires stand, over all the locks of the connection that share this hold.</summary>
     public int Count { get; set; } = 1;

@@ -71,6 +71,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _connection = connection;
         _driver = Interface.Driver;
         _options = options ?? LockOptions.Default;
+        if (_options is { Fencing: true, Scope: LockScope.Transaction })
+        {
+            throw new ArgumentException(
+                "A lock of transaction scope has no fencing token, because its transaction may be older than the grant: leave LockOptions.Fencing or LockOptions.Scope out.", nameof(options));
+        }
+
         _logger = QuietLogger.Of(_options.Logger);
         _session = Session.Of(connection);
         Key = key;
@@ -109,6 +115,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// later call found the lock gone. Before the first acquire it is <see cref="CancellationToken.None"/>. A release does not fire it.
     /// </summary>
     public CancellationToken Lost => _hold?.Lost ?? CancellationToken.None;
+
+    /// <summary>
+    /// Gets the fencing token of this hold, or of the last one: it is larger than those of all holds of the lock before it, in every process, also over crashes and failovers of the
+    /// server. Null without <see cref="LockOptions.Fencing"/>, and before the first acquire.
+    /// </summary>
+    public long? FencingToken => _hold is { FencingToken: not 0 and var token } ? token : null;
 
     private LockDialect Dialect => _options.Dialect ?? _session.Dialect(_connection, Interface);
 
@@ -310,8 +322,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             }
 
             var transaction = CheckTransaction(timeout, dialect);
+            CheckFencing(transaction, dialect);
             var request = new LockRequest(
-                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Current.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect);
+                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Current.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect,
+                Fencing: _options.Fencing);
             var identity = Identity(dialect);
             var holds = _session.Find(identity);
             if (_options.Scope == LockScope.Transaction && AreOfOneTransaction(holds))
@@ -321,7 +335,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 var (hold, isSame) = (holds[0], identity.IsSameAs(holds[0].Identity) && holds[0].Options.Shared == _options.Shared);
                 var first = isSame ? request : request with { HeldIn = hold.TransactionId };
                 var outcome = await AcquireFirst(dialect, first, transaction, async, cancellationToken).ConfigureAwait(false);
-                if (outcome.Outcome != LockOutcome.AlreadyHeld && (!isSame || outcome.TransactionId != hold.TransactionId))
+                if (outcome.Outcome != LockOutcome.AlreadyHeld && (!isSame || outcome.Number != hold.TransactionId))
                 {
                     Array.ForEach(holds, static hold => hold.Release());
                     return Acquired(outcome);
@@ -350,7 +364,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 ? await AcquireFirst(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false)
                 : await AcquireInSlices(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false));
 
-            bool Acquired((LockOutcome Outcome, long TransactionId) end)
+            bool Acquired((LockOutcome Outcome, long Number) end)
             {
                 if (end.Outcome != LockOutcome.Acquired)
                 {
@@ -358,7 +372,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     return false;
                 }
 
-                var hold = new Hold(identity, Key, _options, _driver, Telemetry.HearsHolds ? _connection.Database : null, _options.Scope == LockScope.Transaction ? transaction : null, end.TransactionId);
+                var hold = new Hold(identity, Key, _options, _driver, Telemetry.HearsHolds ? _connection.Database : null, _options.Scope == LockScope.Transaction ? transaction : null, end.Number);
                 _session.Add(hold);
                 Take(hold);
                 if (_connection.State != ConnectionState.Open)
@@ -379,7 +393,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     // For drivers that cannot cancel: short waits, each of which has a certain end, and a look at the token between them.
-    private async ValueTask<(LockOutcome Outcome, long TransactionId)> AcquireInSlices(
+    private async ValueTask<(LockOutcome Outcome, long Number)> AcquireInSlices(
         LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
@@ -401,8 +415,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
+    // The number is the transaction's in transaction scope, else the fencing token, or 0.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<(LockOutcome Outcome, long TransactionId)> AcquireFirst(
+    private async ValueTask<(LockOutcome Outcome, long Number)> AcquireFirst(
         LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
         var statement = AcquireStatement(dialect, request);
@@ -439,7 +454,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
         if (error is null && outcome is LockOutcome.Acquired or LockOutcome.NotAcquired or LockOutcome.AlreadyHeld)
         {
-            return (outcome, request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer) : 0);
+            return (outcome, request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer) : request.Fencing && outcome == LockOutcome.Acquired ? dialect.TokenOf(answer) : 0);
         }
 
         if (outcome == LockOutcome.TransactionAborted)
@@ -952,6 +967,20 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             throw new ArgumentOutOfRangeException(
                 nameof(timeout), timeout,
                 $"A timeout for lock '{Key}' must lie between zero and {dialect.MaxTimeout}, the longest that {dialect.Name} can count, or be Timeout.InfiniteTimeSpan.");
+        }
+    }
+
+    private void CheckFencing(DbTransaction? transaction, LockDialect dialect)
+    {
+        if (_options.Fencing && !dialect.HasFencing)
+        {
+            throw new NotSupportedException($"{dialect.Name} has no fencing tokens here: leave LockOptions.Fencing out.");
+        }
+
+        if (_options.Fencing && transaction is not null)
+        {
+            throw new InvalidOperationException(
+                $"Lock '{Key}' cannot have a fencing token inside a transaction, whose number may be older than the grant: acquire it before the transaction begins.");
         }
     }
 

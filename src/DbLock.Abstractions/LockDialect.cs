@@ -76,6 +76,13 @@ public abstract class LockDialect
     /// <param name="answer">The value that came back.</param>
     public virtual long TransactionOf(object? answer) => 0;
 
+    /// <summary>Gets whether a grant can answer with a fencing token (<see cref="LockOptions.Fencing"/>); false (default) refuses such locks.</summary>
+    public virtual bool HasFencing => false;
+
+    /// <summary>Returns the fencing token in the answer to an <see cref="Acquire"/> that asked for one and was granted.</summary>
+    /// <param name="answer">The value that came back.</param>
+    public virtual long TokenOf(object? answer) => throw new NotSupportedException($"{Name} has no fencing tokens.");
+
     /// <summary>
     /// Says whether an answer to <see cref="Acquire"/> shows that the client speaks to one session of a server that can be trusted, for as long as the connection is
     /// open: what was looked at need not be looked at again, and a driver may prepare commands. False (default) where that is of no use.

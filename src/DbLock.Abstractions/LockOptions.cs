@@ -26,6 +26,12 @@ public sealed record LockOptions
     public bool Reentrant { get; init; }
 
     /// <summary>
+    /// Gets whether each grant has a number that is larger than those of all grants of the lock before it (<see cref="Lock.FencingToken"/>), by which a resource can refuse a
+    /// writer who has lost the lock and does not know. It needs session scope, a lock that is acquired outside a transaction, and PostgreSQL, whose disk it costs one flush.
+    /// </summary>
+    public bool Fencing { get; init; }
+
+    /// <summary>
     /// Gets whether a connection pooler in front of PostgreSQL is known to keep one server session for each client connection (PgBouncer's session
     /// mode). Without it a pooler that is noticed is refused for <see cref="LockScope.Session"/>, because in transaction mode two clients get the same lock.
     /// </summary>

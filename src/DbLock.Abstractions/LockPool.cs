@@ -27,6 +27,7 @@ namespace DbLock;
 /// </remarks>
 public sealed class LockPool : IDisposable, IAsyncDisposable
 {
+    // A fencing token has room for 1,023 grants in memory.
     private const int MostHandOvers = 1000;
     private const int MostHandOverMilliseconds = 50;
     private const int YieldMilliseconds = 5;
@@ -393,7 +394,9 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         }
 
         request.State = PoolRequest.StateOf.Held;
-        var held = new PooledLock(this, request);
+        var token = request.Places.Max(place => place.Entry.Token);
+        var held = new PooledLock(this, request, token);
+        Array.ForEach(request.Places, place => place.Entry.Token = token);
         _held.Add(held);
         request.SetResult(held);
     }
@@ -416,7 +419,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
     {
         if (entry.First?.Request is { State: PoolRequest.StateOf.Queued, Places.Length: 1 } next && next.Shared == entry.Shared && MayHandOver(entry))
         {
-            (entry.Holders, entry.HandOvers) = (1, entry.HandOvers + 1);
+            (entry.Holders, entry.HandOvers, entry.Token) = (1, entry.HandOvers + 1, entry.Token == 0 ? 0 : entry.Token + 1);
             Grant(next);
             Advance(entry);
             return;
@@ -705,7 +708,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
             $"The server has no room for lock '{request.Key}' ({request.Places.Length} more): three quarters of its lock table are taken, {_held.Count} locks by this pool, and the rest is left to other work. Hold fewer locks at once, or raise max_locks_per_transaction."),
         error);
 
-    private void Apply(PoolRound round, (string Released, bool Rang, string Acquired) answer)
+    private void Apply(PoolRound round, (string Released, bool Rang, string Acquired, long Token) answer)
     {
         for (var i = 0; i < round.Released.Count; i++)
         {
@@ -719,7 +722,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         foreach (var request in round.Asks)
         {
             var count = request.Places.Count(place => place.Entry.Server == PoolEntry.OnServer.Asked);
-            Answered(request, answer.Acquired.AsSpan(first, count).IndexOf('0') < 0);
+            Answered(request, answer.Acquired.AsSpan(first, count).IndexOf('0') < 0, answer.Token);
             first += count;
         }
 
@@ -734,7 +737,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         }
     }
 
-    private void Answered(PoolRequest request, bool granted)
+    private void Answered(PoolRequest request, bool granted, long token)
     {
         (request.IsSent, request.IsLate, request.Failures) = (false, false, 0);
         if (granted)
@@ -745,6 +748,7 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
                 {
                     _allowed--;
                     (entry.Server, entry.Holders, entry.NotBefore, entry.HandOvers) = (PoolEntry.OnServer.Held, 1, 0, entry.TurnStart == 0 ? 0 : entry.HandOvers + 1);
+                    entry.Token = token;
                     entry.TurnStart = entry.TurnStart == 0 ? Environment.TickCount64 : entry.TurnStart;
                 }
             }
@@ -903,13 +907,13 @@ public sealed class LockPool : IDisposable, IAsyncDisposable
         foreach (var request in round.Asks)
         {
             var asked = request.Places.Where(place => place.Entry.Server == PoolEntry.OnServer.Asked).Select(place => (place.Entry, IsHeld: held[next++] == '1')).ToList();
-            if (asked.TrueForAll(one => one.IsHeld))
+            if (asked.TrueForAll(one => one.IsHeld) && !_options.Fencing)
             {
-                Answered(request, granted: true);
+                Answered(request, granted: true, token: 0);
                 continue;
             }
 
-            // Of a part, nothing is kept.
+            // Of a part, nothing is kept, and nothing without the token that was asked for.
             foreach (var (entry, _) in asked.Where(one => one.IsHeld))
             {
                 (entry.Server, entry.Holders) = (PoolEntry.OnServer.Held, 1);

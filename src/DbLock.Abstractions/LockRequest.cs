@@ -9,6 +9,7 @@ namespace DbLock;
 /// <param name="SessionId">The server session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
 /// <param name="IsDirect">Whether an answer on this connection has shown (<see cref="LockDialect.IsDirect"/>) that the client speaks to one session of a server that can be trusted.</param>
 /// <param name="HeldIn">The transaction in which the connection was last granted the lock, as <see cref="LockDialect.TransactionOf"/> told; 0 for none.</param>
+/// <param name="Fencing">Whether a grant answers with its fencing token.</param>
 public readonly record struct LockRequest(
     LockKey Key,
     bool Shared = false,
@@ -17,7 +18,8 @@ public readonly record struct LockRequest(
     bool InTransaction = false,
     int? SessionId = null,
     bool IsDirect = false,
-    long HeldIn = 0)
+    long HeldIn = 0,
+    bool Fencing = false)
 {
     /// <summary>Gets the timeout in whole milliseconds, rounded up so that a short wait is never none; -1 is for ever.</summary>
     public long Milliseconds => Timeout < TimeSpan.Zero ? -1 : (Timeout.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond;

@@ -7,10 +7,11 @@ public sealed class PooledLock : IAsyncDisposable
     private readonly LockPool _pool;
     private LossSource _loss;
 
-    internal PooledLock(LockPool pool, PoolRequest request)
+    internal PooledLock(LockPool pool, PoolRequest request, long fencingToken)
     {
         _pool = pool;
         Request = request;
+        FencingToken = fencingToken == 0 ? null : fencingToken;
     }
 
     /// <summary>Gets the key.</summary>
@@ -21,6 +22,11 @@ public sealed class PooledLock : IAsyncDisposable
 
     /// <summary>Gets a token that fires when it is noticed that the server no longer holds the lock for us: the carrier's connection broke. A release does not fire it.</summary>
     public CancellationToken Lost => _loss.Token;
+
+    /// <summary>
+    /// Gets the fencing token, as <see cref="Lock.FencingToken"/>; null unless the pool's options have <see cref="LockOptions.Fencing"/>. Tasks that share a lock may share its token.
+    /// </summary>
+    public long? FencingToken { get; }
 
     internal PoolRequest Request { get; }
 

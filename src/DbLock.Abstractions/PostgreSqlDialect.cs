@@ -15,7 +15,20 @@ internal sealed class PostgreSqlDialect : LockDialect
     internal const int Standby = -1;
     internal const int FakeLocks = -2;
     internal const int Pooler = -3;
+    private const int Numbered = -4;
     private const int AlreadyHeld = 3;
+
+    /// <summary>
+    /// A fencing token: the timeline, which grows with each failover, before the number of this transaction, before room for grants in memory (<see cref="LockPool"/>). The
+    /// transaction is numbered after the grant. It must write something, and its commit must reach the disk, or a crash would let its number be given again (tried).
+    /// </summary>
+    /// <remarks>Functions: https://www.postgresql.org/docs/current/functions-admin.html, https://www.postgresql.org/docs/current/functions-info.html</remarks>
+    internal const string Token = """
+        case when pg_catalog.current_setting('synchronous_commit') = 'off' and pg_catalog.set_config('synchronous_commit', 'local', true) is null then null
+          when pg_catalog.pg_logical_emit_message(true, 'dblock'::text, ''::text) is null then null
+          else (('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::bigint << 50)
+            | (pg_catalog.pg_current_xact_id()::text::bigint << 10) end
+        """;
 
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
     private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
@@ -47,6 +60,8 @@ internal sealed class PostgreSqlDialect : LockDialect
         product.Contains("Npgsql", StringComparison.OrdinalIgnoreCase) || product.Contains("PostgreSql", StringComparison.OrdinalIgnoreCase);
 
     public override bool HasSeveral => true;
+
+    public override bool HasFencing => true;
 
     public override string Identify(LockKey key) =>
         key.IsPair
@@ -126,14 +141,18 @@ internal sealed class PostgreSqlDialect : LockDialect
             Pooler => throw new LockException(
                 "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and could give one lock to two clients, as it does in "
                 + "transaction mode. Connect to the server directly, or use LockScope.Transaction, or set LockOptions.TrustPooler if the pooler is in session mode."),
-            > AlreadyHeld or < Pooler => LockOutcome.Acquired,
+            Numbered => throw new LockException(
+                "The connection is in a transaction that the lock does not know, whose number is older than the grant would be, so that it is no fencing token. Acquire before the transaction begins."),
+            > AlreadyHeld or < Numbered => LockOutcome.Acquired,
             var code => throw new LockException($"The server answered {code} where PostgreSQL answers whether the lock was taken: it is no PostgreSQL."),
         },
     };
 
     // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
     public override bool IsDirect(in LockRequest request, object? answer) =>
-        request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 : answer is > (long)AlreadyHeld);
+        request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 or 0L or > (long)AlreadyHeld : answer is > (long)AlreadyHeld);
+
+    public override long TokenOf(object? answer) => Convert.ToInt64(answer, CultureInfo.InvariantCulture);
 
     public override long TransactionOf(object? answer) => answer is long transaction ? Math.Abs(transaction) : 0;
 
@@ -205,15 +224,15 @@ internal sealed class PostgreSqlDialect : LockDialect
             // timeout or cancel that fired during the wait ends the statement here, before the session lock is taken. Without that check it would be
             // noticed only after it. The try comes first so that a free lock never has a transaction-level hold.
             AcquireTexts Make(GuardTexts guard) => new(
-                Try: new($"{guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then 1 else 0 end"),
+                Try: new($"{guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted} else 0 end"),
                 TryTransaction: new($"{guard.InTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {guard.Acquired} else 0 end"),
                 Wait: new($"""
-                    {guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then 1
+                    {guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted}
                       when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::text, true) is null then null
                       when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
                       when pg_catalog.pg_sleep(0) is null then null
                       when pg_catalog.pg_advisory_lock{suffix}({key}) is null then null
-                      else 1 end
+                      else {guard.Granted} end
                     """),
                 WaitTransaction: new($"""
                     {guard.InTransaction}  when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::text, true) is null then null
@@ -270,7 +289,7 @@ internal sealed class PostgreSqlDialect : LockDialect
 
             // Transaction-level locks cannot be given back one by one. So a try has them for the session first; then the transaction cannot wait for them any more.
             AcquireTexts Make(GuardTexts guard) => new(
-                Try: new($"{guard.InSession}  when true then (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) end"),
+                Try: new($"{guard.InSession}  when true then (select case when missing.n is null then {guard.Granted} else {giveBack} end from {firstMissing}) end"),
                 TryTransaction: new($"""
                     {guard.InTransaction}  when true then (
                         select case
@@ -280,11 +299,11 @@ internal sealed class PostgreSqlDialect : LockDialect
                         from {firstMissing}) end
                     """),
                 Wait: new($"""
-                    {guard.InSession}  when (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) = 1 then 1
+                    {guard.InSession}  when (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) = 1 then {guard.Granted}
                       when {WaitForAll(guard.Milliseconds)} then null
                       when pg_catalog.pg_sleep(0) is null then null
                       when (select count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
-                      else 1 end
+                      else {guard.Granted} end
                     """),
                 WaitTransaction: new($"""
                     {guard.InTransaction}  when {WaitForAll(guard.Milliseconds)} then null
@@ -344,10 +363,11 @@ internal sealed class PostgreSqlDialect : LockDialect
     /// which a pooler keeps one server session.
     /// </param>
     /// <param name="HeldIn">Whether it may be the transaction that holds the lock already.</param>
-    private readonly record struct Guard(bool Server, bool Session, bool HeldIn)
+    /// <param name="Fencing">Whether a transaction is refused that has its number already, and a grant in session scope answers with its token.</param>
+    private readonly record struct Guard(bool Server, bool Session, bool HeldIn, bool Fencing)
     {
         public Guard(in LockRequest request)
-            : this(!request.IsDirect, !request.IsDirect && request.SessionId is not null, request.HeldIn != 0)
+            : this(!request.IsDirect, !request.IsDirect && request.SessionId is not null, request.HeldIn != 0, request.Fencing)
         {
         }
     }
@@ -363,7 +383,11 @@ internal sealed class PostgreSqlDialect : LockDialect
     {
         private const string ThisTransaction = "(pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::bigint";
 
-        public string InSession => guard.Session ? $"{Case}  when {IsElsewhere} then {Pooler}\n" : Case;
+        public string InSession => Case
+            + (guard.Session ? $"  when {IsElsewhere} then {Pooler}\n" : "")
+            + (guard.Fencing ? $"  when pg_catalog.pg_current_xact_id_if_assigned() is not null then {Numbered}\n" : "");
+
+        public string Granted => guard.Fencing ? Token : "1";
 
         public string InTransaction => guard.HeldIn ? $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {AlreadyHeld}\n" : Case;
 

@@ -44,13 +44,6 @@ internal static class RunCommand
           dblock run --timeout 30s --verbose migrations -- dotnet ef database update
         """;
 
-    // The number that PostgreSQL gives to a transaction is larger than all before; the timeline, which grows with each failover, goes before it.
-    private const string Facts = """
-        select pg_catalog.pg_backend_pid(),
-          (('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::bigint << 48)
-            | pg_catalog.pg_current_xact_id()::text::bigint
-        """;
-
     public static Command Create()
     {
         var connection = ConnectionOption.Create();
@@ -141,7 +134,7 @@ internal static class RunCommand
             await using (connection.ConfigureAwait(false))
             {
                 await PrepareAsync(connection, job.TrustPooler).ConfigureAwait(false);
-                var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, new LockOptions { Shared = job.Shared, TrustPooler = job.TrustPooler });
+                var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, new LockOptions { Shared = job.Shared, TrustPooler = job.TrustPooler, Fencing = true });
                 await using (@lock.ConfigureAwait(false))
                 {
                     return await AcquireAsync(job, @lock, signals.First).ConfigureAwait(false)
@@ -202,7 +195,7 @@ internal static class RunCommand
     private static async Task<int> HoldAsync(Job job, string file, NpgsqlConnection connection, Lock @lock, Signals signals)
     {
         signals.First.ThrowIfCancellationRequested();
-        var environment = await EnvironmentAsync(job, connection).ConfigureAwait(false);
+        var environment = await EnvironmentAsync(job, connection, @lock).ConfigureAwait(false);
         Child child;
         try
         {
@@ -272,23 +265,21 @@ internal static class RunCommand
         return ExitCode.Lost;
     }
 
-    private static async Task<(string, string)[]> EnvironmentAsync(Job job, NpgsqlConnection connection)
+    private static async Task<(string, string)[]> EnvironmentAsync(Job job, NpgsqlConnection connection, Lock @lock) =>
+    [
+        ("DBLOCK_KEY", job.Key.IsPair ? $"{job.Key.Pair.First},{job.Key.Pair.Second}" : job.Key.Number.ToString(CultureInfo.InvariantCulture)),
+        ("DBLOCK_NAME", job.Name),
+        ("DBLOCK_PID", (job.TrustPooler ? await ServerPidAsync(connection).ConfigureAwait(false) : connection.ProcessID).ToString(CultureInfo.InvariantCulture)),
+        ("DBLOCK_FENCING_TOKEN", @lock.FencingToken!.Value.ToString(CultureInfo.InvariantCulture)),
+    ];
+
+    // A pooler shows a number of its own.
+    private static async Task<int> ServerPidAsync(NpgsqlConnection connection)
     {
-        var command = new NpgsqlCommand(Facts, connection);
+        var command = new NpgsqlCommand("select pg_catalog.pg_backend_pid()", connection);
         await using (command.ConfigureAwait(false))
         {
-            var reader = await command.ExecuteReaderAsync().ConfigureAwait(false);
-            await using (reader.ConfigureAwait(false))
-            {
-                await reader.ReadAsync().ConfigureAwait(false);
-                return
-                [
-                    ("DBLOCK_KEY", job.Key.IsPair ? $"{job.Key.Pair.First},{job.Key.Pair.Second}" : job.Key.Number.ToString(CultureInfo.InvariantCulture)),
-                    ("DBLOCK_NAME", job.Name),
-                    ("DBLOCK_PID", reader.GetInt32(0).ToString(CultureInfo.InvariantCulture)),
-                    ("DBLOCK_FENCING_TOKEN", reader.GetInt64(1).ToString(CultureInfo.InvariantCulture)),
-                ];
-            }
+            return (int)(await command.ExecuteScalarAsync().ConfigureAwait(false))!;
         }
     }
 

@@ -6,7 +6,7 @@ namespace DbLock;
 internal sealed class InMemoryDialect : LockDialect
 {
     // The texts are never parsed: the driver knows them by their identity.
-    public static readonly LockSql AcquireSql = new("acquire, waiting {0} ms; shared {1}; in the transaction {2}");
+    public static readonly LockSql AcquireSql = new("acquire, waiting {0} ms; shared {1}; in the transaction {2}; fencing {3}");
     public static readonly LockSql UndoSql = new("undo");
     public static readonly LockSql IsHeldSql = new("is held; shared {0}");
     public static readonly LockSql ReleaseSql = new("release; shared {0}");
@@ -21,6 +21,10 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override bool HasSeveral => true;
 
+    public override bool HasFencing => true;
+
+    public override long TokenOf(object? answer) => (long)answer!;
+
     internal override LockCarrier Carrier { get; } = new InMemoryCarrier();
 
     public override bool Speaks(string product) => product.Contains(nameof(InMemoryConnection), StringComparison.Ordinal);
@@ -29,7 +33,7 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override LockStatement Acquire(in LockRequest request) => new(Command(
         AcquireSql, request,
-        new(DbType.Int64, request.Milliseconds), new(DbType.Int32, request.Shared ? 1 : 0), new(DbType.Int32, request.Scope == LockScope.Transaction ? 1 : 0)))
+        new(DbType.Int64, request.Milliseconds), new(DbType.Int32, request.Shared ? 1 : 0), new(DbType.Int32, request.Scope == LockScope.Transaction ? 1 : 0), new(DbType.Int32, request.Fencing ? 1 : 0)))
     {
         Wait = request.Try ? null : request.Timeout,
     };
@@ -41,7 +45,7 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(ReleaseSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
 
-    public override LockOutcome Read(object? answer) => answer is 1 ? LockOutcome.Acquired : LockOutcome.NotAcquired;
+    public override LockOutcome Read(object? answer) => answer is 1 or > 1L ? LockOutcome.Acquired : LockOutcome.NotAcquired;
 
     public override LockOutcome Read(DbError codes) => codes.SqlState is null ? LockOutcome.Cancelled : PostgreSql.Read(codes);
 

@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Globalization;
 
 namespace DbLock;
 
@@ -17,9 +18,10 @@ internal sealed class InMemoryDriver : ILockDriver
         {
             if (command.Sql == InMemoryDialect.AcquireSql)
             {
-                var (milliseconds, shared, inTransaction) = ((long)parameters[0].Value, Flag(1), Flag(2));
+                var (milliseconds, shared, inTransaction, fencing) = ((long)parameters[0].Value, Flag(1), Flag(2), Flag(3));
                 var timeout = milliseconds < 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromMilliseconds(milliseconds);
-                return await memory.Session.Acquire(Names(3), shared, inTransaction ? transaction : null, timeout, async, cancellationToken).ConfigureAwait(false) ? 1 : 0;
+                return !await memory.Session.Acquire(Names(4), shared, inTransaction ? transaction : null, timeout, async, cancellationToken).ConfigureAwait(false) ? 0
+                    : fencing ? memory.Session.NextToken() : 1;
             }
 
             return command.Sql == InMemoryDialect.IsHeldSql ? (memory.Session.IsHeld(Names(1), Flag(0)) ? 1 : 0)
@@ -72,7 +74,7 @@ internal sealed class InMemoryDriver : ILockDriver
             acquired.AddRange(group.Select(_ => taken));
         }
 
-        return $"{released}|{(listens ? "1" : "")}|{Digits(acquired)}";
+        return string.Create(CultureInfo.InvariantCulture, $"{released}|{(listens ? "1" : "")}|{Digits(acquired)}|{(parameters[3].Value is 1 ? session.NextToken() : 0)}");
     }
 
     private static string Digits(IEnumerable<bool> answers) => string.Concat(answers.Select(answer => answer ? '1' : '0'));

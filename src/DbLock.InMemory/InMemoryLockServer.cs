@@ -10,6 +10,7 @@ public sealed class InMemoryLockServer
     private readonly Dictionary<string, LockQueue> _queues = [];
     private readonly Dictionary<int, InMemorySession> _sessions = [];
     private int _lastSession;
+    private long _lastToken;
 
     /// <summary>Gets what everything here is done under.</summary>
     internal object Gate { get; } = new();
@@ -58,6 +59,8 @@ public sealed class InMemoryLockServer
     internal event Action<string>? Rung;
 
     internal void Ring(string message) => Rung?.Invoke(message);
+
+    internal long NextToken() => Interlocked.Increment(ref _lastToken) << 10;
 
     internal InMemorySession NewSession()
     {

@@ -81,6 +81,9 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
     }
 
+    /// <summary>Returns a fencing token larger than all before, with room for grants in a pool's memory.</summary>
+    public long NextToken() => server.NextToken();
+
     public int ReleaseAll()
     {
         LetGoAll(hold => hold.Session == this);

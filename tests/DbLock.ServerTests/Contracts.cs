@@ -26,12 +26,16 @@ public sealed class OdbcOnPostgreSql() : PostgreSqlContract(LockInterface.Odbc)
 
 public sealed class OdbcOnMariaDb() : LockContract(MariaDbTestServer.Instance, LockInterface.Odbc)
 {
+    protected override bool HasFencing => false;
+
     protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync();
 }
 
 // A driver and a dialect from outside src/.
 public sealed class ThirdPartyOnPostgreSql() : LockContract(HashTextTestServer.Instance, LockInterface.Plain)
 {
+    protected override bool HasFencing => false;
+
     protected override bool AnErrorAbortsTheTransaction => true;
 
     protected override bool HasSeveral => false;
@@ -53,11 +57,15 @@ public sealed class InMemory() : LockContract(InMemoryTestServer.Instance, LockI
 
 public sealed class AdoNetOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.AdoNet)
 {
+    protected override bool HasFencing => false;
+
     protected override Task<DbConnection> ConnectAsync() => SqlServerTestServer.OpenSqlClientAsync();
 }
 
 public sealed class OdbcOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.Odbc)
 {
+    protected override bool HasFencing => false;
+
     protected override Task<DbConnection> ConnectAsync() => Task.FromResult(SqlServerTestServer.OpenOdbc());
 }
 

@@ -6,10 +6,11 @@ namespace DbLock;
 internal sealed class Carrier
 {
     private readonly bool _isDirect;
+    private readonly bool _fencing;
 
-    private Carrier(DbConnection connection, ILockDriver driver, LockDialect dialect, LockCarrier says, bool isDirect)
+    private Carrier(DbConnection connection, ILockDriver driver, LockDialect dialect, LockCarrier says, bool isDirect, bool fencing)
     {
-        (Connection, Driver, Dialect, Says, _isDirect) = (connection, driver, dialect, says, isDirect);
+        (Connection, Driver, Dialect, Says, _isDirect, _fencing) = (connection, driver, dialect, says, isDirect, fencing);
         LastAnswer = Environment.TickCount64;
     }
 
@@ -32,17 +33,17 @@ internal sealed class Carrier
         var says = dialect.Carrier ?? throw new NotSupportedException(
             $"{dialect.Name} cannot carry many locks on one connection here: use dataSource.AcquireLock, which takes a connection for each lock.");
         var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);
-        var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null);
+        var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null, options.Fencing);
         return (carrier, says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false)));
     }
 
     /// <summary>Asks for how many more locks the server has room.</summary>
     public async ValueTask<long> Look() => Says.ReadRoom(await Execute(Says.Look(null)).ConfigureAwait(false));
 
-    public async ValueTask<(string Released, bool Rang, string Acquired)> Carry(PoolRound round, string bell)
+    public async ValueTask<(string Released, bool Rang, string Acquired, long Token)> Carry(PoolRound round, string bell)
     {
         var (releases, acquires) = WithMark(round);
-        var answer = LockCarrier.Read(await Execute(Says.Carry(releases, acquires, bell)).ConfigureAwait(false));
+        var answer = LockCarrier.Read(await Execute(Says.Carry(releases, acquires, bell, _fencing)).ConfigureAwait(false));
         return answer.Released.Length == releases.Count && answer.Acquired.Length == acquires.Count ? answer : throw LockCarrier.NotAnswered();
     }
 

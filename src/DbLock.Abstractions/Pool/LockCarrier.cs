@@ -1,4 +1,4 @@
-using System.Data;
+using System.Globalization;
 
 namespace DbLock;
 
@@ -20,7 +20,8 @@ internal abstract class LockCarrier
     /// <param name="releases">What to let go of.</param>
     /// <param name="acquires">What to take; those of a group one after the other.</param>
     /// <param name="bell">What to tell who listens; empty for nothing.</param>
-    public abstract LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell);
+    /// <param name="fencing">Whether the answer has a fencing token for what is taken.</param>
+    public abstract LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing);
 
     /// <summary>Returns the statement that asks which of some locks this session holds.</summary>
     public abstract LockStatement AreHeld(IReadOnlyList<CarriedLock> locks);
@@ -34,10 +35,10 @@ internal abstract class LockCarrier
     /// <summary>Says whether an error means that the server's lock table is full.</summary>
     public virtual bool IsFull(DbError codes) => false;
 
-    /// <summary>Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens (and was told), a digit for each acquire.</summary>
-    public static (string Released, bool Rang, string Acquired) Read(object? answer) =>
-        (answer as string)?.Split('|') is [var released, var rang, var acquired]
-            ? (released, rang.Length > 0, acquired)
+    /// <summary>Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens (and was told), a digit for each acquire, their fencing token.</summary>
+    public static (string Released, bool Rang, string Acquired, long Token) Read(object? answer) =>
+        (answer as string)?.Split('|') is [var released, var rang, var acquired, var token]
+            ? (released, rang.Length > 0, acquired, token.Length == 0 ? 0 : long.Parse(token, CultureInfo.InvariantCulture))
             : throw NotAnswered();
 
     public static LockException NotAnswered() => new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");

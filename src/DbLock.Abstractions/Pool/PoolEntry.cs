@@ -14,6 +14,9 @@ internal sealed class PoolEntry(long number, bool isPair)
     /// <summary>Gets or sets how many tasks hold it.</summary>
     public int Holders { get; set; }
 
+    /// <summary>Gets or sets the fencing token of the last grant; 0 for none.</summary>
+    public long Token { get; set; }
+
     /// <summary>Gets or sets how often it was handed over since this process's turn began.</summary>
     public int HandOvers { get; set; }
 

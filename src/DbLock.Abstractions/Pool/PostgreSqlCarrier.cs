@@ -21,16 +21,21 @@ internal sealed class PostgreSqlCarrier : LockCarrier
             from pg_catalog.pg_locks) end
         """);
 
-    private static readonly LockSql Singly = Carrying($$"""
+    private static readonly string Singly = $$"""
         select pg_catalog.string_agg(case when {{Call("pg_try_advisory_lock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{2}", "{3}")}} as u (k, s, n)
-        """);
+        """;
 
     // What was taken of a group that is not whole is let go at once.
-    private static readonly LockSql InGroups = Carrying($$"""
+    private static readonly string InGroups = $$"""
         select pg_catalog.string_agg(case when u.whole then '1' when not u.taken then '0' when {{Call("pg_advisory_unlock")}} then '0' else '0' end, '' order by u.n)
         from (select t.*, bool_and(t.taken) over (partition by t.g) as whole
           from (select u.*, {{Call("pg_try_advisory_lock")}} as taken from {{Rows("{2}", "{3}", "{5}")}} as u (k, s, g, n) offset 0) as t offset 0) as u
-        """);
+        """;
+
+    private static readonly LockSql CarrySingly = Carrying(Singly, fencing: false);
+    private static readonly LockSql CarryInGroups = Carrying(InGroups, fencing: false);
+    private static readonly LockSql CarrySinglyFenced = Carrying(Singly, fencing: true);
+    private static readonly LockSql CarryInGroupsFenced = Carrying(InGroups, fencing: true);
 
     private static readonly LockSql AreHeldSql = new($$"""
         select pg_catalog.string_agg(case when h.k is null then '0' else '1' end, '' order by u.n)
@@ -64,7 +69,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         return room;
     }
 
-    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell)
+    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing)
     {
         LockParameter[] parameters = [Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires), new(DbType.String, bell)];
         var inGroups = false;
@@ -74,8 +79,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         }
 
         return new(inGroups
-            ? new LockCommand(InGroups, [.. parameters, new(DbType.String, Array(acquires, one => one.Group))])
-            : new LockCommand(Singly, parameters));
+            ? new LockCommand(fencing ? CarryInGroupsFenced : CarryInGroups, [.. parameters, new(DbType.String, Array(acquires, one => one.Group))])
+            : new LockCommand(fencing ? CarrySinglyFenced : CarrySingly, parameters));
     }
 
     public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Numbers(locks), Kinds(locks)));
@@ -85,20 +90,23 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring, lock. In the whole, a key
     // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one) and its place.
-    private static LockSql Carrying(string acquire) => new($$"""
-        select case when done.rang is null then null else done.released || '|' || done.rang || '|' || coalesce(({{acquire}}), '') end
+    private static LockSql Carrying(string acquire, bool fencing) => new($$"""
+        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlDialect.Token})::text else '' end" : "''")}}
         from (
-          select r.released, case
-            when r.released is null then null
-            when pg_catalog.pg_try_advisory_lock({{Marker}}) then case when pg_catalog.pg_advisory_unlock({{Marker}}) then '' end
-            when cast({4} as text) = '' then '1'
-            when pg_catalog.pg_notify('{{Channel}}', cast({4} as text)) is null then null
-            else '1' end as rang
+          select done.released, done.rang, case when done.rang is not null then coalesce(({{acquire}}), '') end as acquired
           from (
-            select coalesce((
-              select pg_catalog.string_agg(case when {{Call("pg_advisory_unlock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{0}", "{1}")}} as u (k, s, n)), '') as released
-            offset 0) as r
-          offset 0) as done
+            select r.released, case
+              when r.released is null then null
+              when pg_catalog.pg_try_advisory_lock({{Marker}}) then case when pg_catalog.pg_advisory_unlock({{Marker}}) then '' end
+              when cast({4} as text) = '' then '1'
+              when pg_catalog.pg_notify('{{Channel}}', cast({4} as text)) is null then null
+              else '1' end as rang
+            from (
+              select coalesce((
+                select pg_catalog.string_agg(case when {{Call("pg_advisory_unlock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{0}", "{1}")}} as u (k, s, n)), '') as released
+              offset 0) as r
+            offset 0) as done
+          offset 0) as d
         """);
 
     private static string Rows(string numbers, params string[] kinds) =>
