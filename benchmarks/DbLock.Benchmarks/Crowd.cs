@@ -112,7 +112,8 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
         {
             var milliseconds = (int)(4 * span.TotalMilliseconds);
             var processes = Enumerable.Range(0, 2).Select(_ => Process.Start(new ProcessStartInfo(
-                Environment.ProcessPath!, [Contender, connectionString, milliseconds.ToString(CultureInfo.InvariantCulture)]) { RedirectStandardInput = true, RedirectStandardOutput = true })!).ToList();
+                Environment.ProcessPath!, [Contender, connectionString, milliseconds.ToString(CultureInfo.InvariantCulture)])
+            { RedirectStandardInput = true, RedirectStandardOutput = true })!).ToList();
             await Task.WhenAll(processes.Select(process => process.StandardOutput.ReadLineAsync()));
             processes.ForEach(process => process.StandardInput.WriteLine());
             var counts = await Task.WhenAll(processes.Select(async process => double.Parse((await process.StandardOutput.ReadLineAsync())!, CultureInfo.InvariantCulture)));
