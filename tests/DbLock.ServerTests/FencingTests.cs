@@ -6,7 +6,7 @@ namespace DbLock.ServerTests;
 /// <summary>Numbers that grow with each grant, whatever becomes of the server.</summary>
 public sealed class FencingTests
 {
-    private static readonly LockOptions Fencing = new() { Fencing = true };
+    private static readonly LockOptions Fenced = new() { Fencing = true };
 
     private LockKey Key { get; } = "fencing:" + Guid.NewGuid();
 
@@ -60,12 +60,20 @@ public sealed class FencingTests
     }
 
     [Fact]
+    public async Task A_stale_writer_is_refused_in_the_sample()
+    {
+        await using var output = new StringWriter();
+        Assert.True(await global::Fencing.StaleWriter.RunAsync((await PostgreSqlTestServer.ServerAsync).ConnectionString, output));
+        Assert.Contains("its write was refused", output.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_transaction_that_the_lock_does_not_know_and_that_has_its_number_is_refused()
     {
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
         await connection.ExecuteAsync("begin");
         await connection.ExecuteAsync("select pg_current_xact_id()");
-        var @lock = new Lock(connection, Key, options: Fencing);
+        var @lock = new Lock(connection, Key, options: Fenced);
         Assert.Contains("transaction", (await Assert.ThrowsAsync<LockException>(() => @lock.AcquireAsync(block: false).AsTask())).Message, StringComparison.Ordinal);
         Assert.False(await PostgreSqlTestServer.Instance.IsHeldAsync(Key));
     }
@@ -75,7 +83,7 @@ public sealed class FencingTests
     {
         await using var connection = await Drivers.OpenAsync(driver);
         await LockContract.ExecuteAsync(connection, "set synchronous_commit = off");
-        var @lock = new Lock(connection, Key, Drivers.Interface(driver), Fencing);
+        var @lock = new Lock(connection, Key, Drivers.Interface(driver), Fenced);
         for (var round = 0; round < 3; round++)
         {
             Assert.True(round == 0 ? await @lock.Try(async) : await @lock.Acquire(async, TimeSpan.FromSeconds(10)));
@@ -90,8 +98,8 @@ public sealed class FencingTests
     {
         var server = await PostgreSqlTestServer.ServerAsync;
         await using var source = NpgsqlDataSource.Create(server.ConnectionString);
-        await using var pool = new LockPool(source, options: Fencing);
-        await using var other = new LockPool(source, options: Fencing);
+        await using var pool = new LockPool(source, options: Fenced);
+        await using var other = new LockPool(source, options: Fenced);
         var (last, grants) = (0L, 0);
         await Task.WhenAll(Enumerable.Range(0, 40).Select(async task =>
         {
@@ -100,7 +108,7 @@ public sealed class FencingTests
                 if (task == 0)
                 {
                     // Somebody without a pool, on a connection of its own.
-                    await using var single = await source.AcquireLockAsync(Key, options: Fencing);
+                    await using var single = await source.AcquireLockAsync(Key, options: Fenced);
                     Check(single.FencingToken);
                     continue;
                 }
@@ -125,7 +133,7 @@ public sealed class FencingTests
     {
         await using var connection = new NpgsqlConnection(connectionString + ";Pooling=false");
         await connection.OpenAsync();
-        await using var @lock = new Lock(connection, Key, options: Fencing);
+        await using var @lock = new Lock(connection, Key, options: Fenced);
         Assert.True(await @lock.AcquireAsync(block: false));
         Assert.True(@lock.FencingToken > last, $"{@lock.FencingToken} after {last}");
         return @lock.FencingToken!.Value;

@@ -1,0 +1,546 @@
+using System.Data;
+using System.Globalization;
+
+namespace DbLock;
+
+/// <content>The conversation with the server, of which one round is under way at a time.</content>
+public sealed partial class LockPool
+{
+    private void WakePump()
+    {
+        if (!_isPumping)
+        {
+            _isPumping = true;
+            ThreadPool.UnsafeQueueUserWorkItem(static pool => _ = pool.Pump(), this, preferLocal: false);
+        }
+    }
+
+    // One at a time speaks to the server; whatever comes meanwhile goes together in the next round.
+    private async Task Pump()
+    {
+        while (true)
+        {
+            PoolRound round;
+            lock (_gate)
+            {
+                round = NextRound();
+                if (round.IsEmpty && !round.IsLast)
+                {
+                    _isPumping = false;
+                    TickAt(Environment.TickCount64 + TickMilliseconds);
+                    return;
+                }
+            }
+
+            if (round.IsLast)
+            {
+                await Close(round).ConfigureAwait(false);
+                return;
+            }
+
+            try
+            {
+                await Carry(round).ConfigureAwait(false);
+            }
+            catch (Exception e)
+            {
+                // Nobody knows any more what the carrier holds.
+                _carrier?.Discard();
+                Lose(round, e);
+            }
+
+            await Answer(round.Questions).ConfigureAwait(false);
+        }
+    }
+
+    private PoolRound NextRound()
+    {
+        var round = _round = new PoolRound();
+        while (_asks.Count > 0 && (round.Asks.Count == 0 || round.Acquires.Count + _asks.Peek().Places.Length <= MostPerStatement))
+        {
+            if (_asks.Dequeue() is { State: PoolRequest.StateOf.Asked } request)
+            {
+                round.Ask(request);
+            }
+        }
+
+        round.Released.AddRange(_releases);
+        round.Releases.AddRange(_releases.Select(entry => entry.ToCarry()));
+        _releases.Clear();
+        round.Checks.AddRange(_checks);
+        _checks.Clear();
+        round.Questions.AddRange(_questions);
+        _questions.Clear();
+        round.IsLast = _isDisposed;
+        if (_carrier is { } carrier)
+        {
+            var now = Environment.TickCount64;
+            var quiet = now - carrier.LastAnswer;
+            round.Marks = _isListening && !_isMarked && now >= _markAfter;
+            round.Unmarks = !_isListening && _isMarked;
+            round.Beats = _held.Count > 0 && quiet >= HeartbeatMilliseconds;
+            round.Closes = round.IsEmpty && _entries.Count == 0 && !_isListening && quiet >= ListenMilliseconds;
+        }
+
+        return round;
+    }
+
+    private async ValueTask Carry(PoolRound round)
+    {
+        try
+        {
+            var carrier = _carrier ?? await Open().ConfigureAwait(false);
+            if (round.Closes)
+            {
+                await CloseCarrier(carrier).ConfigureAwait(false);
+                return;
+            }
+
+            if (round.Acquires.Count > _allowed)
+            {
+                await Look(carrier, round).ConfigureAwait(false);
+            }
+
+            if (round.IsSaid)
+            {
+                var start = Environment.TickCount64;
+                var answer = await carrier.Carry(round, Bell(round)).ConfigureAwait(false);
+                lock (_gate)
+                {
+                    _took = (int)(Environment.TickCount64 - start);
+                    Apply(round, answer);
+                    _round = null;
+                }
+            }
+        }
+        catch (Exception e)
+        {
+            await Mend(round, e).ConfigureAwait(false);
+        }
+    }
+
+    private async ValueTask<Carrier> Open()
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            var connection = await _dataSource.OpenConnectionAsync(CancellationToken.None).ConfigureAwait(false);
+            try
+            {
+                var (carrier, room) = await Carrier.Open(connection, _interface, _options).ConfigureAwait(false);
+                lock (_gate)
+                {
+                    (_carrier, _allowed) = (carrier, room / 4);
+                }
+
+                return carrier;
+            }
+            catch (Exception)
+            {
+                // A data source may give out sessions that ended while nobody used them.
+                var isGone = connection.State != ConnectionState.Open;
+                await connection.DisposeAsync().ConfigureAwait(false);
+                if (!isGone || attempt == Attempts)
+                {
+                    throw;
+                }
+            }
+        }
+    }
+
+    // A quarter of the room, then another look: there are others who take from it.
+    private async ValueTask Look(Carrier carrier, PoolRound round)
+    {
+        var now = Environment.TickCount64;
+        var room = now < _noRoomUntil ? 0 : await carrier.Look().ConfigureAwait(false);
+        lock (_gate)
+        {
+            var later = round.Limit(room);
+            _noRoomUntil = round.Asks.Count == 0 ? now + LookAgainMilliseconds : 0;
+            _allowed = Math.Max(round.Acquires.Count, room / 4);
+            foreach (var request in later)
+            {
+                if (round.Asks.Count > 0 && !request.IsLate)
+                {
+                    // What the others leave, these may have: most may be held elsewhere, and need no room.
+                    request.IsLate = true;
+                    _asks.Enqueue(request);
+                    continue;
+                }
+
+                Unask(request);
+                if (request.WasElsewhere)
+                {
+                    PollLater(request);
+                    continue;
+                }
+
+                Fail(request, NoRoom(request, null));
+            }
+        }
+    }
+
+    private LockException NoRoom(PoolRequest request, Exception? error) => new(
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"The server has no room for lock '{request.Key}' ({request.Places.Length} more): three quarters of its lock table are taken, {_held.Count} locks by this pool, and the rest is left to other work. Hold fewer locks at once, or raise max_locks_per_transaction."),
+        error);
+
+    private void Apply(PoolRound round, (string Released, bool Rang, string Acquired, long Token) answer)
+    {
+        for (var i = 0; i < round.Released.Count; i++)
+        {
+            Unlocked(round.Released[i], answer.Released[i] == '1', answer.Rang);
+        }
+
+        round.Checks.ForEach(held => Unlocked(held, wasHeld: true));
+        _othersListen = answer.Rang;
+        _isMarked = round.Marks ? answer.Acquired[^1] == '1' : _isMarked && !round.Unmarks;
+        var first = 0;
+        foreach (var request in round.Asks)
+        {
+            var count = request.Places.Count(place => place.Entry.Server == PoolEntry.OnServer.Asked);
+            Answered(request, answer.Acquired.AsSpan(first, count).IndexOf('0') < 0, answer.Token);
+            first += count;
+        }
+
+        if (round.Marks && _isMarked)
+        {
+            // Now a release is heard of; one that came before may not have been.
+            AskAgain(_elsewhere);
+        }
+        else if (round.Marks)
+        {
+            _markAfter = Environment.TickCount64 + MarkAgainMilliseconds;
+        }
+    }
+
+    private void Answered(PoolRequest request, bool granted, long token)
+    {
+        (request.IsSent, request.IsLate, request.Failures) = (false, false, 0);
+        if (granted)
+        {
+            foreach (var entry in request.Places.Select(place => place.Entry))
+            {
+                if (entry.Server == PoolEntry.OnServer.Asked)
+                {
+                    _allowed--;
+                    (entry.Server, entry.Holders, entry.NotBefore, entry.HandOvers) = (PoolEntry.OnServer.Held, 1, 0, entry.TurnStart == 0 ? 0 : entry.HandOvers + 1);
+                    entry.Token = token;
+                    entry.TurnStart = entry.TurnStart == 0 ? Environment.TickCount64 : entry.TurnStart;
+                }
+            }
+
+            Grant(request);
+            foreach (var entry in request.Places.Select(place => place.Entry))
+            {
+                Advance(entry);
+            }
+
+            return;
+        }
+
+        Unask(request);
+        if (request.IsTry || request.IsAbandoned)
+        {
+            GiveUp(request);
+        }
+        else if (request.IsRung)
+        {
+            (request.IsRung, request.State) = (false, PoolRequest.StateOf.Queued);
+            Advance(request.Places[0].Entry);
+        }
+        else
+        {
+            request.WasElsewhere = true;
+            PollLater(request);
+            Listen();
+        }
+    }
+
+    private void PollLater(PoolRequest request)
+    {
+        request.Interval = request.Interval == 0 ? ShortestPoll : Math.Min(LongestPoll, 2 * request.Interval);
+        var due = Environment.TickCount64 + Math.Max(request.Interval, Math.Min(LongestPoll, 20 * _took));
+        WaitElsewhere(request, due + PollGrid - (due % PollGrid));
+    }
+
+    // What was asked for is not held, and what was to be shared with others of this process is not any more.
+    private void Unask(PoolRequest request)
+    {
+        foreach (var entry in request.Places.Select(place => place.Entry))
+        {
+            if (entry.Server == PoolEntry.OnServer.Asked)
+            {
+                (entry.Server, entry.TurnStart) = (PoolEntry.OnServer.None, 0);
+                Forget(entry);
+            }
+            else if (--entry.Holders == 0)
+            {
+                Settle(entry, held: null);
+            }
+        }
+    }
+
+    private void WaitElsewhere(PoolRequest request, long due)
+    {
+        (request.State, request.Due) = (PoolRequest.StateOf.Elsewhere, due);
+        _elsewhere.Add(request);
+        TickAt(due);
+    }
+
+    private void Unlocked(PoolEntry entry, bool wasHeld, bool rang)
+    {
+        var held = entry.ReleasedBy;
+        (entry.ReleasedBy, entry.Server) = (null, PoolEntry.OnServer.None);
+        _allowed++;
+        if (rang)
+        {
+            var now = Environment.TickCount64;
+            (entry.TurnStart, entry.NotBefore) = MayHandOver(entry) ? (entry.TurnStart, 0L) : (0L, now + YieldMilliseconds);
+        }
+        else
+        {
+            entry.TurnStart = 0;
+        }
+
+        if (held is not null)
+        {
+            Unlocked(held, wasHeld);
+        }
+
+        Advance(entry);
+    }
+
+    private static void Unlocked(PooledLock held, bool wasHeld)
+    {
+        if (!wasHeld)
+        {
+            held.Lose();
+        }
+
+        if (--held.Unlocking == 0)
+        {
+            held.Released?.TrySetResult();
+        }
+    }
+
+    // The server answered with an error, or not at all: what is held now, only it can say.
+    private async ValueTask Mend(PoolRound round, Exception error)
+    {
+        if (_carrier is not { } carrier)
+        {
+            // There is no server to ask for anybody.
+            lock (_gate)
+            {
+                FailAll(_ => error);
+            }
+
+            return;
+        }
+
+        for (var attempt = 0; attempt < Attempts && carrier.Connection.State == ConnectionState.Open; attempt++)
+        {
+            try
+            {
+                var held = await carrier.AreHeld(round).ConfigureAwait(false);
+                lock (_gate)
+                {
+                    Mend(round, held, error, carrier);
+                }
+
+                return;
+            }
+            catch (Exception e) when (carrier.IsCancel(e))
+            {
+            }
+            catch (Exception e)
+            {
+                error = e;
+                break;
+            }
+        }
+
+        carrier.Discard();
+        Lose(round, error);
+    }
+
+    private void Mend(PoolRound round, string held, Exception error, Carrier carrier)
+    {
+        for (var i = 0; i < round.Released.Count; i++)
+        {
+            if (held[i] == '1')
+            {
+                _releases.Add(round.Released[i]);
+            }
+            else
+            {
+                // Who listens was not told; they find out by themselves.
+                Unlocked(round.Released[i], wasHeld: true, rang: true);
+            }
+        }
+
+        round.Checks.ForEach(held => Unlocked(held, wasHeld: true));
+        var next = round.Released.Count;
+        foreach (var request in round.Asks)
+        {
+            var asked = request.Places.Where(place => place.Entry.Server == PoolEntry.OnServer.Asked).Select(place => (place.Entry, IsHeld: held[next++] == '1')).ToList();
+            if (asked.TrueForAll(one => one.IsHeld) && !_options.Fencing)
+            {
+                Answered(request, granted: true, token: 0);
+                continue;
+            }
+
+            // Of a part, nothing is kept, and nothing without the token that was asked for.
+            foreach (var (entry, _) in asked.Where(one => one.IsHeld))
+            {
+                (entry.Server, entry.Holders) = (PoolEntry.OnServer.Held, 1);
+            }
+
+            Unask(request);
+            AskAgainOrFail(request, error, carrier);
+        }
+
+        _isMarked = round.Marks || round.Unmarks ? held[^1] == '1' : _isMarked;
+    }
+
+    private void AskAgainOrFail(PoolRequest request, Exception error, Carrier? carrier)
+    {
+        request.IsSent = false;
+        if (request.IsAbandoned)
+        {
+            GiveUp(request);
+        }
+        else if (++request.Failures == Attempts || carrier?.IsFinal(error) == true)
+        {
+            if (request.WasElsewhere && request.Failures < Attempts)
+            {
+                PollLater(request);
+                return;
+            }
+
+            Fail(request, carrier?.IsFull(error) == true ? NoRoom(request, error) : error);
+        }
+        else
+        {
+            request.State = PoolRequest.StateOf.Queued;
+            Advance(request.Places[0].Entry);
+        }
+    }
+
+    // The session is gone, with all that it carried.
+    private void Lose(PoolRound round, Exception error)
+    {
+        List<PooledLock> lost;
+        lock (_gate)
+        {
+            lost = Forget(round, wasHeld: false);
+            PoolRequest[] asked = [.. round.Asks.Concat(_asks).Where(request => request.State == PoolRequest.StateOf.Asked)];
+            _asks.Clear();
+            Array.ForEach(asked, request => request.State = PoolRequest.StateOf.Queued);
+            Array.ForEach(asked, request => AskAgainOrFail(request, error, carrier: null));
+
+            foreach (var entry in _entries.Values.ToList())
+            {
+                Advance(entry);
+            }
+        }
+
+        TellLost(lost, error);
+    }
+
+    // Returns what was held. What was on its way to be let go was so, or not.
+    private List<PooledLock> Forget(PoolRound round, bool wasHeld)
+    {
+        List<PooledLock> lost = [.. _held];
+        (_carrier, _isMarked, _round) = (null, false, null);
+        foreach (var held in round.Checks.Concat(_checks))
+        {
+            Unlocked(held, wasHeld);
+        }
+
+        foreach (var entry in _entries.Values)
+        {
+            if (entry.ReleasedBy is { } held)
+            {
+                Unlocked(held, wasHeld);
+            }
+
+            (entry.Server, entry.Holders, entry.TurnStart, entry.ReleasedBy) = (PoolEntry.OnServer.None, 0, 0, null);
+        }
+
+        _held.Clear();
+        _releases.Clear();
+        _checks.Clear();
+        foreach (var held in lost)
+        {
+            held.Request.State = PoolRequest.StateOf.Over;
+            held.Lose();
+        }
+
+        return lost;
+    }
+
+    private void TellLost(List<PooledLock> lost, Exception? error)
+    {
+        if (lost.Count > 0)
+        {
+            Log.CarrierLost(_logger, lost.Count, error);
+            lost.ForEach(held => Tell(held, Telemetry.Lost));
+        }
+    }
+
+    private async ValueTask Answer(List<(LockKey Key, TaskCompletionSource<LockHolders?> Answer)> questions)
+    {
+        foreach (var (key, answer) in questions)
+        {
+            try
+            {
+                answer.TrySetResult(_carrier is { } carrier ? await carrier.Holders(key).ConfigureAwait(false) : null);
+            }
+            catch (Exception)
+            {
+                // It is for a message about a failure, over which nothing more may be thrown.
+                answer.TrySetResult(null);
+            }
+        }
+    }
+
+    private async ValueTask CloseCarrier(Carrier carrier)
+    {
+        lock (_gate)
+        {
+            (_carrier, _isMarked) = (null, false);
+        }
+
+        await carrier.End().ConfigureAwait(false);
+    }
+
+    private async ValueTask Close(PoolRound round)
+    {
+        try
+        {
+            var carrier = _carrier;
+            lock (_gate)
+            {
+                FailAll(request => new ObjectDisposedException(
+                    GetType().FullName, $"The pool was disposed while lock '{request.Key}' was waited for: it is not acquired. Dispose the pool when nobody uses it any more."));
+                round.Questions.Concat(_questions).ToList().ForEach(question => question.Answer.TrySetResult(null));
+                _ = _bell?.CancelAsync();
+            }
+
+            var isClean = carrier is null || await carrier.End().ConfigureAwait(false);
+            List<PooledLock> lost;
+            lock (_gate)
+            {
+                lost = Forget(round, isClean);
+            }
+
+            TellLost(lost, null);
+            await _bellTask.ConfigureAwait(false);
+        }
+        finally
+        {
+            _closed.TrySetResult();
+        }
+    }
+}
