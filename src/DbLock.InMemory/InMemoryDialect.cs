@@ -45,7 +45,7 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(ReleaseSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
 
-    public override LockOutcome Read(object? answer) => answer is 1 or > 1L ? LockOutcome.Acquired : LockOutcome.NotAcquired;
+    public override LockOutcome Read(object? answer) => answer is > 0L ? LockOutcome.Acquired : LockOutcome.NotAcquired;
 
     public override LockOutcome Read(DbError codes) => codes.SqlState is null ? LockOutcome.Cancelled : PostgreSql.Read(codes);
 

@@ -20,8 +20,8 @@ internal sealed class InMemoryDriver : ILockDriver
             {
                 var (milliseconds, shared, inTransaction, fencing) = ((long)parameters[0].Value, Flag(1), Flag(2), Flag(3));
                 var timeout = milliseconds < 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromMilliseconds(milliseconds);
-                return !await memory.Session.Acquire(Names(4), shared, inTransaction ? transaction : null, timeout, async, cancellationToken).ConfigureAwait(false) ? 0
-                    : fencing ? memory.Session.NextToken() : 1;
+                var acquired = await memory.Session.Acquire(Names(4), shared, inTransaction ? transaction : null, timeout, async, cancellationToken).ConfigureAwait(false);
+                return !acquired ? 0L : fencing ? memory.Session.NextToken() : 1L;
             }
 
             return command.Sql == InMemoryDialect.IsHeldSql ? (memory.Session.IsHeld(Names(1), Flag(0)) ? 1 : 0)
