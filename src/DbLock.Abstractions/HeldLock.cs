@@ -4,28 +4,45 @@ namespace DbLock;
 
 /// <summary>A lock that is held on a connection of its own, until it is disposed.</summary>
 /// <remarks>
-/// The connection is the lock's alone: it goes back to its data source when the lock is let go, and is destroyed when that cannot be verified.
+/// <para>
+/// The connection is the lock's alone: it goes back to its data source when the lock is let go, and is destroyed when that cannot be verified. The server is asked twice a second
+/// whether it still holds the lock for us: a session that was killed is noticed within a second, a network that has gone silent, or a process that was paused, after 15 seconds without
+/// an answer. A lock that nobody has any more, and that was not disposed, is let go with its session when the garbage collector finds it, and that is logged as an error.
+/// </para>
 /// <para><b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.</para>
 /// </remarks>
 public sealed class HeldLock : IDisposable, IAsyncDisposable
 {
     private readonly DbConnection _connection;
     private readonly Lock _lock;
+    private readonly LockWatch _watch;
+    private int _isEnded;
 
     private HeldLock(DbConnection connection, Lock @lock)
     {
         _connection = connection;
         _lock = @lock;
+        _watch = new LockWatch(connection, @lock);
     }
+
+    /// <summary>Finds out that nobody has the lock any more.</summary>
+    ~HeldLock() => _watch.Abandon();
 
     /// <summary>Gets the key.</summary>
     public LockKey Key => _lock.Key;
 
     /// <summary>Gets whether the lock is held, as far as is known without asking the server.</summary>
-    public bool IsHeld => _lock.IsHeld;
+    public bool IsHeld => _watch.IsTrusted();
 
     /// <summary>Gets a token that fires when it is noticed that the server no longer holds the lock for us. A release does not fire it.</summary>
     public CancellationToken Lost => _lock.Lost;
+
+    /// <inheritdoc cref="Lock.ThrowIfLost"/>
+    public void ThrowIfLost()
+    {
+        _watch.IsTrusted();
+        _lock.ThrowIfLost();
+    }
 
     /// <inheritdoc cref="Lock.FencingToken"/>
     public long? FencingToken => _lock.FencingToken;
@@ -81,6 +98,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
 
     private async ValueTask<bool> Release(bool async)
     {
+        await End(async).ConfigureAwait(false);
         try
         {
             return async ? await _lock.ReleaseAsync().ConfigureAwait(false) : _lock.Release();
@@ -93,7 +111,23 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
 
     private async ValueTask Dispose(bool async)
     {
+        await End(async).ConfigureAwait(false);
         await _lock.Dispose(async).ConfigureAwait(false);
+        if (_lock.IsLost)
+        {
+            // The server may hold it all the same, and a pool must not have a session that does.
+            _lock.Interface.Driver.Discard(_connection);
+        }
+
         await _connection.Dispose(async).ConfigureAwait(false);
+    }
+
+    private async ValueTask End(bool async)
+    {
+        if (Interlocked.Exchange(ref _isEnded, 1) == 0)
+        {
+            GC.SuppressFinalize(this);
+            await _watch.End(async).ConfigureAwait(false);
+        }
     }
 }

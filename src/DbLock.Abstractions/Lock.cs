@@ -175,6 +175,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Release()"/>
     public ValueTask<bool> ReleaseAsync() => Release(async: true);
 
+    /// <summary>Throws when it has been noticed that this hold is lost; asks nobody. Call it before each step that must not be done twice.</summary>
+    /// <exception cref="LockLostException">The server no longer holds the lock for us.</exception>
+    public void ThrowIfLost()
+    {
+        if (IsLost)
+        {
+            throw Loss(null);
+        }
+    }
+
     /// <summary>Asks the server who holds the lock, this session included, and how many wait for it.</summary>
     /// <returns>The holders at the moment of the question: none when the lock is free.</returns>
     /// <exception cref="NotSupportedException">The dialect does not tell; PostgreSQL's does.</exception>
@@ -360,7 +370,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 throw Loss(null);
             }
 
-            return Acquired(request.Try || !cancellationToken.CanBeCanceled || _driver.CanCancel(_connection)
+            return Acquired(request.Try || (_options.Wait == LockWait.Queue && (!cancellationToken.CanBeCanceled || _driver.CanCancel(_connection)))
                 ? await AcquireFirst(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false)
                 : await AcquireInSlices(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false));
 
@@ -392,7 +402,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
-    // For drivers that cannot cancel: short waits, each of which has a certain end, and a look at the token between them.
+    // For drivers that cannot cancel, and for who yields: short waits, each of which has a certain end, and a look at the token between them.
     private async ValueTask<(LockOutcome Outcome, long Number)> AcquireInSlices(
         LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
@@ -402,7 +412,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             var left = request.Timeout - Stopwatch.GetElapsedTime(start);
             var isLast = request.Timeout >= TimeSpan.Zero && left <= Slice;
             var slice = request with { Timeout = !isLast ? Slice : left > TimeSpan.Zero ? left : TimeSpan.Zero };
-            var end = await AcquireFirst(dialect, slice, transaction, async, CancellationToken.None).ConfigureAwait(false);
+            var end = await AcquireFirst(dialect, slice, transaction, async, _driver.CanCancel(_connection) ? cancellationToken : CancellationToken.None).ConfigureAwait(false);
             if (end.Outcome == LockOutcome.Acquired || isLast)
             {
                 return end;
@@ -771,6 +781,66 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         $"Lock '{Key}' was lost: the server no longer held it for this connection, which was closed or whose session ended. "
         + "The work under the lock may not have been alone: check it.",
         error);
+
+    /// <summary>Asks the server whether it still holds the lock for us; if not, that is a loss.</summary>
+    internal async ValueTask<bool> Confirm(bool async)
+    {
+        Enter();
+        try
+        {
+            if (!IsHeld || _hold is not { } hold)
+            {
+                return false;
+            }
+
+            Exception? error = null;
+            try
+            {
+                var question = Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared));
+                if (Yes(await _driver.Execute(_connection, null, question, async, CancellationToken.None).ConfigureAwait(false)))
+                {
+                    return true;
+                }
+            }
+            catch (Exception e) when (_connection.State == ConnectionState.Open && Dialect.Read(_driver.Read(e)) == LockOutcome.Cancelled)
+            {
+                // Somebody else's cancel, and no answer.
+                return true;
+            }
+            catch (Exception e)
+            {
+                error = e;
+            }
+
+            hold.Lose();
+            Log.Lost(_logger, Key, error);
+            if (error is null)
+            {
+                await LetGoOfTheRest(hold, Dialect, null, async).ConfigureAwait(false);
+            }
+
+            return false;
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    /// <summary>Gets whether the hold, or the last one, was lost.</summary>
+    internal bool IsLost => _hold is { IsLost: true };
+
+    internal ILogger Logger => _logger;
+
+    /// <summary>Counts the lock as lost, because the server has not confirmed it for too long.</summary>
+    internal void Distrust()
+    {
+        if (_hold is { Stands: true } hold)
+        {
+            hold.Lose();
+            Log.Lost(_logger, Key, null);
+        }
+    }
 
     // What cannot be let go costs the session: nobody would release it later, and a pooled connection must not go back with it.
     private async ValueTask ReleaseOrEndSession(bool async)

@@ -25,6 +25,9 @@ public sealed record LockOptions
     /// </summary>
     public bool Reentrant { get; init; }
 
+    /// <summary>Gets how the lock waits: in the server's queue (default), or yielding.</summary>
+    public LockWait Wait { get; init; }
+
     /// <summary>
     /// Gets whether each grant has a number that is larger than those of all grants of the lock before it (<see cref="Lock.FencingToken"/>), by which a resource can refuse a
     /// writer who has lost the lock and does not know. It needs session scope, a lock that is acquired outside a transaction, and PostgreSQL, whose disk it costs one flush.

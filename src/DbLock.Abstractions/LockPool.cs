@@ -212,11 +212,11 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     {
         // It is said once.
         held.Released ??= new TaskCompletionSource();
-        return orThrow
-            ? throw new LockLostException(
-                $"Lock '{held.Key}' was lost: the server no longer held it for the pool's connection, whose session ended. The work under the lock may not have been alone: check it.", null)
-            : new(false);
+        return orThrow ? throw Loss(held) : new(false);
     }
+
+    internal static LockLostException Loss(PooledLock held) => new(
+        $"Lock '{held.Key}' was lost: the server no longer held it for the pool's connection, whose session ended. The work under the lock may not have been alone: check it.", null);
 
     // What follows the first await does not change the caller's flow, so the request is made before it.
     private ValueTask<PooledLock?> Acquire(LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken)

@@ -46,4 +46,7 @@ internal static partial class Log
 
     [LoggerMessage(14, LogLevel.Warning, "A LockPool cannot hear of releases by others: its tasks that wait for other processes are tried again at intervals of up to a second.")]
     public static partial void CannotListen(ILogger logger, Exception error);
+
+    [LoggerMessage(15, LogLevel.Error, "Lock '{Key}' was never disposed and nobody has it any more: its session was ended, so that the lock is free. Dispose what AcquireLock returns.")]
+    public static partial void Abandoned(ILogger logger, LockKey key);
 }

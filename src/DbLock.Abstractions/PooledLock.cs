@@ -52,5 +52,14 @@ public sealed class PooledLock : IAsyncDisposable
     /// </summary>
     public async ValueTask DisposeAsync() => await _pool.Release(this, orThrow: false).ConfigureAwait(false);
 
+    /// <inheritdoc cref="Lock.ThrowIfLost"/>
+    public void ThrowIfLost()
+    {
+        if (IsLost)
+        {
+            throw LockPool.Loss(this);
+        }
+    }
+
     internal void Lose() => _loss.Lose();
 }

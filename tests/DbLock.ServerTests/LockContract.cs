@@ -152,6 +152,30 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [SkippableTheory, InlineData(false), InlineData(true)]
+    public async Task A_wait_that_yields_is_granted_times_out_and_is_cancelled_as_any_other(bool async)
+    {
+        var options = new LockOptions { Wait = LockWait.Yielding };
+        var (holder, waiter) = (NewLock(await OpenAsync()), NewLock(await OpenAsync(), options));
+        Assert.True(await waiter.Acquire(async, Timeout.InfiniteTimeSpan));
+        Assert.True(await waiter.Release(async));
+        Assert.True(await holder.Try(async));
+        Assert.False(await waiter.Acquire(async, TimeSpan.FromMilliseconds(450)));
+        using (var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(450)))
+        {
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiter.AcquireAsync(cancel.Token).AsTask());
+        }
+
+        // Longer than a slice.
+        var waiting = waiter.Start(async, Timeout.InfiniteTimeSpan);
+        await Task.WhenAny(waiting, Task.Delay(700));
+        Assert.False(waiting.IsCompleted);
+        Assert.True(await holder.Release(async));
+        Assert.True(await waiting);
+        Assert.True(await waiter.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [SkippableTheory, InlineData(false), InlineData(true)]
     public async Task Fencing_tokens_grow_with_each_grant(bool async)
     {
         var options = new LockOptions { Fencing = true };

@@ -16,6 +16,40 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
 
     private static PostgreSqlTestServer PostgreSql => PostgreSqlTestServer.Instance;
 
+    [SkippableFact]
+    public async Task An_index_is_made_concurrently_beside_a_wait_that_yields_and_not_beside_one_that_queues()
+    {
+        var table = $"yielding_{Guid.NewGuid():N}";
+        await using var builder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false;Command Timeout=60");
+        await builder.ExecuteAsync($"create table {table} (n int)");
+        var holder = NewLock(await OpenAsync());
+        Assert.True(await holder.AcquireAsync());
+        foreach (var wait in new[] { LockWait.Yielding, LockWait.Queue })
+        {
+            var connection = await OpenAsync();
+            var waiting = NewLock(connection, new LockOptions { Wait = wait }).Start(async: true, Timeout.InfiniteTimeSpan);
+            await Server.UntilWaitingAsync(await Server.SessionIdAsync(connection));
+            var making = builder.ExecuteAsync($"create index concurrently on {table} (n)");
+            if (wait == LockWait.Queue)
+            {
+                await Server.UntilWaitingAsync(builder.ProcessID);
+            }
+            else
+            {
+                await making;
+            }
+
+            Assert.False(waiting.IsCompleted);
+            Assert.True(await holder.ReleaseAsync());
+            Assert.True(await waiting);
+            await making;
+            await connection.CloseAsync();
+            Assert.True(await holder.AcquireAsync());
+        }
+
+        await builder.ExecuteAsync($"drop table {table}");
+    }
+
     [SkippableTheory, InlineData(false), InlineData(true)]
     public async Task The_session_is_as_before_in_and_out_of_a_transaction(bool async)
     {
