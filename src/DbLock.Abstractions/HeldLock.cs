@@ -26,7 +26,13 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Finds out that nobody has the lock any more.</summary>
-    ~HeldLock() => _watch.Abandon();
+    ~HeldLock()
+    {
+        if (Interlocked.Exchange(ref _isEnded, 1) == 0)
+        {
+            _watch.Abandon();
+        }
+    }
 
     /// <summary>Gets the key.</summary>
     public LockKey Key => _lock.Key;
@@ -56,10 +62,18 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     public ValueTask<bool> ReleaseAsync() => Release(async: true);
 
     /// <summary>Lets go of the lock if it is held, and gives the connection back. It does not throw when the server cannot be reached.</summary>
-    public void Dispose() => Synchronously.Completed(Dispose(async: false));
+    public void Dispose()
+    {
+        Synchronously.Completed(Dispose(async: false));
+        GC.SuppressFinalize(this);
+    }
 
     /// <inheritdoc cref="Dispose()"/>
-    public ValueTask DisposeAsync() => Dispose(async: true);
+    public async ValueTask DisposeAsync()
+    {
+        await Dispose(async: true).ConfigureAwait(false);
+        GC.SuppressFinalize(this);
+    }
 
     /// <summary>Acquires a lock on a connection from a data source.</summary>
     /// <returns>Null when the lock was held elsewhere for the whole timeout.</returns>
@@ -126,7 +140,6 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _isEnded, 1) == 0)
         {
-            GC.SuppressFinalize(this);
             await _watch.End(async).ConfigureAwait(false);
         }
     }

@@ -71,8 +71,6 @@ public sealed class OdbcOnSqlServer() : LockContract(SqlServerTestServer.Instanc
 
 public sealed class LockPoolOverAdoNet() : LockPoolContract(PostgreSqlTestServer.Instance, LockInterface.AdoNet)
 {
-    protected override bool HasBell => false;
-
     protected override async Task<DbDataSource> CreateSourceAsync(string more) => NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};{more}");
 
     protected override Task KillHolderAsync(LockKey key) => PostgreSqlTestServer.Instance.KillHolderAsync(key);
@@ -80,14 +78,12 @@ public sealed class LockPoolOverAdoNet() : LockPoolContract(PostgreSqlTestServer
 
 public sealed class LockPoolOverOdbc() : LockPoolContract(PostgreSqlTestServer.Instance, LockInterface.Odbc)
 {
-    protected override bool HasBell => false;
-
     protected override async Task<DbDataSource> CreateSourceAsync(string more) => OdbcFactory.Instance.CreateDataSource((await PostgreSqlTestServer.ServerAsync).OdbcConnectionString);
 
     protected override Task KillHolderAsync(LockKey key) => PostgreSqlTestServer.Instance.KillHolderAsync(key);
 }
 
-public sealed class LockPoolInMemory() : LockPoolContract(InMemoryTestServer.Instance, LockInterface.InMemory)
+public sealed class LockPoolInMemory() : LockPoolTurnContract(InMemoryTestServer.Instance, LockInterface.InMemory)
 {
     protected override Task<DbDataSource> CreateSourceAsync(string more) => Task.FromResult(InMemoryTestServer.Server.CreateDataSource());
 

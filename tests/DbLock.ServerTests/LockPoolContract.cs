@@ -8,9 +8,6 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
 {
     private readonly List<IAsyncDisposable> _opened = [];
 
-    /// <summary>Gets whether a pool hears of the releases of others: without it, they are found at intervals, and there is no turn to wait for.</summary>
-    protected virtual bool HasBell => true;
-
     protected string Name { get; } = "pool:" + Guid.NewGuid();
 
     protected LockKey Key => Name;
@@ -119,28 +116,6 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
 
         await writes.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => writer);
-    }
-
-    [Fact]
-    public async Task Readers_that_never_end_do_not_keep_another_process_out()
-    {
-        var (pool, other) = (await PoolAsync(), await PoolAsync());
-        using var stop = new CancellationTokenSource();
-        var readers = Enumerable.Range(0, 4).Select(n => Task.Run(async () =>
-        {
-            for (; !stop.IsCancellationRequested; await Task.Yield())
-            {
-                await using var held = await pool.AcquireLockAsync(Key, shared: true);
-                await Task.Delay(1 + n);
-            }
-        })).ToList();
-        for (var turn = 0; turn < 3; turn++)
-        {
-            await (await other.AcquireLockAsync(Key).AsTask().WaitAsync(TimeSpan.FromSeconds(30))).DisposeAsync();
-        }
-
-        await stop.CancelAsync();
-        await Task.WhenAll(readers);
     }
 
     [Fact]
@@ -267,49 +242,6 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
         }
 
         Assert.True(entered > 0);
-    }
-
-    [SkippableFact]
-    public async Task Other_processes_get_their_turn_however_many_tasks_of_one_want_the_key()
-    {
-        Skip.IfNot(HasBell, "this driver hears no notifications");
-        var (pool, other) = (await PoolAsync(), await PoolAsync());
-        using var stop = new CancellationTokenSource(TimeSpan.FromSeconds(3));
-        var counts = new ConcurrentDictionary<LockPool, int>();
-        await Task.WhenAll(Enumerable.Range(0, 100).Select(async task =>
-        {
-            var mine = task % 2 == 0 ? pool : other;
-            while (!stop.IsCancellationRequested)
-            {
-                await using var held = await mine.AcquireLockAsync(Key);
-                counts.AddOrUpdate(mine, 1, (_, count) => count + 1);
-                await Task.Yield();
-            }
-        }));
-        Assert.All(counts.Values, count => Assert.True(count * 5 > counts.Values.Sum(), string.Join(" and ", counts.Values)));
-    }
-
-    [SkippableFact]
-    public async Task Another_process_that_waits_gets_its_turn_from_one_task_that_takes_the_key_again_and_again()
-    {
-        Skip.IfNot(HasBell, "this driver hears no notifications");
-        var (pool, other) = (await PoolAsync(), await PoolAsync());
-        using var stop = new CancellationTokenSource();
-        var greedy = Task.Run(async () =>
-        {
-            while (!stop.IsCancellationRequested)
-            {
-                await using var held = await pool.AcquireLockAsync(Key);
-                await Task.Yield();
-            }
-        });
-        for (var turn = 0; turn < 5; turn++)
-        {
-            await (await other.AcquireLockAsync(Key).AsTask().WaitAsync(TimeSpan.FromSeconds(20))).DisposeAsync();
-        }
-
-        await stop.CancelAsync();
-        await greedy;
     }
 
     [Fact]

@@ -8,7 +8,7 @@ using Npgsql;
 namespace DbLock.ServerTests;
 
 /// <summary>Many locks and waiters on a few connections, over the native driver.</summary>
-public sealed class LockPoolTests() : LockPoolContract(PostgreSqlTestServer.Instance, LockInterface.Npgsql)
+public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.Instance, LockInterface.Npgsql)
 {
     private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
 

@@ -27,8 +27,9 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         foreach (var wait in new[] { LockWait.Yielding, LockWait.Queue })
         {
             var connection = await OpenAsync();
+            var session = await Server.SessionIdAsync(connection);
             var waiting = NewLock(connection, new LockOptions { Wait = wait }).Start(async: true, Timeout.InfiniteTimeSpan);
-            await Server.UntilWaitingAsync(await Server.SessionIdAsync(connection));
+            await Server.UntilWaitingAsync(session);
             var making = builder.ExecuteAsync($"create index concurrently on {table} (n)");
             if (wait == LockWait.Queue)
             {
