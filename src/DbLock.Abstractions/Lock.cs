@@ -646,107 +646,109 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _errorHandled = false;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<bool> Release(bool async)
+    private ValueTask<bool> Release(bool async)
     {
         Enter();
-        try
-        {
-            return await ReleaseOne(async).ConfigureAwait(false);
-        }
-        finally
-        {
-            Exit();
-        }
+        return ReleaseOne(async, exits: true);
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<bool> ReleaseOne(bool async)
+    private async ValueTask<bool> ReleaseOne(bool async, bool exits = false)
     {
-        if (_hold is not { } hold || _count == 0)
+        try
         {
-            return false;
-        }
-
-        if (hold.IsLost)
-        {
-            return Lose(hold, null);
-        }
-
-        if (hold.Options.Scope == LockScope.Transaction)
-        {
-            return false;
-        }
-
-        if (_connection.State != ConnectionState.Open)
-        {
-            return Lose(hold, null);
-        }
-
-        if (hold.Count > 1)
-        {
-            hold.Count--;
-            _count--;
-            return true;
-        }
-
-        var dialect = Dialect;
-        var request = new LockRequest(Key, hold.Options.Shared, IsDirect: _session.Current.IsDirect);
-        var transaction = OpenTransaction;
-        var released = false;
-        for (var attempt = 0; !released; attempt++)
-        {
-            try
+            if (_hold is not { } hold || _count == 0)
             {
-                // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time before.
-                released = Yes(await _driver.Execute(_connection, transaction, ReleaseStatement(dialect, request), async, CancellationToken.None).ConfigureAwait(false))
-                    || attempt > 0;
-                break;
+                return false;
             }
-            catch (Exception e)
+
+            if (hold.IsLost)
             {
-                var read = _driver.Read(e);
-                switch (dialect.Read(read))
+                return Lose(hold, null);
+            }
+
+            if (hold.Options.Scope == LockScope.Transaction)
+            {
+                return false;
+            }
+
+            if (_connection.State != ConnectionState.Open)
+            {
+                return Lose(hold, null);
+            }
+
+            if (hold.Count > 1)
+            {
+                hold.Count--;
+                _count--;
+                return true;
+            }
+
+            var dialect = Dialect;
+            var request = new LockRequest(Key, hold.Options.Shared, IsDirect: _session.Current.IsDirect);
+            var transaction = OpenTransaction;
+            var released = false;
+            for (var attempt = 0; !released; attempt++)
+            {
+                try
                 {
-                    case LockOutcome.ConnectionLost:
-                    case var _ when _connection.State != ConnectionState.Open:
-                        return Lose(hold, e);
-                    case var _ when read.NotSent:
-                        return ReleaseFailed(NotSent(e, "The lock is still held: release it again."));
-                    case LockOutcome.Cancelled when attempt < CancelAttempts:
-                        continue;
-                    case LockOutcome.TransactionAborted when transaction is not null && _options.RollbackOnError:
-                        // The server takes nothing but a rollback now, and the transaction can come to nothing else.
-                        await Rollback(async).ConfigureAwait(false);
-                        return OpenTransaction is null && await ReleaseOne(async).ConfigureAwait(false);
-                    case LockOutcome.TransactionAborted:
-                        return ReleaseFailed(new LockException(
-                            $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
-                            + (transaction is null
-                                ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
-                                : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
-                            e));
-                    default:
-                        return ReleaseFailed(e);
+                    // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time before.
+                    released = Yes(await _driver.Execute(_connection, transaction, ReleaseStatement(dialect, request), async, CancellationToken.None).ConfigureAwait(false))
+                        || attempt > 0;
+                    break;
+                }
+                catch (Exception e)
+                {
+                    var read = _driver.Read(e);
+                    switch (dialect.Read(read))
+                    {
+                        case LockOutcome.ConnectionLost:
+                        case var _ when _connection.State != ConnectionState.Open:
+                            return Lose(hold, e);
+                        case var _ when read.NotSent:
+                            return ReleaseFailed(NotSent(e, "The lock is still held: release it again."));
+                        case LockOutcome.Cancelled when attempt < CancelAttempts:
+                            continue;
+                        case LockOutcome.TransactionAborted when transaction is not null && _options.RollbackOnError:
+                            // The server takes nothing but a rollback now, and the transaction can come to nothing else.
+                            await Rollback(async).ConfigureAwait(false);
+                            return OpenTransaction is null && await ReleaseOne(async).ConfigureAwait(false);
+                        case LockOutcome.TransactionAborted:
+                            return ReleaseFailed(new LockException(
+                                $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
+                                + (transaction is null
+                                    ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
+                                    : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
+                                e));
+                        default:
+                            return ReleaseFailed(e);
+                    }
                 }
             }
-        }
 
-        if (!released)
+            if (!released)
+            {
+                return Lose(hold, null);
+            }
+
+            _count = 0;
+            hold.Release();
+            Log.Released(_logger, Key);
+            if (transaction is not null && !_warnedOfCommit)
+            {
+                _warnedOfCommit = true;
+                Log.ReleasedBeforeCommit(_logger, Key);
+            }
+
+            return true;
+        }
+        finally
         {
-            return Lose(hold, null);
+            if (exits)
+            {
+                Exit();
+            }
         }
-
-        _count = 0;
-        hold.Release();
-        Log.Released(_logger, Key);
-        if (transaction is not null && !_warnedOfCommit)
-        {
-            _warnedOfCommit = true;
-            Log.ReleasedBeforeCommit(_logger, Key);
-        }
-
-        return true;
     }
 
     // After HandleError the caller's own exception is on its way, and nothing may be thrown over it.
