@@ -29,6 +29,7 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
     public async Task<IReadOnlyList<Figure>> MeasureAsync()
     {
         await HeldAndWaitingAsync();
+        await BellAsync();
         await ThroughputAsync("1,000 tasks, each on a key of its own", 1000, task => $"crowd: {task}");
         await ThroughputAsync("100 tasks on one key", 100, _ => OneKey);
         await TwoProcessesAsync();
@@ -85,6 +86,39 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
         {
             await using var held = await pool.AcquireLockAsync(key);
         }
+    }
+
+    // From the release in one pool to the grant in another.
+    private async Task BellAsync()
+    {
+        await using var source = Source("crowd: bell", 100);
+        await using var pool = new LockPool(source);
+        await using var other = new LockPool(source);
+        var times = new List<double>();
+        for (var round = -5; round < 20 * rounds; round++)
+        {
+            var held = await pool.AcquireLockAsync(OneKey);
+            var wait = Task.Run(async () =>
+            {
+                await using var granted = await other.AcquireLockAsync(OneKey);
+                return Stopwatch.GetTimestamp();
+            });
+
+            // By then it has been refused, and listens.
+            await Task.Delay(20);
+            var released = Stopwatch.GetTimestamp();
+            await held.DisposeAsync();
+            if (round >= 0)
+            {
+                times.Add(Stopwatch.GetElapsedTime(released, await wait).TotalMilliseconds);
+            }
+            else
+            {
+                await wait;
+            }
+        }
+
+        Add("milliseconds from the release in one pool to the grant in another", Results.Median(times), 10, isLeast: false, $"median of {times.Count}");
     }
 
     private async Task ThroughputAsync(string what, int tasks, Func<int, LockKey> key)
