@@ -56,18 +56,28 @@ internal sealed class LockWatch : IDisposable
         _turn.Release();
     }
 
-    /// <summary>Ends the session of a lock that nobody has any more: nobody could let go of it.</summary>
-    public void Abandon()
-    {
-        Dispose();
-        Log.Abandoned(_lock.Logger, _lock.Key);
-        _lock.Interface.Driver.Discard(_connection);
-    }
+    /// <summary>Ends the session of a lock that nobody has any more: nobody could let go of it. A finalizer calls it, in which nothing may be thrown and nothing may wait.</summary>
+    public void Abandon() => _ = EndSession();
 
     public void Dispose()
     {
         _end.Cancel();
         _expiry.Dispose();
+    }
+
+    private async Task EndSession()
+    {
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        try
+        {
+            await End(async: true).ConfigureAwait(false);
+            Log.Abandoned(_lock.Logger, _lock.Key);
+            _lock.Interface.Driver.Discard(_connection);
+        }
+        catch (Exception)
+        {
+            // The connection is broken, and its session has ended.
+        }
     }
 
     private async Task Watch()
@@ -85,7 +95,8 @@ internal sealed class LockWatch : IDisposable
                 }
 
                 Volatile.Write(ref _confirmed, asked);
-                _expiry.Change(Trust, Timeout.InfiniteTimeSpan);
+                var left = Trust - Stopwatch.GetElapsedTime(asked);
+                _expiry.Change(left > TimeSpan.Zero ? left : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
             }
             catch (Exception)
             {

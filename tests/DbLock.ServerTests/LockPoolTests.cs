@@ -79,11 +79,7 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
         {
             var held = await other.AcquireLockAsync(Key);
             var wait = (round % 2 == 0 ? pool : deaf).AcquireLockAsync(Key).AsTask();
-            if (round % 2 == 0)
-            {
-                await UntilListeningAsync();
-            }
-
+            await (round % 2 == 0 ? UntilListeningAsync() : (await deaf.AcquireLockAsync(Name + "an answer after that")).DisposeAsync().AsTask());
             var released = Stopwatch.GetTimestamp();
             await held.DisposeAsync();
             await using var granted = await wait;
