@@ -63,6 +63,7 @@ public class Benchmarks
     [IterationSetup(Target = nameof(Sync))]
     public void FloorSync() => _floorTook = _floor is null ? 0 : RunSync(_floor);
 
+    // BenchmarkDotNet waits for no set-up of an iteration.
     [IterationSetup(Target = nameof(Async))]
     public void FloorAsync() => _floorTook = _floor is null ? 0 : RunAsync(_floor).GetAwaiter().GetResult();
 

@@ -73,7 +73,7 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
             waits[n] = WaitAsync(key(n));
         }
 
-        await UntilListeningAsync();
+        await UntilListeningAsync("crowd: waiter");
         var bytes = (GC.GetTotalMemory(forceFullCollection: true) - before) / (double)Many;
         Add($"connections for 10,000 tasks that wait, {on}", await ConnectionsAsync("crowd: waiter"), 4, isLeast: false, "");
         Add($"bytes for each of 10,000 tasks that wait, {on}", bytes, 1024, isLeast: false, "its own state machine included");
@@ -104,8 +104,9 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
                 return Stopwatch.GetTimestamp();
             });
 
-            // By then it has been refused, and listens.
-            await Task.Delay(20);
+            // When it listens, and another lock of its pool has been asked for and answered after it, it has been refused.
+            await UntilListeningAsync("crowd: bell");
+            await (await other.AcquireLockAsync("crowd: an answer after that")).DisposeAsync();
             var released = Stopwatch.GetTimestamp();
             await held.DisposeAsync();
             if (round >= 0)
@@ -199,9 +200,9 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
 
     private async Task<long> ConnectionsAsync(string name) => await AskAsync($"select count(*) from pg_stat_activity where application_name = '{name}'");
 
-    private async Task UntilListeningAsync()
+    private async Task UntilListeningAsync(string name)
     {
-        while (await AskAsync("select count(*) from pg_stat_activity where application_name = 'crowd: waiter' and query like 'listen%'") == 0)
+        while (await AskAsync($"select count(*) from pg_stat_activity where application_name = '{name}' and query like 'listen%'") == 0)
         {
         }
     }

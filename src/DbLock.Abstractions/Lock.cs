@@ -325,7 +325,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         {
             CheckConnection();
             var dialect = Dialect;
-            CheckTimeout(timeout, dialect);
+            CheckTimeout(timeout, Key, dialect.MaxTimeout, dialect);
             if (Key.IsSeveral && !dialect.HasSeveral)
             {
                 throw new NotSupportedException($"{dialect.Name} cannot lock several keys at once here: use a lock for each, always in the same order.");
@@ -420,7 +420,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             if (cancellationToken.IsCancellationRequested)
             {
-                throw Cancelled(null, cancellationToken);
+                throw Cancelled(Key, null, cancellationToken);
             }
         }
     }
@@ -489,7 +489,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                         : $"This session still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again."),
                     error);
             case LockOutcome.Cancelled or LockOutcome.Unknown when cancellationToken.IsCancellationRequested:
-                throw Cancelled(error, cancellationToken);
+                throw Cancelled(Key, error, cancellationToken);
             case LockOutcome.Cancelled:
                 var holders = await TryReadHolders(async).ConfigureAwait(false);
                 throw new LockNotAcquiredException(
@@ -755,8 +755,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private bool Lose(Hold hold, Exception? error)
     {
         _count = 0;
-        hold.Lose();
-        Log.Lost(_logger, Key, error);
+        NoteLoss(hold, error);
 
         return _errorHandled ? false : throw Loss(error);
     }
@@ -773,8 +772,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         return false;
     }
 
-    private OperationCanceledException Cancelled(Exception? error, CancellationToken cancellationToken) =>
-        new($"The wait for lock '{Key}' was cancelled. The lock is not acquired.", error, cancellationToken);
+    internal static OperationCanceledException Cancelled(LockKey key, Exception? error, CancellationToken cancellationToken) =>
+        new($"The wait for lock '{key}' was cancelled. The lock is not acquired.", error, cancellationToken);
 
     private InvalidOperationException NotSent(Exception error, string state) => new(
         $"The provider did not send the command of lock '{Key}': {error.Message} Close an open reader; give an open transaction to Lock.Transaction. {state}", error);
@@ -814,8 +813,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 error = e;
             }
 
-            hold.Lose();
-            Log.Lost(_logger, Key, error);
+            NoteLoss(hold, error);
             if (error is null)
             {
                 await LetGoOfTheRest(hold, Dialect, null, async).ConfigureAwait(false);
@@ -839,9 +837,14 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         if (_hold is { Stands: true } hold)
         {
-            hold.Lose();
-            Log.Lost(_logger, Key, null);
+            NoteLoss(hold, null);
         }
+    }
+
+    private void NoteLoss(Hold hold, Exception? error)
+    {
+        hold.Lose();
+        Log.Lost(_logger, Key, error);
     }
 
     // What cannot be let go costs the session: nobody would release it later, and a pooled connection must not go back with it.
@@ -915,16 +918,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Returns the exception for a timeout that is no answer to the caller; it says who holds the lock.</summary>
-    internal async ValueTask<LockNotAcquiredException> NotAcquired(TimeSpan timeout, string meaning, string orElse, bool async)
-    {
-        var holders = await TryReadHolders(async).ConfigureAwait(false);
-        return new LockNotAcquiredException(
-            string.Create(CultureInfo.InvariantCulture, $"Lock '{Key}' was not acquired within {timeout.TotalSeconds:0.###} s{meaning}: ")
-            + $"{(object?)holders ?? "it is held elsewhere"}. Wait longer, or use {orElse}.")
-        {
-            Holders = holders,
-        };
-    }
+    internal async ValueTask<LockNotAcquiredException> NotAcquired(TimeSpan timeout, string meaning, string orElse, bool async) =>
+        LockNotAcquiredException.Within(timeout, Key, meaning, null, await TryReadHolders(async).ConfigureAwait(false), orElse);
 
     private async ValueTask<LockHolders> GetHolders(bool async, CancellationToken cancellationToken)
     {
@@ -1032,13 +1027,17 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
-    private void CheckTimeout(TimeSpan timeout, LockDialect dialect)
+    /// <summary>Refuses a timeout that cannot be waited for.</summary>
+    /// <param name="timeout">The timeout.</param>
+    /// <param name="key">The key.</param>
+    /// <param name="longest">The longest finite one.</param>
+    /// <param name="dialect">Whose longest it is; null for the pool's own.</param>
+    internal static void CheckTimeout(TimeSpan timeout, LockKey key, TimeSpan longest, LockDialect? dialect)
     {
-        if (timeout != System.Threading.Timeout.InfiniteTimeSpan && (timeout < TimeSpan.Zero || timeout > dialect.MaxTimeout))
+        if (timeout != System.Threading.Timeout.InfiniteTimeSpan && (timeout < TimeSpan.Zero || timeout > longest))
         {
-            throw new ArgumentOutOfRangeException(
-                nameof(timeout), timeout,
-                $"A timeout for lock '{Key}' must lie between zero and {dialect.MaxTimeout}, the longest that {dialect.Name} can count, or be Timeout.InfiniteTimeSpan.");
+            var why = dialect is null ? "" : $", the longest that {dialect.Name} can count";
+            throw new ArgumentOutOfRangeException(nameof(timeout), timeout, $"A timeout for lock '{key}' must lie between zero and {longest}{why}, or be Timeout.InfiniteTimeSpan.");
         }
     }
 

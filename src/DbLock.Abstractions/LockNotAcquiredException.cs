@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace DbLock;
 
 /// <summary>A lock that was not acquired, where the caller could not go on without it: the body did not run.</summary>
@@ -22,6 +24,20 @@ public sealed class LockNotAcquiredException : LockException
         : base(message, innerException)
     {
     }
+
+    /// <summary>Returns the exception for a timeout that is no answer to the caller.</summary>
+    /// <param name="timeout">How long it was waited for.</param>
+    /// <param name="key">The key.</param>
+    /// <param name="meaning">What else that means, after a comma.</param>
+    /// <param name="holder">Who holds it, in words; null when <paramref name="holders"/> says it, or nobody does.</param>
+    /// <param name="holders">What the server says; null when it does not.</param>
+    /// <param name="orElse">What to call instead.</param>
+    internal static LockNotAcquiredException Within(TimeSpan timeout, LockKey key, string meaning, string? holder, LockHolders? holders, string orElse) => new(
+        string.Create(CultureInfo.InvariantCulture, $"Lock '{key}' was not acquired within {timeout.TotalSeconds:0.###} s{meaning}: ")
+        + $"{holder ?? holders?.ToString() ?? "it is held elsewhere"}. Wait longer, or use {orElse}.")
+    {
+        Holders = holders,
+    };
 
     /// <summary>Gets who held the lock when the wait was over; null where the server does not tell, or could not be asked.</summary>
     public LockHolders? Holders { get; init; }

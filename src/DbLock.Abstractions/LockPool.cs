@@ -1,8 +1,5 @@
-using System.Data;
 using System.Data.Common;
-using System.Globalization;
 using System.Runtime.CompilerServices;
-using System.Text;
 using Microsoft.Extensions.Logging;
 
 namespace DbLock;
@@ -197,7 +194,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
             }
         }
 
-        Tell(held, Telemetry.Released);
+        Tell(held, _carrier, Telemetry.Released);
         Log.Released(_logger, held.Key);
         return held.Released is null ? new(true) : Told(held, orThrow);
 
@@ -222,11 +219,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     private ValueTask<PooledLock?> Acquire(LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(key);
-        if (timeout != Timeout.InfiniteTimeSpan && (timeout < TimeSpan.Zero || timeout > LongestTimeout))
-        {
-            throw new ArgumentOutOfRangeException(nameof(timeout), timeout, $"A timeout for lock '{key}' must lie between zero and {LongestTimeout}, or be Timeout.InfiniteTimeSpan.");
-        }
-
+        Lock.CheckTimeout(timeout, key, LongestTimeout, dialect: null);
         if (cancellationToken.IsCancellationRequested)
         {
             return ValueTask.FromCanceled<PooledLock?>(cancellationToken);
@@ -266,7 +259,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
         var held = await request.Task.ConfigureAwait(false);
         if (held is null && request.IsAbandoned && cancellationToken.IsCancellationRequested)
         {
-            throw new OperationCanceledException($"The wait for lock '{request.Key}' was cancelled. The lock is not acquired.", cancellationToken);
+            throw Lock.Cancelled(request.Key, null, cancellationToken);
         }
 
         if (held is null)
@@ -300,19 +293,14 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
         }
 
         var holders = await question.Task.ConfigureAwait(false);
-        return new LockNotAcquiredException(string.Create(
-            CultureInfo.InvariantCulture,
-            $"Lock '{key}' was not acquired within {timeout.TotalSeconds:0.###} s: {(isHere ? "it is held by another task of this pool" : holders?.ToString() ?? "it is held elsewhere")}. Wait longer, or use TryAcquireLockAsync to go on without it."))
-        {
-            Holders = holders,
-        };
+        return LockNotAcquiredException.Within(timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders, "TryAcquireLockAsync to go on without it");
     }
 
-    private void Tell(PooledLock held, string outcome)
+    private void Tell(PooledLock held, Carrier? carrier, string outcome)
     {
         if (Telemetry.HearsHolds)
         {
-            Telemetry.Held(_carrier?.Connection.Database, _carrier?.Dialect, held.Key, _options with { Shared = held.Request.Shared }, held.Start, outcome);
+            Telemetry.Held(carrier?.Connection.Database, carrier?.Dialect, held.Key, _options with { Shared = held.Request.Shared }, held.Start, outcome);
         }
     }
 }

@@ -12,11 +12,15 @@ namespace DbLock;
 /// </remarks>
 internal sealed class PostgreSqlDialect : LockDialect
 {
-    internal const int Standby = -1;
-    internal const int FakeLocks = -2;
+    private const int Standby = -1;
+    private const int FakeLocks = -2;
     internal const int Pooler = -3;
     private const int Numbered = -4;
     private const int AlreadyHeld = 3;
+
+    /// <summary>Gets the parts of a CASE that look whether the server's locks can be trusted at all.</summary>
+    internal static readonly string Untrusted =
+        $"  when pg_catalog.pg_is_in_recovery() then {Standby}\n  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}\n";
 
     /// <summary>
     /// A fencing token: the timeline, which grows with each failover, before the number of this transaction, before room for grants in memory (<see cref="LockPool"/>). The
@@ -395,9 +399,7 @@ internal sealed class PostgreSqlDialect : LockDialect
 
         public string Milliseconds => Parameter((guard.Session ? 1 : 0) + (guard.HeldIn ? 1 : 0), "int");
 
-        private string Case => guard.Server
-            ? $"select case\n  when pg_catalog.pg_is_in_recovery() then {Standby}\n  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}\n"
-            : "select case\n";
+        private string Case => guard.Server ? $"select case\n{Untrusted}" : "select case\n";
 
         private string IsElsewhere => $"{Parameter(0, "int")} <> pg_catalog.pg_backend_pid()";
 

@@ -77,7 +77,7 @@ public sealed partial class LockPool
             return false;
         }
 
-        foreach (var entry in request.Places.Select(place => place.Entry))
+        foreach (var entry in request.Entries)
         {
             if (entry.Server == PoolEntry.OnServer.None)
             {
@@ -142,7 +142,7 @@ public sealed partial class LockPool
     {
         _held.Remove(held);
         held.Request.State = PoolRequest.StateOf.Over;
-        foreach (var entry in held.Request.Places.Select(place => place.Entry))
+        foreach (var entry in held.Request.Entries)
         {
             if (--entry.Holders == 0)
             {
@@ -183,7 +183,7 @@ public sealed partial class LockPool
             place.Entry.Remove(place);
         }
 
-        foreach (var entry in request.Places.Select(place => place.Entry))
+        foreach (var entry in request.Entries)
         {
             Advance(entry);
         }
@@ -235,7 +235,7 @@ public sealed partial class LockPool
     // Everybody who waits, when there is no session or it ends: what the server was asked for is nobody's.
     private void FailAll(Func<PoolRequest, Exception> error)
     {
-        PoolRequest[] waiting = [.. _entries.Values.SelectMany(PoolDeadlock.Queue).Distinct()];
+        PoolRequest[] waiting = [.. _entries.Values.SelectMany(entry => entry.Queue).Distinct()];
         _asks.Clear();
         foreach (var request in waiting)
         {

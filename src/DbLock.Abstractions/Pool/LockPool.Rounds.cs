@@ -64,8 +64,7 @@ public sealed partial class LockPool
             }
         }
 
-        round.Released.AddRange(_releases);
-        round.Releases.AddRange(_releases.Select(entry => entry.ToCarry()));
+        _releases.ForEach(round.Release);
         _releases.Clear();
         round.Checks.AddRange(_checks);
         _checks.Clear();
@@ -198,7 +197,7 @@ public sealed partial class LockPool
         var first = 0;
         foreach (var request in round.Asks)
         {
-            var count = request.Places.Count(place => place.Entry.Server == PoolEntry.OnServer.Asked);
+            var count = request.AskedFor.Count();
             Answered(request, answer.Acquired.AsSpan(first, count).IndexOf('0') < 0, answer.Token);
             first += count;
         }
@@ -219,7 +218,7 @@ public sealed partial class LockPool
         (request.IsSent, request.IsLate, request.Failures) = (false, false, 0);
         if (granted)
         {
-            foreach (var entry in request.Places.Select(place => place.Entry))
+            foreach (var entry in request.Entries)
             {
                 if (entry.Server == PoolEntry.OnServer.Asked)
                 {
@@ -231,7 +230,7 @@ public sealed partial class LockPool
             }
 
             Grant(request);
-            foreach (var entry in request.Places.Select(place => place.Entry))
+            foreach (var entry in request.Entries)
             {
                 Advance(entry);
             }
@@ -251,7 +250,6 @@ public sealed partial class LockPool
         }
         else
         {
-            request.WasElsewhere = true;
             PollLater(request);
             Listen();
         }
@@ -267,7 +265,7 @@ public sealed partial class LockPool
     // What was asked for is not held, and what was to be shared with others of this process is not any more.
     private void Unask(PoolRequest request)
     {
-        foreach (var entry in request.Places.Select(place => place.Entry))
+        foreach (var entry in request.Entries)
         {
             if (entry.Server == PoolEntry.OnServer.Asked)
             {
@@ -383,7 +381,7 @@ public sealed partial class LockPool
         var next = round.Released.Count;
         foreach (var request in round.Asks)
         {
-            var asked = request.Places.Where(place => place.Entry.Server == PoolEntry.OnServer.Asked).Select(place => (place.Entry, IsHeld: held[next++] == '1')).ToList();
+            var asked = request.AskedFor.Select(entry => (Entry: entry, IsHeld: held[next++] == '1')).ToList();
             if (asked.TrueForAll(one => one.IsHeld) && !_options.Fencing)
             {
                 Answered(request, granted: true, token: 0);
@@ -431,8 +429,10 @@ public sealed partial class LockPool
     private void Lose(PoolRound round, Exception error)
     {
         List<PooledLock> lost;
+        Carrier? carrier;
         lock (_gate)
         {
+            carrier = _carrier;
             lost = Forget(round, wasHeld: false);
             PoolRequest[] asked = [.. round.Asks.Concat(_asks).Where(request => request.State == PoolRequest.StateOf.Asked)];
             _asks.Clear();
@@ -445,7 +445,7 @@ public sealed partial class LockPool
             }
         }
 
-        TellLost(lost, error);
+        TellLost(lost, carrier, error);
     }
 
     // Returns what was held. What was on its way to be let go was so, or not.
@@ -480,12 +480,12 @@ public sealed partial class LockPool
         return lost;
     }
 
-    private void TellLost(List<PooledLock> lost, Exception? error)
+    private void TellLost(List<PooledLock> lost, Carrier? carrier, Exception? error)
     {
         if (lost.Count > 0)
         {
             Log.CarrierLost(_logger, lost.Count, error);
-            lost.ForEach(held => Tell(held, Telemetry.Lost));
+            lost.ForEach(held => Tell(held, carrier, Telemetry.Lost));
         }
     }
 
@@ -535,7 +535,7 @@ public sealed partial class LockPool
                 lost = Forget(round, isClean);
             }
 
-            TellLost(lost, null);
+            TellLost(lost, carrier, null);
             await _bellTask.ConfigureAwait(false);
         }
         finally

@@ -6,11 +6,14 @@ internal static class PoolDeadlock
     /// <summary>Returns the last to begin of those that wait for each other, each since before a moment; null when there are none.</summary>
     public static PoolRequest? Find(IEnumerable<PooledLock> held, IEnumerable<PoolEntry> entries, long since)
     {
-        var waiting = entries.SelectMany(Queue).Where(request => request.State == PoolRequest.StateOf.Queued && request.Start <= since).ToHashSet();
-        if (!waiting.Any(request => request.Outer is not null))
+        // Thousands may wait while they hold nothing, and this is looked for again and again.
+        var old = entries.SelectMany(entry => entry.Queue).Where(request => request.State == PoolRequest.StateOf.Queued && request.Start <= since);
+        if (!old.Any(request => request.Outer is not null))
         {
             return null;
         }
+
+        var waiting = old.ToHashSet();
 
         // What stands still because of whom: a lock for what its task waits for, a key for what holds it.
         var waits = waiting.SelectMany(request => Around(request).Select(outer => (outer, request))).ToLookup(pair => pair.outer, pair => pair.request);
@@ -60,15 +63,6 @@ internal static class PoolDeadlock
             $"The wait for lock '{victim.Key}' was ended to break a deadlock: whoever holds it waits for what this task holds. The lock is not acquired. "
             + $"This task still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again.",
             null);
-    }
-
-    /// <summary>Lists who waits for a key, in their order.</summary>
-    public static IEnumerable<PoolRequest> Queue(PoolEntry entry)
-    {
-        for (var place = entry.First; place is not null; place = place.Next)
-        {
-            yield return place.Request;
-        }
     }
 
     private static IEnumerable<PoolRequest> Around(PoolRequest request)

@@ -34,6 +34,18 @@ internal sealed class PoolEntry(long number, bool isPair)
 
     private PoolPlace? Last { get; set; }
 
+    /// <summary>Gets who waits, in their order.</summary>
+    public IEnumerable<PoolRequest> Queue
+    {
+        get
+        {
+            for (var place = First; place is not null; place = place.Next)
+            {
+                yield return place.Request;
+            }
+        }
+    }
+
     public void Add(PoolPlace place)
     {
         place.Previous = Last;

@@ -20,17 +20,17 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolRequ
     /// <summary>Gets or sets whether a release was heard of while the server was being asked, perhaps before it came.</summary>
     public bool IsRung { get; set; }
 
-    /// <summary>Gets or sets whether the server has said that another process has it.</summary>
-    public bool WasElsewhere { get; set; }
-
     /// <summary>Gets or sets whether the server is being asked at this moment, or has not answered yet.</summary>
     public bool IsSent { get; set; }
 
     /// <summary>Gets or sets whether it had to let others go first, because the server has not room for all.</summary>
     public bool IsLate { get; set; }
 
-    /// <summary>Gets or sets how long it waited for the last time it was asked again, in milliseconds.</summary>
+    /// <summary>Gets or sets how long it waits to be asked again, in milliseconds; 0 until the server has said that another process has it.</summary>
     public int Interval { get; set; }
+
+    /// <summary>Gets whether the server has said that another process has it.</summary>
+    public bool WasElsewhere => Interval > 0;
 
     /// <summary>Gets or sets how often in a row the server answered with an error, or not at all.</summary>
     public int Failures { get; set; }
@@ -43,6 +43,11 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolRequ
 
     /// <summary>Gets or sets its place in each of its keys' queues.</summary>
     public PoolPlace[] Places { get; set; } = [];
+
+    public IEnumerable<PoolEntry> Entries => Places.Select(place => place.Entry);
+
+    /// <summary>Gets those of its keys that the server is asked for; the others it shares with tasks of this process.</summary>
+    public IEnumerable<PoolEntry> AskedFor => Entries.Where(entry => entry.Server == PoolEntry.OnServer.Asked);
 
     /// <summary>Gets the nearest request around this one, in the flow of the program, that is still held: what its task holds while it waits for this.</summary>
     public PoolRequest? Outer => _outer = NearestHeld(_outer);

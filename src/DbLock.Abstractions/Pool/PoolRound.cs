@@ -38,16 +38,15 @@ internal sealed class PoolRound
 
     public void Ask(PoolRequest request)
     {
-        foreach (var entry in request.Places.Select(place => place.Entry))
-        {
-            if (entry.Server == PoolEntry.OnServer.Asked)
-            {
-                Acquires.Add(entry.ToCarry(Asks.Count));
-            }
-        }
-
+        Acquires.AddRange(request.AskedFor.Select(entry => entry.ToCarry(Asks.Count)));
         request.IsSent = true;
         Asks.Add(request);
+    }
+
+    public void Release(PoolEntry entry)
+    {
+        Releases.Add(entry.ToCarry());
+        Released.Add(entry);
     }
 
     /// <summary>Takes out those for which there is no room.</summary>

@@ -13,9 +13,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     // What the lock table has at least: https://www.postgresql.org/docs/current/runtime-config-locks.html. A quarter of it is left to others.
     private static readonly LockSql LookSql = new($"""
         select case
-          when pg_catalog.pg_is_in_recovery() then {PostgreSqlDialect.Standby}
-          when pg_catalog.version() like '%CockroachDB%' then {PostgreSqlDialect.FakeLocks}
-          when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlDialect.Pooler}
+        {PostgreSqlDialect.Untrusted}  when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlDialect.Pooler}
           else (select greatest(0, 3 * pg_catalog.current_setting('max_locks_per_transaction')::bigint
             * (pg_catalog.current_setting('max_connections')::bigint + pg_catalog.current_setting('max_prepared_transactions')::bigint) / 4 - count(*))
             from pg_catalog.pg_locks) end
