@@ -422,6 +422,11 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             {
                 throw Cancelled(Key, null, cancellationToken);
             }
+
+            if (_connection.State != ConnectionState.Open)
+            {
+                throw Broke(null);
+            }
         }
     }
 
@@ -438,9 +443,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         try
         {
             // A try is short, and interrupting it would cost a question or the caller's transaction.
-            var token = request.Try ? CancellationToken.None : cancellationToken;
+            using var cancel = request.Try || !cancellationToken.CanBeCanceled ? null : new QuietCancellation(cancellationToken);
             var current = _session.Current;
-            answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
+            answer = await _driver.Execute(_connection, transaction, statement, async, cancel?.Token ?? CancellationToken.None).ConfigureAwait(false);
             outcome = dialect.Read(answer);
             current.IsDirect |= dialect.IsDirect(request, answer);
         }
@@ -474,8 +479,23 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             ExceptionDispatchInfo.Throw(error!);
         }
 
+        // The server may have answered, and a cancel of psqlODBC's thrown the answer away: then it has let go of the savepoint, too.
+        var isInDoubt = outcome == LockOutcome.Unknown && request.InTransaction && !read.NotSent && cancellationToken.IsCancellationRequested;
+        if (isInDoubt && request.Scope == LockScope.Transaction && _connection.State == ConnectionState.Open)
+        {
+            try
+            {
+                // What a transaction holds cannot be let go, and is granted to it again.
+                return await AcquireFirst(dialect, request with { Timeout = TimeSpan.Zero }, transaction, async, CancellationToken.None).ConfigureAwait(false);
+            }
+            catch (Exception e) when (dialect.Read(_driver.Read(e)) == LockOutcome.TransactionAborted)
+            {
+                // It had not answered.
+            }
+        }
+
         // What was not sent, because the cancel came first, has made no savepoint. Where that is not so, the undo fails, and costs the session.
-        await Undo(dialect, request with { InTransaction = request.InTransaction && !read.NotSent }, outcome, error, async).ConfigureAwait(false);
+        await Undo(dialect, request with { InTransaction = request.InTransaction && !read.NotSent }, outcome, error, isInDoubt, async).ConfigureAwait(false);
         switch (outcome)
         {
             case LockOutcome.NotAcquired:
@@ -500,6 +520,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 {
                     Holders = holders,
                 };
+            case LockOutcome.Unknown when error is ObjectDisposedException:
+                throw Broke(error);
             default:
                 ExceptionDispatchInfo.Throw(error ?? new LockException(
                     $"The server did not answer whether lock '{Key}' was taken, as {dialect.Name} does: something between changes its answers. The lock is not acquired; connect to the server directly."));
@@ -508,16 +530,17 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     // A failed acquire may have been granted in the same instant, and the server is the only one who knows. What it cannot tell costs the session.
-    private async ValueTask Undo(LockDialect dialect, LockRequest request, LockOutcome outcome, Exception? error, bool async)
+    private async ValueTask Undo(LockDialect dialect, LockRequest request, LockOutcome outcome, Exception? error, bool isInDoubt, bool async)
     {
         Exception? reason = error;
+        var inSavepoint = request.InTransaction && !isInDoubt;
         if (_connection.State == ConnectionState.Open)
         {
             for (var attempt = 0; attempt < CancelAttempts; attempt++)
             {
                 try
                 {
-                    await _driver.Execute(_connection, OpenTransaction, dialect.Undo(request, outcome), async, CancellationToken.None).ConfigureAwait(false);
+                    await _driver.Execute(_connection, OpenTransaction, dialect.Undo(request with { InTransaction = inSavepoint }, outcome), async, CancellationToken.None).ConfigureAwait(false);
                     return;
                 }
                 catch (Exception e)
@@ -525,10 +548,17 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     reason = e;
                     var read = _driver.Read(e);
                     var failure = dialect.Read(read);
-                    if (failure == LockOutcome.NotAcquired || (read.NotSent && error is not null && _driver.Read(error).NotSent))
+                    if ((failure == LockOutcome.NotAcquired && !isInDoubt) || (read.NotSent && error is not null && _driver.Read(error).NotSent))
                     {
                         // The server says that there is no savepoint, so that the wait never began; or nothing was sent, then or now.
                         return;
+                    }
+
+                    if (failure == LockOutcome.TransactionAborted && isInDoubt && !inSavepoint)
+                    {
+                        // It had not answered.
+                        inSavepoint = true;
+                        continue;
                     }
 
                     if (failure == LockOutcome.TransactionAborted && outcome is not (LockOutcome.Cancelled or LockOutcome.Unknown))
@@ -777,6 +807,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private InvalidOperationException NotSent(Exception error, string state) => new(
         $"The provider did not send the command of lock '{Key}': {error.Message} Close an open reader; give an open transaction to Lock.Transaction. {state}", error);
+
+    private LockException Broke(Exception? error) => new(
+        $"The connection of lock '{Key}' broke while the lock was waited for. The lock is not acquired: open the connection again, then try again.", error);
 
     private LockLostException Loss(Exception? error) => new(
         $"Lock '{Key}' was lost: the server no longer held it for this connection, which was closed or whose session ended. "

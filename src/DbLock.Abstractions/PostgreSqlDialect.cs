@@ -115,7 +115,9 @@ internal sealed class PostgreSqlDialect : LockDialect
             ? outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock) && (request.Scope == LockScope.Session || request.Try)
             : request.Scope == LockScope.Session;
         var undo = isTaken ? Command(For(request).Undo, request) : NothingHeld;
-        return HasSavepoint(request) ? new LockStatement(RollbackToSavepoint, ReleaseSavepoint, undo) : new LockStatement(undo);
+
+        // The savepoint goes last: a late cancel may hit any of these, and while it stands all of them can be said again.
+        return HasSavepoint(request) ? new LockStatement(RollbackToSavepoint, undo, ReleaseSavepoint) : new LockStatement(undo);
     }
 
     public override LockStatement IsHeld(in LockRequest request) => new(Command(For(request).IsHeld, request));

@@ -13,9 +13,10 @@ internal static class DbErrorReader
         if (error is null)
         {
             // So providers refuse what they do not send: an open reader, a transaction that was not given, what they cannot do.
-            // A cancel that came before anything was sent has no error of the server's inside.
+            // A cancel that came before anything was sent has no error of the server's inside. What is disposed of is a connection that breaks at this very moment.
             return new DbError(
-                null, NotSent: exception is InvalidOperationException or NotSupportedException or OperationCanceledException { InnerException: null });
+                null,
+                NotSent: exception is InvalidOperationException and not ObjectDisposedException or NotSupportedException or OperationCanceledException { InnerException: null });
         }
 
         // Npgsql names the command that is in the way of the one that was not sent.

@@ -55,6 +55,8 @@ internal sealed class NpgsqlDriver : ILockDriver
 
         // A cancel that came before anything was sent has no answer of the server's inside.
         OperationCanceledException { InnerException: null } => new DbError(null, NotSent: true),
+        // Of a connection that breaks at this very moment, something is disposed of (seen: when the command was made ready): nobody knows what was sent.
+        ObjectDisposedException => default,
         _ => new DbError(null, NotSent: exception is NpgsqlOperationInProgressException or InvalidOperationException or NotSupportedException),
     };
 

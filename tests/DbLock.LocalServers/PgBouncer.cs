@@ -8,11 +8,18 @@ public sealed class PgBouncer : IAsyncDisposable
 {
     private readonly PrivateServer _server;
 
-    private PgBouncer(PrivateServer server, string connectionString)
+    private readonly Func<Task<bool>> _answers;
+
+    private PgBouncer(PrivateServer server, string connectionString, string mode, Func<Task<bool>> answers)
     {
         _server = server;
+        _answers = answers;
         ConnectionString = connectionString;
+        Mode = mode;
     }
+
+    /// <summary>The pool mode.</summary>
+    public string Mode { get; }
 
     /// <summary>The connection string through the pooler, as Npgsql takes it.</summary>
     public string ConnectionString { get; }
@@ -25,8 +32,9 @@ public sealed class PgBouncer : IAsyncDisposable
     /// <param name="server">The server behind it.</param>
     /// <param name="poolMode"><c>session</c>, <c>transaction</c> or <c>statement</c>.</param>
     /// <param name="poolSize">The number of connections to the server.</param>
+    /// <param name="role">Another role that may log in, with the same password; null for none.</param>
     /// <exception cref="InvalidOperationException">It cannot be started; the message says what to install.</exception>
-    public static async Task<PgBouncer> StartAsync(PostgreSqlServer server, string poolMode, int poolSize = 2)
+    public static async Task<PgBouncer> StartAsync(PostgreSqlServer server, string poolMode, int poolSize = 2, string? role = null)
     {
         ArgumentNullException.ThrowIfNull(server);
         var program = Programs.Find("pgbouncer")
@@ -37,12 +45,12 @@ public sealed class PgBouncer : IAsyncDisposable
         // Killed at the end: it has nothing to save, and from 1.23 on SIGTERM waits for its clients.
         var pooler = await PrivateServer.CreateAsync("pgbouncer", "KILL", folder => [program, $"{folder}/pgbouncer.ini"], PrepareAsync);
         await pooler.StartAsync(Configure, AnswersAsync);
-        return new(pooler, connectionString);
+        return new(pooler, connectionString, poolMode, AnswersAsync);
 
         Task PrepareAsync(PrivateServer pooler)
         {
             // The plain password: PgBouncer needs it to log in to the server by SCRAM.
-            pooler.Write("users.txt", $"{Quote(target.Username)} {Quote(target.Password)}\n");
+            pooler.Write("users.txt", string.Concat(new[] { target.Username, role }.OfType<string>().Select(name => $"{Quote(name)} {Quote(target.Password)}\n")));
             return Task.CompletedTask;
         }
 
@@ -63,6 +71,7 @@ public sealed class PgBouncer : IAsyncDisposable
                 unix_socket_dir =
                 auth_type = scram-sha-256
                 auth_file = {pooler.Folder}/users.txt
+                admin_users = {target.Username}
                 pool_mode = {poolMode}
                 default_pool_size = {poolSize}
                 max_client_conn = 200
@@ -75,6 +84,18 @@ public sealed class PgBouncer : IAsyncDisposable
         async Task<bool> AnswersAsync() =>
             pooler.ReadLog().Contains($"listening on 127.0.0.1:{pooler.Port}", StringComparison.Ordinal)
             && await PostgreSqlServer.AnswersAsync(connectionString);
+    }
+
+    /// <summary>Kills the pooler and starts it again, on the same port; every connection breaks.</summary>
+    public Task RestartAsync() => _server.RestartAsync("KILL", _answers);
+
+    /// <summary>Gives a command to the pooler's console, which speaks the simple protocol alone: with psql.</summary>
+    /// <exception cref="InvalidOperationException">psql is not installed, or the command failed.</exception>
+    public Task AdministerAsync(string command)
+    {
+        var address = new NpgsqlConnectionStringBuilder(ConnectionString);
+        var psql = Programs.Find("psql") ?? throw new InvalidOperationException("psql was not found: apt-get install postgresql-client");
+        return Programs.RunAsync(["env", $"PGPASSWORD={address.Password}", psql, "-X", "-h", address.Host!, "-p", $"{address.Port}", "-U", address.Username!, "-c", command, "pgbouncer"], "/");
     }
 
     /// <summary>Reads the pooler's log.</summary>

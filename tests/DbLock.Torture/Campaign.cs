@@ -1,0 +1,342 @@
+using System.Data.Common;
+using System.Globalization;
+using DbLock.LocalServers;
+using Npgsql;
+
+namespace DbLock.Torture;
+
+/// <summary>The campaign: workers that fight for a few locks, faults that hit them, and oracles that compare what they say with what the server says.</summary>
+/// <remarks>Storms of faults alternate with calms, in which everything must come back to its baseline, and with fair weather, in which nothing may fail.</remarks>
+internal sealed partial class Campaign(TimeSpan length, int seed, string sabotage) : IAsyncDisposable
+{
+    public const string Role = "torture";
+    public const string App = "torture:";
+
+    private const int Storm = 15_000;
+    private const int FairWeather = 3_000;
+    private const int Sweep = 250;
+
+    // Longer than the longest fault and its aftermath.
+    private const int Stuck = 60_000;
+    private const int MostShown = 5;
+
+    private readonly System.Threading.Lock _gate = new();
+    private readonly Random _random = new(seed);
+    private readonly List<WorkerProcess> _workers = [];
+    private readonly Dictionary<string, string> _apps = [];
+    private readonly Queue<(long At, string Text)> _history = new();
+    private readonly SortedDictionary<string, int> _faults = [];
+    private readonly CancellationTokenSource _end = new();
+    private readonly long _start = Observer.Now;
+    private Ledger _ledger = null!;
+    private TaskCompletionSource _mayTry = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private PostgreSqlServer _server = null!;
+    private Observer _observer = null!;
+    private PgBouncer[] _poolers = [];
+    private int _shown;
+
+    /// <summary>Runs the campaign.</summary>
+    /// <returns>The exit code: 1 when there was a violation.</returns>
+    public async Task<int> RunAsync()
+    {
+        _ledger = new Ledger(Note);
+        await StartAsync();
+        var sweeping = SweepAsync();
+        var end = Observer.Now + (long)length.TotalMilliseconds;
+        while (Observer.Now < end)
+        {
+            _mayTry.TrySetResult();
+            await StormAsync(Math.Min(end, Observer.Now + Storm));
+            await CalmAsync();
+            lock (_gate)
+            {
+                _ledger.Calm(Observer.Now);
+                _mayTry.TrySetResult();
+            }
+
+            await Task.Delay(FairWeather);
+            _ledger.Calm(null);
+        }
+
+        await CalmAsync();
+        await _end.CancelAsync();
+        await sweeping;
+        return Report();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _end.CancelAsync();
+        _workers.ForEach(worker => worker.Dispose());
+        foreach (var pooler in _poolers)
+        {
+            await pooler.DisposeAsync();
+        }
+
+        if (_observer is not null)
+        {
+            await _observer.DisposeAsync();
+        }
+
+        if (_server is not null)
+        {
+            await _server.DisposeAsync();
+        }
+    }
+
+    private async Task StartAsync()
+    {
+        _server = await PostgreSqlServer.StartPrivateAsync(["max_connections = 80", "max_locks_per_transaction = 20", "max_prepared_transactions = 0"]);
+        _observer = new Observer(_server.ConnectionString);
+        var password = new NpgsqlConnectionStringBuilder(_server.ConnectionString).Password;
+        await ExecuteAsync($"create role {Role} login password '{password}'");
+        _poolers = [await PgBouncer.StartAsync(_server, "session", 8, Role), await PgBouncer.StartAsync(_server, "transaction", 4, Role)];
+        foreach (var kind in new[] { "connection", "source", "pool" })
+        {
+            foreach (var driver in new[] { "Npgsql", "AdoNet", "Odbc" })
+            {
+                Add(driver, kind, "", _server.Port);
+            }
+        }
+
+        Add("Npgsql", "connection", "session", new NpgsqlConnectionStringBuilder(_poolers[0].ConnectionString).Port);
+        Add("AdoNet", "connection", "transaction", new NpgsqlConnectionStringBuilder(_poolers[1].ConnectionString).Port);
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"PostgreSQL {_server.Version}, seed {seed}, {length.TotalMinutes:0.##} minutes, workers:"));
+        foreach (var worker in _workers)
+        {
+            Console.WriteLine($"  {worker}");
+            Start(worker);
+        }
+
+        void Add(string driver, string kind, string via, int port) =>
+            _workers.Add(new WorkerProcess($"w{_workers.Count}", driver, kind, via, new Gateway(port), HandleAsync));
+    }
+
+    private void Start(WorkerProcess worker)
+    {
+        var password = new NpgsqlConnectionStringBuilder(_server.ConnectionString).Password;
+
+        // What is left in a session shall show: nothing cleans it up on its way through a pool.
+        var npgsql = new NpgsqlConnectionStringBuilder
+        {
+            Host = "127.0.0.1",
+            Port = worker.Gateway.Port,
+            Database = "postgres",
+            Username = Role,
+            Password = password,
+            Timeout = 3,
+            CommandTimeout = 10,
+            NoResetOnClose = true,
+        };
+        var odbc = new DbConnectionStringBuilder(useOdbcRules: true) { ConnectionString = _server.OdbcConnectionString, ["Port"] = worker.Gateway.Port, ["UID"] = Role };
+        worker.Start(npgsql.ConnectionString, odbc.ConnectionString, seed, sabotage, () =>
+        {
+            lock (_gate)
+            {
+                _ledger.Violate($"{worker} has ended by itself");
+            }
+        });
+    }
+
+    // What a worker says, and is answered.
+    private async Task<string> HandleAsync(WorkerProcess worker, string[] words)
+    {
+        if (words[0] == "may")
+        {
+            while (_mayTry is { Task.IsCompleted: false } gate)
+            {
+                await gate.Task;
+            }
+
+            return "ok";
+        }
+
+        // The server is asked after the worker said it, and while it waits for the answer.
+        var view = words[0] is "enter" or "lost" or "left" or "failed" ? await _observer.LookAsync() : null;
+        lock (_gate)
+        {
+            var now = Observer.Now;
+            Note($"{worker.Name} {string.Join(' ', words)}");
+            switch (words)
+            {
+                case ["try", var id, var app, var targets, var shared, var own, var fails, _]:
+                    _apps[id[..id.LastIndexOf('.')]] = app;
+                    if (fails == "True")
+                    {
+                        Count("work that fails, and aborts its transaction");
+                    }
+
+                    _ledger.Try(new Hold(id, worker.Name, app, [.. targets.Split(',').Select(target => Target.All[int.Parse(target, CultureInfo.InvariantCulture)])], shared == "True", own == "True", now));
+                    break;
+                case ["enter", var id, var token]:
+                    _ledger.Enter(id, long.Parse(token, CultureInfo.InvariantCulture), view, now);
+                    break;
+                case ["read", var id]:
+                    return _ledger.Read(id)?.ToString(CultureInfo.InvariantCulture) ?? "stale";
+                case ["write", var id, var checkedAt]:
+                    return _ledger.Write(id, long.Parse(checkedAt, CultureInfo.InvariantCulture)) ? "ok" : "stale";
+                case ["lost", var id]:
+                    _ledger.Lost(id, view, now);
+                    break;
+                case ["leaving", var id]:
+                    _ledger.Leaving(id);
+                    break;
+                case ["left", var id, var outcome, var isOpen]:
+                    _ledger.Left(id, outcome, isOpen == "True", view, now);
+                    break;
+                case ["failed", var id, var outcome, var isOpen]:
+                    _ledger.Failed(id, outcome, isOpen == "True", view, now);
+                    break;
+                default:
+                    _ledger.Violate(string.Join(' ', words));
+                    break;
+            }
+        }
+
+        return "ok";
+    }
+
+    private async Task SweepAsync()
+    {
+        while (!_end.IsCancellationRequested)
+        {
+            var view = await _observer.LookAsync();
+            lock (_gate)
+            {
+                _ledger.Sweep(view, Observer.Now);
+                Show();
+            }
+
+            await Task.Delay(Sweep, _end.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    // Nobody begins, everybody ends, and nothing may be left.
+    private async Task CalmAsync()
+    {
+        lock (_gate)
+        {
+            if (_mayTry.Task.IsCompleted)
+            {
+                _mayTry = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            }
+        }
+
+        var start = Observer.Now;
+        long? idleSince = null;
+        while (true)
+        {
+            var view = await _observer.LookAsync();
+            lock (_gate)
+            {
+                var now = Observer.Now;
+                var under = _ledger.Holds.Where(hold => hold.State != Hold.StateOf.Ended).ToList();
+                if (under.Count > 0 && now - start > Stuck)
+                {
+                    under.ForEach(hold => _ledger.Violate($"It does not end: {hold} is {hold.State} since {now - hold.TriedAt} ms, though nothing disturbs it", hold));
+                    Show();
+                    return;
+                }
+
+                idleSince = under.Count > 0 ? null : idleSince ?? now;
+                if (idleSince is { } since && view is not null)
+                {
+                    var left = Residue(view);
+                    if (left.Count == 0)
+                    {
+                        _ledger.Forget(view);
+                        return;
+                    }
+
+                    if (now - since > Ledger.SessionEnds)
+                    {
+                        left.ForEach(text => _ledger.Violate(text));
+                        Show();
+                        return;
+                    }
+                }
+            }
+
+            await Task.Delay(50);
+        }
+    }
+
+    private List<string> Residue(ServerView view)
+    {
+        var current = _apps.Values.ToHashSet();
+        List<string> left = [];
+        left.AddRange(view.Locks.Select(one => $"At rest a lock is held: {one.Number} by session {one.Session.Pid} of {one.App}"));
+        left.AddRange(view.Sessions.Where(one => one.Value.State.StartsWith("idle in transaction", StringComparison.Ordinal))
+            .Select(one => $"At rest a session is idle in a transaction: {one.Key.Pid} of {one.Value.App}"));
+
+        // Behind a pooler sessions outlive their clients; a name says whose they were last.
+        left.AddRange(view.Sessions.Values.Where(one => _workers.Find(worker => worker.Name == Ledger.WorkerOf(one.App)) is { Via: "" }).GroupBy(one => one.App)
+            .Where(group => group.Count() > (current.Contains(group.Key) ? 2 : 0))
+            .Select(group => $"At rest there are {group.Count()} sessions of {group.Key}, {(current.Contains(group.Key) ? "which has two at most" : "which is not any more")}"));
+        return left;
+    }
+
+    private void Note(string text)
+    {
+        var now = Observer.Now;
+        _history.Enqueue((now, text));
+        while (_history.Peek().At < now - 60_000)
+        {
+            _history.Dequeue();
+        }
+    }
+
+    private void Count(string fault) => _faults[fault] = _faults.GetValueOrDefault(fault) + 1;
+
+    // Under the gate.
+    private void Show()
+    {
+        for (; _shown < _ledger.Violations.Count; _shown++)
+        {
+            var (text, hold) = _ledger.Violations[_shown];
+            Console.WriteLine($"\nVIOLATION (seed {seed}, after {Observer.Now - _start} ms): {text}");
+            if (_shown >= MostShown)
+            {
+                continue;
+            }
+
+            Console.WriteLine("What came before, in milliseconds (faults, and what concerns this lock):");
+            foreach (var (at, line) in _history.Where(entry => Concerns(entry.Text, hold)).TakeLast(80))
+            {
+                Console.WriteLine($"  {at - _start,8} {line}");
+            }
+        }
+    }
+
+    private bool Concerns(string line, Hold? hold) => line.StartsWith("FAULT", StringComparison.Ordinal)
+        || (hold is not null && (line.StartsWith(hold.Worker + " ", StringComparison.Ordinal)
+            || _ledger.Holds.Any(other => other.Targets.Intersect(hold.Targets).Any() && other.Worker != hold.Worker && (line + " ").Contains($" {other.Id} ", StringComparison.Ordinal))));
+
+    private int Report()
+    {
+        Show();
+        Console.WriteLine("\nFaults:");
+        foreach (var (fault, count) in _faults)
+        {
+            Console.WriteLine($"  {count,7} {fault}");
+        }
+
+        Console.WriteLine("How attempts and holds ended, as their workers were told:");
+        foreach (var (outcome, count) in _ledger.Outcomes)
+        {
+            Console.WriteLine($"  {count,7} {outcome}");
+        }
+
+        Console.WriteLine($"{_ledger.Losses} losses were told while the lock was held, the latest {_ledger.LongestUntold} ms after the end of its session was seen (connections of the lock's own, network and process undisturbed); {_ledger.StaleRefused} stale readers and writers were refused by their token.");
+        Console.WriteLine($"{_ledger.Acquisitions} acquisitions, {_faults.Values.Sum()} faults, {_ledger.Violations.Count} violations");
+        return _ledger.Violations.Count == 0 ? 0 : 1;
+    }
+
+    private async Task ExecuteAsync(string sql)
+    {
+        await using var connection = new NpgsqlConnection(_server.ConnectionString + ";Pooling=false;Timeout=5;Command Timeout=5");
+        await connection.OpenAsync();
+        await using var command = new NpgsqlCommand(sql, connection);
+        await command.ExecuteNonQueryAsync();
+    }
+}

@@ -1,0 +1,36 @@
+using System.Globalization;
+using DbLock.Torture;
+
+if (args is ["worker", .. var words])
+{
+    return await Worker.RunAsync(words);
+}
+
+var (minutes, seed, sabotage) = (2.0, Random.Shared.Next(1_000_000), "");
+for (var i = 0; i < args.Length; i++)
+{
+    var value = i + 1 < args.Length ? args[i + 1] : "";
+    switch (args[i])
+    {
+        case "--minutes" when double.TryParse(value, CultureInfo.InvariantCulture, out minutes) && minutes is > 0 and <= 1440:
+        case "--seed" when int.TryParse(value, CultureInfo.InvariantCulture, out seed):
+            break;
+        case "--sabotage" when value is "unlocked" or "deaf" or "leak":
+            sabotage = value;
+            break;
+        default:
+            Console.Error.WriteLine(
+                $"""
+                '{string.Join(' ', args[i..])}' is not understood.
+                --minutes N    how long, from above 0 to 1440; 2 when left out
+                --seed S       a whole number: the same faults in the same order, at about the same times; by chance when left out
+                --sabotage K   does what a faulty library would, and must be found out: unlocked, deaf or leak
+                """);
+            return 2;
+    }
+
+    i++;
+}
+
+await using var campaign = new Campaign(TimeSpan.FromMinutes(minutes), seed, sabotage);
+return await campaign.RunAsync();

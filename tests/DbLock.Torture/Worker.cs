@@ -1,0 +1,176 @@
+using System.Data.Common;
+using System.Globalization;
+using System.Net.Sockets;
+using Npgsql;
+
+namespace DbLock.Torture;
+
+/// <summary>What a worker process was told at its start.</summary>
+internal sealed record Sight(string Worker, int Generation, string Driver, string Kind, string Via, int Seed, string Sabotage, Conductor Conductor)
+{
+    private readonly string _npgsql = Environment.GetEnvironmentVariable("TORTURE_NPGSQL")!;
+    private readonly string _odbc = Environment.GetEnvironmentVariable("TORTURE_ODBC")!;
+
+    public bool TrustsPooler => Via == "session";
+
+    public string Npgsql(string app) => $"{_npgsql};Application Name={app}";
+
+    public string Odbc(string app) => $"{_odbc};pqopt={{application_name={app}}}";
+}
+
+/// <summary>A process that holds locks, and tells the conductor each step before and after it.</summary>
+internal static class Worker
+{
+    private const int Tasks = 2;
+
+    public static async Task<int> RunAsync(string[] args)
+    {
+        ThreadPool.SetMinThreads(16, 16);
+        using var conductor = new Conductor();
+        var sight = new Sight(args[0], int.Parse(args[1], CultureInfo.InvariantCulture), args[2], args[3], args[4], int.Parse(args[5], CultureInfo.InvariantCulture), args[6], conductor);
+        await await Task.WhenAny([conductor.EndedAsync(), .. Enumerable.Range(0, Tasks).Select(task => Task.Run(() => WorkAsync(sight, task)))]);
+        return 0;
+    }
+
+    /// <summary>Says whether an exception is one that a user of the library must expect when a server or a network fails.</summary>
+    public static bool IsExpected(Exception error) => error is DbException or LockException or TimeoutException or IOException or SocketException
+        || (error is InvalidOperationException && error.InnerException is DbException);
+
+    public static async Task<string> ReleaseAsync(Func<Task<bool>> release)
+    {
+        try
+        {
+            return await release() ? "released" : "lost";
+        }
+        catch (LockLostException)
+        {
+            return "lost";
+        }
+        catch (Exception e) when (IsExpected(e))
+        {
+            return "unknown";
+        }
+    }
+
+    private static async Task WorkAsync(Sight sight, int task)
+    {
+        var random = new Random(HashCode.Combine(sight.Seed, sight.Generation, task) ^ sight.Worker.Sum(letter => letter));
+        await using var subject = Subject.Make(sight, task);
+        for (var n = 0; ; n++)
+        {
+            try
+            {
+                await sight.Conductor.AskAsync("may");
+                if (await subject.ReadyAsync(looks: random.Next(8) == 0) is { } residue)
+                {
+                    await sight.Conductor.AskAsync("violation", $"A session is not as it was: {subject.App} has {residue}");
+                }
+
+                await AttemptAsync(sight, subject, $"{sight.Worker}.{sight.Generation}.{task}.{n}", random);
+            }
+            catch (Exception e) when (IsExpected(e))
+            {
+                // No session is to be had.
+                await Task.Delay(50);
+            }
+            catch (Exception e)
+            {
+                await sight.Conductor.AskAsync("violation", $"An exception that nobody expects, in {subject.App}: {e}".ReplaceLineEndings(" "));
+                await Task.Delay(1000);
+            }
+        }
+    }
+
+    private static async Task AttemptAsync(Sight sight, Subject subject, string id, Random random)
+    {
+        var conductor = sight.Conductor;
+        var attempt = Attempt.Draw(random, hasConnection: sight.Kind == "connection", sight.Via == "transaction" ? LockScope.Transaction : null);
+        await conductor.AskAsync("try", id, subject.App, string.Join(',', attempt.Targets.Select(target => Array.IndexOf(Target.All, target))), attempt.Shared, subject.IsOwn, attempt.Fails, attempt);
+        Subject.Held? held = null;
+        string outcome;
+        try
+        {
+            using var cancel = attempt.CancelAfter is { } after ? new CancellationTokenSource(after) : new CancellationTokenSource();
+            held = sight.Sabotage == "unlocked" && random.Next(5) == 0 ? new Unlocked() : await subject.AcquireAsync(attempt, cancel.Token);
+            outcome = attempt.Timeout == TimeSpan.Zero ? "elsewhere" : "timeout";
+        }
+        catch (OperationCanceledException) when (attempt.CancelAfter is not null)
+        {
+            outcome = "cancelled";
+        }
+        catch (LockDeadlockException)
+        {
+            outcome = "deadlock";
+        }
+        catch (Exception e) when (IsExpected(e) || (e is InvalidOperationException && subject.IsBroken))
+        {
+            outcome = $"error {(e is ObjectDisposedException ? e.ToString() : "")} {e.GetType().Name}: {e.Message}".ReplaceLineEndings(" ");
+        }
+
+        if (held is null)
+        {
+            await conductor.AskAsync("failed", id, outcome, subject.IsOpenAfter(outcome.StartsWith("error", StringComparison.Ordinal)));
+            return;
+        }
+
+        await conductor.AskAsync("enter", id, held.Token ?? 0);
+        Exception? error = null;
+        await using (held.Lost.Register(() => _ = sight.Sabotage == "deaf" ? null : conductor.AskAsync("lost", id)))
+        {
+            try
+            {
+                await BodyAsync(conductor, id, held, attempt);
+            }
+            catch (LockLostException e)
+            {
+                error = e;
+            }
+            catch (Exception e) when (IsExpected(e) || (e is InvalidOperationException && !held.IsOpen))
+            {
+                error = e;
+            }
+
+            await conductor.AskAsync("leaving", id);
+            if (sight.Sabotage == "leak" && random.Next(5) == 0)
+            {
+                await conductor.AskAsync("left", id, "released", true);
+                return;
+            }
+
+            outcome = await held.EndAsync(error);
+            await conductor.AskAsync("left", id, sight.Sabotage == "deaf" && outcome == "lost" ? "released" : outcome, held.IsOpen);
+        }
+    }
+
+    // Reads what is behind the lock, works, and writes what it read and one: what is lost between shows in the sum.
+    private static async Task BodyAsync(Conductor conductor, string id, Subject.Held held, Attempt attempt)
+    {
+        if (!attempt.Shared && await conductor.AskAsync("read", id) == "stale")
+        {
+            return;
+        }
+
+        await Task.Delay(attempt.Work);
+        await held.UseAsync(attempt.Fails);
+        await Task.Delay(attempt.Work);
+        held.ThrowIfLost();
+        if (!attempt.Shared)
+        {
+            await conductor.AskAsync("write", id, Observer.Now);
+        }
+    }
+
+    /// <summary>No lock at all, which the oracles must find out.</summary>
+    private sealed class Unlocked : Subject.Held
+    {
+        public override CancellationToken Lost => CancellationToken.None;
+
+        public override long? Token => null;
+
+        public override void ThrowIfLost()
+        {
+        }
+
+        public override Task<string> EndAsync(Exception? error) => Task.FromResult("released");
+    }
+}
