@@ -7,6 +7,7 @@ internal sealed class Carrier
 {
     private readonly bool _isDirect;
     private readonly bool _fencing;
+    private SessionSettings? _settings;
 
     private Carrier(DbConnection connection, ILockDriver driver, LockDialect dialect, LockCarrier says, bool isDirect, bool fencing)
     {
@@ -34,7 +35,9 @@ internal sealed class Carrier
             $"{dialect.Name} cannot carry many locks on one connection here: use dataSource.AcquireLock, which takes a connection for each lock.");
         var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);
         var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null, options.Fencing);
-        return (carrier, says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false)));
+        var room = says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false));
+        carrier._settings = await SessionSettings.Set(connection, lockInterface.Driver, dialect, options, async: true).ConfigureAwait(false);
+        return (carrier, room);
     }
 
     /// <summary>Asks for how many more locks the server has room.</summary>
@@ -92,6 +95,7 @@ internal sealed class Carrier
         {
             // A pooled session keeps its locks until somebody uses it again.
             await Execute(Says.End).ConfigureAwait(false);
+            await SessionSettings.PutBack(_settings, async: true).ConfigureAwait(false);
             await Connection.DisposeAsync().ConfigureAwait(false);
             return true;
         }
