@@ -139,6 +139,7 @@ public sealed partial class LockPool
 
     private void Tick()
     {
+        CheckTrust();
         lock (_gate)
         {
             var now = Environment.TickCount64;
