@@ -130,8 +130,8 @@ internal sealed class Carrier
         try
         {
             // A pooled session keeps its locks until somebody uses it again.
-            await Execute(Says.End).ConfigureAwait(false);
             await SessionSettings.PutBack(_settings, async: true).ConfigureAwait(false);
+            await Execute(Says.End).ConfigureAwait(false);
             await Connection.DisposeAsync().ConfigureAwait(false);
             return true;
         }
