@@ -15,13 +15,13 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
 {
     private readonly DbConnection _connection;
     private readonly Lock _lock;
+    private readonly SessionSettings? _settings;
     private readonly LockWatch _watch;
     private int _isEnded;
 
-    private HeldLock(DbConnection connection, Lock @lock)
+    private HeldLock(DbConnection connection, Lock @lock, SessionSettings? settings)
     {
-        _connection = connection;
-        _lock = @lock;
+        (_connection, _lock, _settings) = (connection, @lock, settings);
         _watch = new LockWatch(connection, @lock);
     }
 
@@ -90,13 +90,15 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
         }
 
         var connection = async ? await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false) : dataSource.OpenConnection();
-        var held = default(HeldLock);
+        var (held, settings) = (default(HeldLock), default(SessionSettings));
         try
         {
+            // Before the wait: a waiter whose client is gone leaves the queue.
             var @lock = new Lock(connection, key, lockInterface, options);
+            settings = await @lock.Keep(async).ConfigureAwait(false);
             if (async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout))
             {
-                return held = new HeldLock(connection, @lock);
+                return held = new HeldLock(connection, @lock, settings);
             }
 
             return orThrow ? throw await @lock.NotAcquired(timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
@@ -105,6 +107,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
         {
             if (held is null)
             {
+                await SessionSettings.PutBack(settings, async).ConfigureAwait(false);
                 await connection.Dispose(async).ConfigureAwait(false);
             }
         }
@@ -133,6 +136,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
             _lock.Interface.Driver.Discard(_connection);
         }
 
+        await SessionSettings.PutBack(_settings, async).ConfigureAwait(false);
         await _connection.Dispose(async).ConfigureAwait(false);
     }
 

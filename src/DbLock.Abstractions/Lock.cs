@@ -14,7 +14,8 @@ namespace DbLock;
 /// <remarks>
 /// <para>
 /// The lock lives on the caller's connection: closing it ends the hold, and every statement of the lock takes its turn among the caller's own. Where two
-/// programs must agree on the lock, the key is what they share.
+/// programs must agree on the lock, the key is what they share. A lock that is held and that nobody has any more is logged as a warning when the garbage collector finds it; it is
+/// held until its connection closes.
 /// </para>
 /// <para><b>Threads.</b> A lock, like its connection, is used by one call at a time; a second one at the same time throws <see cref="InvalidOperationException"/>.
 /// <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.</para>
@@ -80,6 +81,15 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _logger = QuietLogger.Of(_options.Logger);
         _session = Session.Of(connection);
         Key = key;
+    }
+
+    /// <summary>Tells that nobody has a lock any more that is held. Its connection is somebody else's, who may mean to hold it until that closes.</summary>
+    ~Lock()
+    {
+        if (IsHeld && _hold!.Options.Scope == LockScope.Session)
+        {
+            Log.Forgotten(_logger, Key);
+        }
     }
 
     /// <summary>Gets the key.</summary>
@@ -294,10 +304,18 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// Lets go of the lock if it is held, all its acquires at once. It does not throw when the server cannot be reached; where the lock cannot be let go,
     /// the session is ended, so that a pooled connection never goes back with it.
     /// </summary>
-    public void Dispose() => Completed(Dispose(async: false));
+    public void Dispose()
+    {
+        Completed(Dispose(async: false));
+        GC.SuppressFinalize(this);
+    }
 
     /// <inheritdoc cref="Dispose()"/>
-    public ValueTask DisposeAsync() => Dispose(async: true);
+    public async ValueTask DisposeAsync()
+    {
+        await Dispose(async: true).ConfigureAwait(false);
+        GC.SuppressFinalize(this);
+    }
 
     private static TimeSpan Timeout(bool block) => block ? System.Threading.Timeout.InfiniteTimeSpan : TimeSpan.Zero;
 
@@ -859,6 +877,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             Exit();
         }
     }
+
+    /// <summary>Makes the session last, which is the lock's own.</summary>
+    internal ValueTask<SessionSettings?> Keep(bool async) => SessionSettings.Set(_connection, _driver, Dialect, _options, async);
 
     /// <summary>Gets whether the hold, or the last one, was lost.</summary>
     internal bool IsLost => _hold is { IsLost: true };

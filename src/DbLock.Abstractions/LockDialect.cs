@@ -94,6 +94,15 @@ public abstract class LockDialect
     /// <summary>Gets what a session says that carries the locks of a <see cref="LockPool"/>; null when the dialect cannot.</summary>
     internal virtual LockCarrier? Carrier => null;
 
+    /// <summary>
+    /// Returns the statement that makes a session last which only locks use, if it is the one that the client believes it speaks to: it answers with a text of what was before, null for
+    /// nothing to put back. Null (default) when the engine has no such settings.
+    /// </summary>
+    internal virtual LockStatement? Keep(int sessionId) => null;
+
+    /// <summary>Returns the statement that undoes <see cref="Keep"/>.</summary>
+    internal virtual LockStatement PutBack(string before) => throw new NotSupportedException($"{Name} has nothing to put back.");
+
     /// <summary>Says what an error means.</summary>
     /// <param name="codes">The error's codes.</param>
     public abstract LockOutcome Read(DbError codes);

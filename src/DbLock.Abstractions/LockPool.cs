@@ -14,6 +14,10 @@ namespace DbLock;
 /// The connection that carries locks never waits in the server. A task that waits for another process is tried again when a pool there rings (PostgreSQL's NOTIFY), and else at
 /// an interval of 0.1 s that grows to 1 s while nothing changes (and is at least twenty times as long as the try took).
 /// </para>
+/// <para>
+/// The server is asked every second whether it still holds as many locks as the pool believes. A session that was killed is noticed within about a second; a network that has gone silent,
+/// or a process that was paused, after 15 seconds without an answer: the locks count as lost then, and the pool goes on on another connection.
+/// </para>
 /// <para><b>Threads.</b> May be used from anywhere.</para>
 /// <para><b>Cancellation.</b> A cancelled wait ends at once, or with the answer of the server where that is being asked: the lock is not held then.</para>
 /// <para>
@@ -70,7 +74,6 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Carrier? _carrier;
     private PoolRound? _round;
-    private bool _isPumping;
     private bool _isDisposed;
     private CancellationTokenSource? _bell;
     private Task _bellTask = Task.CompletedTask;
@@ -172,6 +175,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     /// <summary>Lets go of a lock.</summary>
     internal ValueTask<bool> Release(PooledLock held, bool orThrow)
     {
+        CheckTrust();
         lock (_gate)
         {
             if (held.Request.State != PoolRequest.StateOf.Held)
@@ -213,7 +217,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     }
 
     internal static LockLostException Loss(PooledLock held) => new(
-        $"Lock '{held.Key}' was lost: the server no longer held it for the pool's connection, whose session ended. The work under the lock may not have been alone: check it.", null);
+        $"Lock '{held.Key}' was lost: the server no longer held it for the pool's connection, whose session ended or fell silent. The work under the lock may not have been alone: check it.", null);
 
     // What follows the first await does not change the caller's flow, so the request is made before it.
     private ValueTask<PooledLock?> Acquire(LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken)
@@ -225,6 +229,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
             return ValueTask.FromCanceled<PooledLock?>(cancellationToken);
         }
 
+        CheckTrust();
         var request = new PoolRequest(key, shared, timeout == TimeSpan.Zero, PoolRequest.NearestHeld(Innermost.Value));
         lock (_gate)
         {

@@ -24,6 +24,9 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// <summary>Gets how long the server may wait before it answers: null when it never waits, <see cref="Timeout.InfiniteTimeSpan"/> for ever.</summary>
     public TimeSpan? Wait { get; init; }
 
+    /// <summary>Gets how long the client waits for the answer to what does not wait on the server; null leaves that to the provider.</summary>
+    internal TimeSpan? Limit { get; init; }
+
     /// <summary>
     /// Gets whether a driver may prepare the commands: the client speaks to one server session, and no pooler stands between, to whose next session a prepared
     /// command would be unknown.
@@ -33,7 +36,7 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// <summary>Gets the timeout that a driver sets on the command, in seconds: null leaves the provider's default, 0 is no limit.</summary>
     public int? CommandTimeout => Wait switch
     {
-        null => null,
+        null => (int?)Limit?.TotalSeconds,
         { } wait when wait < TimeSpan.Zero || wait > TimeSpan.FromDays(1) => 0,
         { } wait => (int)Math.Ceiling(wait.TotalSeconds) + GraceSeconds,
     };

@@ -49,4 +49,10 @@ internal static partial class Log
 
     [LoggerMessage(15, LogLevel.Error, "Lock '{Key}' was never disposed and nobody has it any more: its session was ended, so that the lock is free. Dispose what AcquireLock returns.")]
     public static partial void Abandoned(ILogger logger, LockKey key);
+
+    [LoggerMessage(17, LogLevel.Warning, "Lock '{Key}' was neither released nor disposed and nobody has it any more: it is held until its connection closes, and nobody can release it. Release it, or dispose it.")]
+    public static partial void Forgotten(ILogger logger, LockKey key);
+
+    [LoggerMessage(16, LogLevel.Information, "The server does not let a session of its own for locks be set to last (keepalives, idle timeouts): it is as the server has it.")]
+    public static partial void CannotSet(ILogger logger, Exception error);
 }

@@ -18,9 +18,18 @@ public sealed class PooledLock : IAsyncDisposable
     public LockKey Key => Request.Key;
 
     /// <summary>Gets whether the lock is held, as far as is known without asking the server.</summary>
-    public bool IsHeld => Request.State == PoolRequest.StateOf.Held;
+    public bool IsHeld
+    {
+        get
+        {
+            _pool.CheckTrust();
+            return Request.State == PoolRequest.StateOf.Held;
+        }
+    }
 
-    /// <summary>Gets a token that fires when it is noticed that the server no longer holds the lock for us: the carrier's connection broke. A release does not fire it.</summary>
+    /// <summary>
+    /// Gets a token that fires when it is noticed that the server no longer holds the lock for us, or when it has not answered for 15 seconds. A release does not fire it.
+    /// </summary>
     public CancellationToken Lost => _loss.Token;
 
     /// <summary>
@@ -55,6 +64,7 @@ public sealed class PooledLock : IAsyncDisposable
     /// <inheritdoc cref="Lock.ThrowIfLost"/>
     public void ThrowIfLost()
     {
+        _pool.CheckTrust();
         if (IsLost)
         {
             throw LockPool.Loss(this);

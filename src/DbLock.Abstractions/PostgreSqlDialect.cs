@@ -58,6 +58,10 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     internal override LockCarrier Carrier { get; } = new PostgreSqlCarrier();
 
+    internal override LockStatement Keep(int sessionId) => PostgreSqlSettings.Keep(sessionId);
+
+    internal override LockStatement PutBack(string before) => PostgreSqlSettings.PutBack(before);
+
     public override bool TakesSnapshot => true;
 
     public override bool Speaks(string product) =>

@@ -83,10 +83,10 @@ internal static class OneText
         return isAsBefore;
     }
 
-    // psqlODBC sets statement_timeout on the server whenever the timeout is another than before, in a round trip of its own.
+    // psqlODBC sets statement_timeout on the server whenever the timeout is another than before, in a round trip of its own; so a limit to silence, which no server could end, is left out.
     private static bool SetTimeout(DbCommand command, LockStatement statement)
     {
-        if (statement.CommandTimeout is not { } seconds
+        if (statement.Wait is null || statement.CommandTimeout is not { } seconds
             || command.CommandTimeout == 0 || (statement.Wait >= TimeSpan.Zero && statement.Wait.Value.TotalSeconds + MarginSeconds <= command.CommandTimeout))
         {
             return false;

@@ -4,6 +4,7 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
 
 namespace DbLock.Cli;
@@ -133,7 +134,9 @@ internal static class RunCommand
             var connection = await ConnectionOption.OpenAsync(address, signals.First).ConfigureAwait(false);
             await using (connection.ConfigureAwait(false))
             {
-                await PrepareAsync(connection, job.TrustPooler).ConfigureAwait(false);
+                // The session is dblock's own. Another client's session, behind a pooler, is left alone.
+                var keep = PostgreSqlSettings.Keep(job.TrustPooler ? 0 : connection.ProcessID, waits: true);
+                await SessionSettings.Set(connection, LockInterface.Npgsql.Driver, LockDialect.PostgreSql, keep, NullLogger.Instance, async: true).ConfigureAwait(false);
                 var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, new LockOptions { Shared = job.Shared, TrustPooler = job.TrustPooler, Fencing = true });
                 await using (@lock.ConfigureAwait(false))
                 {
@@ -152,20 +155,6 @@ internal static class RunCommand
         {
             return ExitCode.Signal + signals.FirstNumber;
         }
-    }
-
-    // The session is dblock's own: what ends a session that idles, or a statement that waits, is not for it. Another client's session, behind a pooler, is left alone.
-    private static async Task PrepareAsync(NpgsqlConnection connection, bool trustPooler)
-    {
-        var version = connection.PostgreSqlVersion.Major;
-        var sql = $"""
-            select pg_catalog.set_config('statement_timeout', '0', false), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false)
-              {(version >= 14 ? ", pg_catalog.set_config('idle_session_timeout', '0', false)" : "")}
-              {(version >= 17 ? ", pg_catalog.set_config('transaction_timeout', '0', false)" : "")}
-              {(trustPooler ? "" : string.Create(CultureInfo.InvariantCulture, $"where pg_catalog.pg_backend_pid() = {connection.ProcessID}"))}
-            """;
-        using var command = new NpgsqlCommand(sql, connection);
-        await command.ExecuteNonQueryAsync().ConfigureAwait(false);
     }
 
     private static async Task<bool> AcquireAsync(Job job, Lock @lock, CancellationToken cancellationToken)

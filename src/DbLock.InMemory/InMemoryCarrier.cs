@@ -7,7 +7,7 @@ namespace DbLock;
 internal sealed class InMemoryCarrier : LockCarrier
 {
     public static readonly LockSql LookSql = new("look");
-    public static readonly LockSql CarrySql = new("release {0}; ring {1}; acquire {2}; fencing {3}");
+    public static readonly LockSql CarrySql = new("release {0}; ring {1}; acquire {2}; fencing {3}; count {4}");
     public static readonly LockSql AreHeldSql = new("are held; {0}");
     public static readonly LockSql ListenSql = new("listen");
     public static readonly LockSql EndSql = new("end");
@@ -23,8 +23,8 @@ internal sealed class InMemoryCarrier : LockCarrier
 
     public override long ReadRoom(object? answer) => long.MaxValue;
 
-    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing) =>
-        new(new LockCommand(CarrySql, Text(releases), new(DbType.String, bell), Text(acquires), new(DbType.Int32, fencing ? 1 : 0)));
+    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts) => new(new LockCommand(
+        CarrySql, Text(releases), new(DbType.String, bell), Text(acquires), new(DbType.Int32, fencing ? 1 : 0), new(DbType.Int32, counts ? 1 : 0)));
 
     public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Text(locks)));
 

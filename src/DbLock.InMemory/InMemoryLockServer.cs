@@ -95,6 +95,8 @@ public sealed class InMemoryLockServer
         }
     }
 
+    internal int Count(InMemorySession session) => _queues.Values.Sum(queue => queue.Holds.Count(hold => hold.Session == session));
+
     internal void RemoveAll(Predicate<LockQueue.Grant> ends)
     {
         foreach (var (name, queue) in _queues.ToList())

@@ -66,6 +66,15 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
     }
 
+    /// <summary>Returns how many locks it holds.</summary>
+    public int Count()
+    {
+        lock (server.Gate)
+        {
+            return server.Count(this);
+        }
+    }
+
     public bool Release(string[] names, bool shared)
     {
         lock (server.Gate)

@@ -44,6 +44,29 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
     }
 
     [Fact]
+    public async Task Heartbeats_lose_nothing_that_is_held()
+    {
+        var (pool, other) = (await PoolAsync(), await PoolAsync());
+        var elsewhere = await other.AcquireLockAsync(Name + "elsewhere");
+        var wait = pool.AcquireLockAsync(Name + "elsewhere").AsTask();
+        PooledLock[] held =
+        [
+            await pool.AcquireLockAsync(Key), await pool.AcquireLockAsync(LockKey.All(Name + 1, Name + 2, (Random.Shared.Next(), -2))),
+            await pool.AcquireLockAsync(Name + 3, shared: true), await pool.AcquireLockAsync(LockKey.All(Name + 3, Name + 4), shared: true),
+        ];
+        using var lost = CancellationTokenSource.CreateLinkedTokenSource([.. held.Select(one => one.Lost)]);
+        await Assert.ThrowsAsync<TimeoutException>(() => Task.Delay(Timeout.Infinite, lost.Token).WaitAsync(TimeSpan.FromSeconds(2.5)));
+        await BelievesAsync();
+        foreach (var one in held)
+        {
+            Assert.True(await one.ReleaseAsync());
+        }
+
+        Assert.True(await elsewhere.ReleaseAsync());
+        await (await wait).DisposeAsync();
+    }
+
+    [Fact]
     public async Task All_kinds_of_keys_are_the_locks_that_others_see()
     {
         var pool = await PoolAsync();
@@ -395,6 +418,9 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
 
     /// <summary>Ends the session that holds a lock.</summary>
     protected abstract Task KillHolderAsync(LockKey key);
+
+    /// <summary>Asserts that no pool doubts what it holds, where that can be seen.</summary>
+    protected virtual Task BelievesAsync() => Task.CompletedTask;
 
     protected async Task<DbDataSource> SourceAsync(string more = "")
     {

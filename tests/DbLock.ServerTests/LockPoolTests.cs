@@ -321,6 +321,13 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
     protected override async Task<DbDataSource> CreateSourceAsync(string more) =>
         NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};Application Name={Name};{more}");
 
+    // What was asked last, about a second ago, is how many are held, and not which.
+    protected override async Task BelievesAsync()
+    {
+        Assert.Equal(0, await CountAsync($"select count(*) from pg_stat_activity where application_name = '{Name}' and query like '%left join%'"));
+        Assert.Equal(2, await CountAsync($"select count(*) from pg_stat_activity where application_name = '{Name}' and query like '%string_agg%'"));
+    }
+
     protected override Task KillHolderAsync(LockKey key) => Server.KillHolderAsync(key);
 
     private async Task<NpgsqlConnection> OpenAsync(string more = "Pooling=false;Application Name=other") => (NpgsqlConnection)await ConnectAsync(more);

@@ -1,3 +1,5 @@
+using System.Data.Common;
+using System.Data.Odbc;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.CompilerServices;
@@ -56,6 +58,88 @@ public sealed class LossTests
         await TestServer.UntilAsync(async () => (long)(await connection.ExecuteAsync("select count(*) from pg_locks where locktype = 'advisory'"))! == 0, "the session has ended");
     }
 
+    [Theory, InlineData("Npgsql"), InlineData("AdoNet"), InlineData("Odbc")]
+    public async Task A_pool_whose_server_answers_no_more_says_so_and_goes_on_elsewhere(string driver)
+    {
+        await using var server = await PostgreSqlServer.StartPrivateAsync();
+        await using DbDataSource source = driver == "Odbc" ? OdbcFactory.Instance.CreateDataSource(server.OdbcConnectionString) : NpgsqlDataSource.Create(server.ConnectionString);
+        await using var observers = NpgsqlDataSource.Create(server.ConnectionString);
+        await using var connection = await observers.OpenConnectionAsync();
+        var logger = new RecordingLogger();
+        await using var pool = new LockPool(source, Drivers.Interface(driver), new LockOptions { Logger = logger });
+        await using var held = await pool.AcquireLockAsync(Key);
+        await using var released = await pool.AcquireLockAsync(Key.Name + ":released");
+        var pid = (int)(await connection.ExecuteAsync("select distinct pid from pg_locks where locktype = 'advisory'"))!;
+        var start = Stopwatch.GetTimestamp();
+        Task<PooledLock> next;
+        await SignalAsync("STOP", pid);
+        try
+        {
+            // Each is part of what the server does not answer.
+            var other = pool.AcquireLockAsync(Key.Name + ":other").AsTask();
+            var release = released.ReleaseAsync().AsTask();
+            next = ByAnotherTask(pool, Key);
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Delay(Timeout.Infinite, held.Lost).WaitAsync(TimeSpan.FromSeconds(60)));
+            Assert.InRange(Stopwatch.GetElapsedTime(start).TotalSeconds, 13, 25);
+            Assert.False(held.IsHeld);
+            Assert.Throws<LockLostException>(held.ThrowIfLost);
+            await Assert.ThrowsAsync<LockLostException>(() => held.ReleaseAsync().AsTask());
+            await Assert.ThrowsAsync<LockLostException>(() => release.WaitAsync(TimeSpan.FromSeconds(30)));
+
+            // The others have another session, and who wants what the old one still holds waits for its end.
+            await using var elsewhere = await other.WaitAsync(TimeSpan.FromSeconds(30));
+            Assert.True(elsewhere.IsHeld);
+            Assert.True(await elsewhere.ReleaseAsync());
+            Assert.False(next.IsCompleted);
+            Assert.Single(logger.Warnings, line => line.Contains("locks of a LockPool was lost", StringComparison.Ordinal));
+        }
+        finally
+        {
+            await SignalAsync("CONT", pid);
+        }
+
+        await using var again = await next.WaitAsync(TimeSpan.FromSeconds(60));
+        Assert.True(again.IsHeld);
+        await TestServer.UntilAsync(async () => (long)(await connection.ExecuteAsync($"select count(*) from pg_stat_activity where pid = {pid}"))! == 0, "the old session has ended");
+        Assert.True(await again.ReleaseAsync());
+    }
+
+    [Theory, InlineData("Npgsql"), InlineData("AdoNet"), InlineData("Odbc")]
+    public async Task A_lock_of_a_pool_that_is_gone_from_its_session_is_noticed_and_the_others_stay(string driver)
+    {
+        await using DbDataSource source = driver == "Odbc" ? OdbcFactory.Instance.CreateDataSource((await PostgreSqlTestServer.ServerAsync).OdbcConnectionString) : await SourceAsync();
+        var sending = new SendingDriver(Drivers.Interface(driver).Driver);
+        var logger = new RecordingLogger();
+        await using var pool = new LockPool(source, sending.Interface, new LockOptions { Logger = logger });
+        LockKey gone = Key.Name + ":gone";
+        await using var kept = await pool.AcquireLockAsync(Key);
+        await using var one = await pool.AcquireLockAsync(gone, shared: true);
+        await using var two = await pool.AcquireLockAsync(LockKey.All(gone, Key.Name + ":beside"), shared: true);
+        var next = ByAnotherTask(pool, gone);
+        sending.Before = $"select pg_advisory_unlock_shared({gone.Number})";
+        foreach (var lost in new[] { one, two })
+        {
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Delay(Timeout.Infinite, lost.Lost).WaitAsync(TimeSpan.FromSeconds(30)));
+            Assert.False(lost.IsHeld);
+            Assert.Throws<LockLostException>(lost.ThrowIfLost);
+            await Assert.ThrowsAsync<LockLostException>(() => lost.ReleaseAsync().AsTask());
+        }
+
+        await using var granted = await next.WaitAsync(TimeSpan.FromSeconds(30));
+        Assert.True(await Server.IsHeldAsync(gone));
+        Assert.True(kept.IsHeld);
+        Assert.False(kept.Lost.IsCancellationRequested);
+        await TestServer.UntilAsync(async () => !await Server.IsHeldAsync(Key.Name + ":beside"), "what was held beside it is let go");
+        Assert.Equal(2, logger.Warnings.Count(line => line.Contains("lost", StringComparison.Ordinal)));
+
+        // All at once, as DISCARD ALL does.
+        sending.Before = "select pg_advisory_unlock_all()";
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Delay(Timeout.Infinite, kept.Lost).WaitAsync(TimeSpan.FromSeconds(30)));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Delay(Timeout.Infinite, granted.Lost).WaitAsync(TimeSpan.FromSeconds(30)));
+        await using var again = await pool.AcquireLockAsync(Key);
+        Assert.True(await again.ReleaseAsync());
+    }
+
     [Fact]
     public async Task The_question_leaves_nothing_and_meets_no_release()
     {
@@ -87,10 +171,58 @@ public sealed class LossTests
                 return !await Server.IsHeldAsync(Key);
             },
             "the lock is free");
+        await TestServer.UntilAsync(() => Task.FromResult(logger.Warnings.Any(line => line.Contains("was closed", StringComparison.Ordinal))), "its connection is closed");
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        Assert.Single(logger.Warnings, line => line.Contains("nobody has it any more", StringComparison.Ordinal));
         Assert.Contains(logger.Warnings, line => line.Contains("never disposed", StringComparison.Ordinal));
 
         [MethodImpl(MethodImplOptions.NoInlining)]
         async Task AbandonAsync(NpgsqlDataSource source, RecordingLogger logger) => await source.AcquireLockAsync(Key, options: new LockOptions { Logger = logger });
+    }
+
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task A_lock_on_a_callers_connection_that_nobody_has_any_more_is_logged_and_held_until_that_closes(bool async)
+    {
+        await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await using var closing = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        var logger = new RecordingLogger();
+        var throwing = new ActingLogger(() => throw new InvalidOperationException("a log that is full"));
+        await AbandonAsync();
+        await closing.CloseAsync();
+        await TestServer.UntilAsync(
+            () =>
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+                return Task.FromResult(logger.Warnings.Any());
+            },
+            "it is logged");
+        Assert.Contains("held until its connection closes", Assert.Single(logger.Warnings, line => !line.Contains("closed", StringComparison.Ordinal)), StringComparison.Ordinal);
+        Assert.True(await Server.IsHeldByAsync(connection.ProcessID, Key));
+        await connection.CloseAsync();
+        await TestServer.UntilAsync(async () => !await Server.IsHeldAsync(Key), "the lock is free");
+
+        // None of them is in the hands of anybody after this, and the first alone is held.
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        async Task AbandonAsync()
+        {
+            var options = new LockOptions { Logger = logger };
+            await new Lock(connection, Key, options: options).Acquire(async, TimeSpan.Zero);
+            await new Lock(connection, Key.Name + ":throwing", options: new LockOptions { Logger = throwing }).Acquire(async, TimeSpan.Zero);
+            await new Lock(closing, Key.Name + ":closing", options: options).Acquire(async, TimeSpan.Zero);
+            _ = new Lock(connection, Key.Name + ":unused", options: options);
+            var released = new Lock(connection, Key.Name + ":released", options: options);
+            await released.Acquire(async, TimeSpan.Zero);
+            Assert.True(await released.Release(async));
+            var disposed = new Lock(connection, Key.Name + ":disposed", options: options);
+            await disposed.Acquire(async, TimeSpan.Zero);
+            await disposed.DisposeAsync();
+            await using var transaction = await connection.BeginTransactionAsync();
+            var inTransaction = new Lock(connection, Key.Name + ":transaction", options: options with { Scope = LockScope.Transaction }) { Transaction = transaction };
+            await inTransaction.Acquire(async, TimeSpan.Zero);
+            await transaction.CommitAsync();
+        }
     }
 
     [Fact]
@@ -117,6 +249,15 @@ public sealed class LossTests
     {
         using var kill = Process.Start("kill", ["-" + signal, pid.ToString(CultureInfo.InvariantCulture)]);
         await kill.WaitForExitAsync();
+    }
+
+    // In the flow of this method it would wait for itself.
+    private static Task<PooledLock> ByAnotherTask(LockPool pool, LockKey key)
+    {
+        using (ExecutionContext.SuppressFlow())
+        {
+            return Task.Run(() => pool.AcquireLockAsync(key).AsTask());
+        }
     }
 
     private async Task<NpgsqlDataSource> SourceAsync(string more = "") =>

@@ -10,6 +10,8 @@ internal sealed class RecordingLogger : ILogger
 
     public IEnumerable<string> Warnings => _entries.Where(entry => entry.Level >= LogLevel.Warning).Select(entry => entry.Text);
 
+    public IEnumerable<string> Texts => _entries.Select(entry => entry.Text);
+
     public IDisposable? BeginScope<TState>(TState state)
         where TState : notnull => null;
 

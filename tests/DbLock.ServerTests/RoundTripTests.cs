@@ -104,6 +104,37 @@ public sealed class RoundTripTests
         Assert.True(await other.Release(async));
     }
 
+    [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true)]
+    public async Task A_lock_on_a_connection_of_its_own_costs_one_round_trip_more_at_each_end(string driver, bool async)
+    {
+        var server = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        await using var proxy = new PostgreSqlProxy(server.Host!, server.Port);
+        (server.Host, server.Port, server.SslMode) = ("127.0.0.1", proxy.Port, SslMode.Disable);
+        await using var source = NpgsqlDataSource.Create(server);
+        LockKey key = $"round trips:{Guid.NewGuid()}";
+        await using (await source.OpenConnectionAsync())
+        {
+        }
+
+        var fewest = (Acquire: int.MaxValue, Release: int.MaxValue, Try: int.MaxValue);
+        for (var use = 0; use < 5; use++)
+        {
+            proxy.Take();
+            var held = async ? await source.AcquireLockAsync(key, lockInterface: Drivers.Interface(driver)) : source.AcquireLock(key, lockInterface: Drivers.Interface(driver));
+            var acquire = proxy.RoundTrips;
+            proxy.Take();
+            Assert.True(async ? await held.ReleaseAsync() : held.Release());
+            fewest = (Math.Min(fewest.Acquire, acquire), Math.Min(fewest.Release, proxy.RoundTrips), fewest.Try);
+        }
+
+        await using var direct = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        await using var other = new Lock(direct, key);
+        Assert.True(await other.AcquireAsync(block: false));
+        proxy.Take();
+        Assert.Null(async ? await source.TryAcquireLockAsync(key, lockInterface: Drivers.Interface(driver)) : source.TryAcquireLock(key, lockInterface: Drivers.Interface(driver)));
+        Assert.Equal((2, 2, 3), (fewest.Acquire, fewest.Release, proxy.RoundTrips));
+    }
+
     [Theory, InlineData("Npgsql"), InlineData("AdoNet"), InlineData("Odbc")]
     public async Task Nothing_is_prepared_for_a_session_that_may_be_anothers(string driver)
     {

@@ -1,17 +1,27 @@
 using System.Data.Common;
+using System.Diagnostics;
+using System.Globalization;
 
 namespace DbLock;
 
-/// <summary>The connection on which a pool's locks are held. One caller at a time.</summary>
+/// <summary>The connection on which a pool's locks are held. One caller at a time; whoever discards it may come at any time.</summary>
 internal sealed class Carrier
 {
+    private const int Idle = 0;
+    private const int Asked = 1;
+    private const int Discarded = 2;
+
     private readonly bool _isDirect;
     private readonly bool _fencing;
+    private SessionSettings? _settings;
+    private int _state;
+    private long _asked;
+    private long _confirmed;
 
     private Carrier(DbConnection connection, ILockDriver driver, LockDialect dialect, LockCarrier says, bool isDirect, bool fencing)
     {
         (Connection, Driver, Dialect, Says, _isDirect, _fencing) = (connection, driver, dialect, says, isDirect, fencing);
-        LastAnswer = Environment.TickCount64;
+        (LastAnswer, LastCount, _confirmed) = (Environment.TickCount64, Environment.TickCount64, Stopwatch.GetTimestamp());
     }
 
     public DbConnection Connection { get; }
@@ -25,6 +35,9 @@ internal sealed class Carrier
     /// <summary>Gets when the server last answered, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
     public long LastAnswer { get; private set; }
 
+    /// <summary>Gets when the server last said how many locks are held, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
+    public long LastCount { get; private set; }
+
     /// <summary>Makes a carrier of an open connection, unless its server's locks cannot be trusted.</summary>
     public static async ValueTask<(Carrier Carrier, long Room)> Open(DbConnection connection, LockInterface? lockInterface, LockOptions options)
     {
@@ -34,16 +47,23 @@ internal sealed class Carrier
             $"{dialect.Name} cannot carry many locks on one connection here: use dataSource.AcquireLock, which takes a connection for each lock.");
         var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);
         var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null, options.Fencing);
-        return (carrier, says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false)));
+        var room = says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false));
+        carrier._settings = await SessionSettings.Set(connection, lockInterface.Driver, dialect, options, async: true).ConfigureAwait(false);
+        return (carrier, room);
     }
 
     /// <summary>Asks for how many more locks the server has room.</summary>
     public async ValueTask<long> Look() => Says.ReadRoom(await Execute(Says.Look(null)).ConfigureAwait(false));
 
-    public async ValueTask<(string Released, bool Rang, string Acquired, long Token)> Carry(PoolRound round, string bell)
+    /// <summary>Says whether the server's last answer, counted from the question, is too old to believe in what is held; or one that it owes is overdue.</summary>
+    public bool IsSilent(bool holds) =>
+        (holds && IsOver(Volatile.Read(ref _confirmed))) || (Volatile.Read(ref _state) == Asked && IsOver(Volatile.Read(ref _asked)));
+
+    public async ValueTask<(string Released, bool Rang, string Acquired, long Token, int? Count)> Carry(PoolRound round, string bell)
     {
         var (releases, acquires) = WithMark(round);
-        var answer = LockCarrier.Read(await Execute(Says.Carry(releases, acquires, bell, _fencing)).ConfigureAwait(false));
+        var answer = LockCarrier.Read(await Execute(Says.Carry(releases, acquires, bell, _fencing, round.Beats)).ConfigureAwait(false));
+        LastCount = round.Beats ? LastAnswer : LastCount;
         return answer.Released.Length == releases.Count && answer.Acquired.Length == acquires.Count ? answer : throw LockCarrier.NotAnswered();
     }
 
@@ -57,8 +77,12 @@ internal sealed class Carrier
             all.Add(LockCarrier.Listening);
         }
 
-        return all.Count == 0 ? "" : await Execute(Says.AreHeld(all)).ConfigureAwait(false) is string held && held.Length == all.Count ? held : throw LockCarrier.NotAnswered();
+        return await AreHeld(all).ConfigureAwait(false);
     }
+
+    /// <summary>Asks which of some locks are held: a digit for each.</summary>
+    public async ValueTask<string> AreHeld(IReadOnlyList<CarriedLock> locks) =>
+        locks.Count == 0 ? "" : await Execute(Says.AreHeld(locks)).ConfigureAwait(false) is string held && held.Length == locks.Count ? held : throw LockCarrier.NotAnswered();
 
     public async ValueTask<LockHolders?> Holders(LockKey key) =>
         Dialect.Holders(new LockRequest(key)) is { } question ? Dialect.ReadHolders(key, await Execute(question).ConfigureAwait(false)) : null;
@@ -72,7 +96,22 @@ internal sealed class Carrier
     /// <summary>Says whether an error means that the server's lock table is full.</summary>
     public bool IsFull(Exception error) => Says.IsFull(Driver.Read(error));
 
+    /// <summary>Ends the session; while it owes an answer, when that has come or is waited for no more.</summary>
     public void Discard()
+    {
+        if (Interlocked.Exchange(ref _state, Discarded) == Idle)
+        {
+            Close();
+        }
+    }
+
+    /// <summary>Returns the error of who waited for its answer.</summary>
+    public static TimeoutException Silence() => new(
+        string.Create(CultureInfo.InvariantCulture, $"The server has not answered on the connection of a LockPool for {LockWatch.Trust.TotalSeconds} s. Its locks count as lost, and another connection takes its place."));
+
+    private static bool IsOver(long asked) => Stopwatch.GetElapsedTime(asked) > LockWatch.Trust;
+
+    private void Close()
     {
         try
         {
@@ -91,6 +130,7 @@ internal sealed class Carrier
         try
         {
             // A pooled session keeps its locks until somebody uses it again.
+            await SessionSettings.PutBack(_settings, async: true).ConfigureAwait(false);
             await Execute(Says.End).ConfigureAwait(false);
             await Connection.DisposeAsync().ConfigureAwait(false);
             return true;
@@ -108,8 +148,34 @@ internal sealed class Carrier
 
     private async ValueTask<object?> Execute(LockStatement statement)
     {
-        var answer = await Driver.Execute(Connection, null, statement with { MayPrepare = _isDirect }, async: true, CancellationToken.None).ConfigureAwait(false);
-        LastAnswer = Environment.TickCount64;
-        return answer;
+        var asked = Stopwatch.GetTimestamp();
+        Volatile.Write(ref _asked, asked);
+        if (Interlocked.CompareExchange(ref _state, Asked, Idle) != Idle)
+        {
+            throw Silence();
+        }
+
+        try
+        {
+            var answer = await Driver.Execute(
+                Connection, null, statement with { MayPrepare = _isDirect, Limit = LockWatch.Trust }, async: true, CancellationToken.None).ConfigureAwait(false);
+            if (IsOver(asked))
+            {
+                // What it says was so, once.
+                Discard();
+                throw Silence();
+            }
+
+            Volatile.Write(ref _confirmed, asked);
+            LastAnswer = Environment.TickCount64;
+            return answer;
+        }
+        finally
+        {
+            if (Interlocked.CompareExchange(ref _state, Idle, Asked) != Asked)
+            {
+                Close();
+            }
+        }
     }
 }

@@ -21,7 +21,8 @@ internal abstract class LockCarrier
     /// <param name="acquires">What to take; those of a group one after the other.</param>
     /// <param name="bell">What to tell who listens; empty for nothing.</param>
     /// <param name="fencing">Whether the answer has a fencing token for what is taken.</param>
-    public abstract LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing);
+    /// <param name="counts">Whether the answer has how many locks the session holds after that.</param>
+    public abstract LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts);
 
     /// <summary>Returns the statement that asks which of some locks this session holds.</summary>
     public abstract LockStatement AreHeld(IReadOnlyList<CarriedLock> locks);
@@ -35,10 +36,10 @@ internal abstract class LockCarrier
     /// <summary>Says whether an error means that the server's lock table is full.</summary>
     public virtual bool IsFull(DbError codes) => false;
 
-    /// <summary>Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens (and was told), a digit for each acquire, their fencing token.</summary>
-    public static (string Released, bool Rang, string Acquired, long Token) Read(object? answer) =>
-        (answer as string)?.Split('|') is [var released, var rang, var acquired, var token]
-            ? (released, rang.Length > 0, acquired, token.Length == 0 ? 0 : long.Parse(token, CultureInfo.InvariantCulture))
+    /// <summary>Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens (and was told), a digit for each acquire, their fencing token, how many are held.</summary>
+    public static (string Released, bool Rang, string Acquired, long Token, int? Count) Read(object? answer) =>
+        (answer as string)?.Split('|') is [var released, var rang, var acquired, var token, var count]
+            ? (released, rang.Length > 0, acquired, token.Length == 0 ? 0 : long.Parse(token, CultureInfo.InvariantCulture), count.Length == 0 ? null : int.Parse(count, CultureInfo.InvariantCulture))
             : throw NotAnswered();
 
     public static LockException NotAnswered() => new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");

@@ -76,29 +76,37 @@ public sealed partial class LockPool
         {
             var connection = await _dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
             await using var closing = connection.ConfigureAwait(false);
-            await carrier.Driver.Execute(connection, null, listen, async: true, CancellationToken.None).ConfigureAwait(false);
-            if (carrier.Driver.Hear(connection, OnBell, cancellationToken) is not { } hearing)
+            var settings = await SessionSettings.Set(connection, carrier.Driver, carrier.Dialect, _options, async: true).ConfigureAwait(false);
+            try
             {
-                _cannotListen = true;
-                return;
-            }
-
-            lock (_gate)
-            {
-                _isListening = true;
-                if (_isMarked)
+                await carrier.Driver.Execute(connection, null, listen, async: true, CancellationToken.None).ConfigureAwait(false);
+                if (carrier.Driver.Hear(connection, OnBell, cancellationToken) is not { } hearing)
                 {
-                    AskAgain(_elsewhere);
+                    _cannotListen = true;
+                    return;
                 }
 
-                WakePump();
-            }
+                lock (_gate)
+                {
+                    _isListening = true;
+                    if (_isMarked)
+                    {
+                        AskAgain(_elsewhere);
+                    }
 
-            await hearing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            isHeard = true;
-            if (connection.State == ConnectionState.Open)
+                    WakePump();
+                }
+
+                await hearing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                isHeard = true;
+                if (connection.State == ConnectionState.Open)
+                {
+                    await carrier.Driver.Execute(connection, null, carrier.Says.End, async: true, CancellationToken.None).ConfigureAwait(false);
+                }
+            }
+            finally
             {
-                await carrier.Driver.Execute(connection, null, carrier.Says.End, async: true, CancellationToken.None).ConfigureAwait(false);
+                await SessionSettings.PutBack(settings, async: true).ConfigureAwait(false);
             }
         }
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
@@ -131,6 +139,7 @@ public sealed partial class LockPool
 
     private void Tick()
     {
+        CheckTrust();
         lock (_gate)
         {
             var now = Environment.TickCount64;

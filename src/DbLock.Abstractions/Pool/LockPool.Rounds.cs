@@ -8,25 +8,30 @@ public sealed partial class LockPool
 {
     private void WakePump()
     {
-        if (!_isPumping)
+        if (_round is null)
         {
-            _isPumping = true;
-            ThreadPool.UnsafeQueueUserWorkItem(static pool => _ = pool.Pump(), this, preferLocal: false);
+            _round = new PoolRound();
+            ThreadPool.UnsafeQueueUserWorkItem(static start => _ = start.Pool.Pump(start.Round), (Pool: this, Round: _round), preferLocal: false);
         }
     }
 
-    // One at a time speaks to the server; whatever comes meanwhile goes together in the next round.
-    private async Task Pump()
+    // One at a time speaks to the server; whatever comes meanwhile goes together in the next round. Whose round is not the pool's any more, because the server did not answer for too
+    // long, has been replaced: it touches nothing but its own carrier.
+    private async Task Pump(PoolRound round)
     {
         while (true)
         {
-            PoolRound round;
             lock (_gate)
             {
+                if (_round != round)
+                {
+                    return;
+                }
+
                 round = NextRound();
                 if (round.IsEmpty && !round.IsLast)
                 {
-                    _isPumping = false;
+                    _round = null;
                     TickAt(Environment.TickCount64 + TickMilliseconds);
                     return;
                 }
@@ -45,11 +50,11 @@ public sealed partial class LockPool
             catch (Exception e)
             {
                 // Nobody knows any more what the carrier holds.
-                _carrier?.Discard();
+                round.Carrier?.Discard();
                 Lose(round, e);
             }
 
-            await Answer(round.Questions).ConfigureAwait(false);
+            await Answer(round).ConfigureAwait(false);
         }
     }
 
@@ -71,13 +76,14 @@ public sealed partial class LockPool
         round.Questions.AddRange(_questions);
         _questions.Clear();
         round.IsLast = _isDisposed;
+        round.Carrier = _carrier;
         if (_carrier is { } carrier)
         {
             var now = Environment.TickCount64;
             var quiet = now - carrier.LastAnswer;
             round.Marks = _isListening && !_isMarked && now >= _markAfter;
             round.Unmarks = !_isListening && _isMarked;
-            round.Beats = _held.Count > 0 && quiet >= HeartbeatMilliseconds;
+            round.Beats = _held.Count > 0 && now - carrier.LastCount >= HeartbeatMilliseconds;
             round.Closes = round.IsEmpty && _entries.Count == 0 && !_isListening && quiet >= ListenMilliseconds;
         }
 
@@ -88,10 +94,10 @@ public sealed partial class LockPool
     {
         try
         {
-            var carrier = _carrier ?? await Open().ConfigureAwait(false);
+            var carrier = round.Carrier ??= await Open().ConfigureAwait(false);
             if (round.Closes)
             {
-                await CloseCarrier(carrier).ConfigureAwait(false);
+                await CloseCarrier(round, carrier).ConfigureAwait(false);
                 return;
             }
 
@@ -104,11 +110,21 @@ public sealed partial class LockPool
             {
                 var start = Environment.TickCount64;
                 var answer = await carrier.Carry(round, Bell(round)).ConfigureAwait(false);
+                List<PoolEntry> doubted = [];
                 lock (_gate)
                 {
-                    _took = (int)(Environment.TickCount64 - start);
-                    Apply(round, answer);
-                    _round = null;
+                    if (_round == round)
+                    {
+                        _took = (int)(Environment.TickCount64 - start);
+                        Apply(round, answer);
+                        doubted = Doubted(answer.Count);
+                        round.Clear();
+                    }
+                }
+
+                if (doubted.Count > 0)
+                {
+                    await FindLost(round, carrier, doubted).ConfigureAwait(false);
                 }
             }
         }
@@ -129,6 +145,7 @@ public sealed partial class LockPool
                 lock (_gate)
                 {
                     (_carrier, _allowed) = (carrier, room / 4);
+                    TickAt(Environment.TickCount64 + TickMilliseconds);
                 }
 
                 return carrier;
@@ -153,6 +170,11 @@ public sealed partial class LockPool
         var room = now < _noRoomUntil ? 0 : await carrier.Look().ConfigureAwait(false);
         lock (_gate)
         {
+            if (_round != round)
+            {
+                return;
+            }
+
             var later = round.Limit(room);
             _noRoomUntil = round.Asks.Count == 0 ? now + LookAgainMilliseconds : 0;
             _allowed = Math.Max(round.Acquires.Count, room / 4);
@@ -184,7 +206,7 @@ public sealed partial class LockPool
             $"The server has no room for lock '{request.Key}' ({request.Places.Length} more): three quarters of its lock table are taken, {_held.Count} locks by this pool, and the rest is left to other work. Hold fewer locks at once, or raise max_locks_per_transaction."),
         error);
 
-    private void Apply(PoolRound round, (string Released, bool Rang, string Acquired, long Token) answer)
+    private void Apply(PoolRound round, (string Released, bool Rang, string Acquired, long Token, int? Count) answer)
     {
         for (var i = 0; i < round.Released.Count; i++)
         {
@@ -211,6 +233,65 @@ public sealed partial class LockPool
         {
             _markAfter = Environment.TickCount64 + MarkAgainMilliseconds;
         }
+    }
+
+    // What is believed to be held, when the server counts otherwise. What is to be let go tells by itself.
+    private List<PoolEntry> Doubted(int? count)
+    {
+        var believed = count is null ? 0 : _entries.Values.Count(entry => entry.Server is PoolEntry.OnServer.Held or PoolEntry.OnServer.Releasing) + (_isMarked ? 1 : 0);
+        return count is null || count == believed ? [] : [.. _entries.Values.Where(entry => entry.Server == PoolEntry.OnServer.Held)];
+    }
+
+    private async ValueTask FindLost(PoolRound round, Carrier carrier, List<PoolEntry> doubted)
+    {
+        var held = await carrier.AreHeld([.. doubted.Select(entry => entry.ToCarry()), LockCarrier.Listening]).ConfigureAwait(false);
+        List<PooledLock> lost;
+        lock (_gate)
+        {
+            if (_round != round)
+            {
+                return;
+            }
+
+            _isMarked = held[^1] == '1';
+            lost = Lose([.. doubted.Where((entry, index) => held[index] == '0' && entry.Server == PoolEntry.OnServer.Held)]);
+        }
+
+        foreach (var one in lost)
+        {
+            Log.Lost(_logger, one.Key, null);
+            Tell(one, carrier, Telemetry.Lost);
+        }
+    }
+
+    // Some locks are gone from a session that lives. The server is told to let go of them all the same, so that they end in the way of every other.
+    private List<PooledLock> Lose(HashSet<PoolEntry> gone)
+    {
+        List<PooledLock> lost = [.. _held.Where(held => held.Request.Entries.Any(gone.Contains))];
+        List<PoolRequest> sharing = [.. _asks.Where(request => request.State == PoolRequest.StateOf.Asked && request.Entries.Any(gone.Contains))];
+        PoolRequest[] others = [.. _asks.Except(sharing)];
+        _asks.Clear();
+        Array.ForEach(others, _asks.Enqueue);
+        foreach (var entry in gone)
+        {
+            // Nobody is handed it.
+            entry.HandOvers = MostHandOvers;
+        }
+
+        foreach (var held in lost)
+        {
+            LetGo(held);
+            held.Lose();
+        }
+
+        foreach (var request in sharing)
+        {
+            Unask(request);
+            request.State = PoolRequest.StateOf.Queued;
+        }
+
+        sharing.ForEach(request => Advance(request.Places[0].Entry));
+        return lost;
     }
 
     private void Answered(PoolRequest request, bool granted, long token)
@@ -325,7 +406,7 @@ public sealed partial class LockPool
     // The server answered with an error, or not at all: what is held now, only it can say.
     private async ValueTask Mend(PoolRound round, Exception error)
     {
-        if (_carrier is not { } carrier)
+        if (round.Carrier is not { } carrier)
         {
             // There is no server to ask for anybody.
             lock (_gate)
@@ -343,7 +424,11 @@ public sealed partial class LockPool
                 var held = await carrier.AreHeld(round).ConfigureAwait(false);
                 lock (_gate)
                 {
-                    Mend(round, held, error, carrier);
+                    if (_round == round)
+                    {
+                        Mend(round, held, error, carrier);
+                        round.Clear();
+                    }
                 }
 
                 return;
@@ -429,30 +514,70 @@ public sealed partial class LockPool
     private void Lose(PoolRound round, Exception error)
     {
         List<PooledLock> lost;
-        Carrier? carrier;
         lock (_gate)
         {
-            carrier = _carrier;
-            lost = Forget(round, wasHeld: false);
-            PoolRequest[] asked = [.. round.Asks.Concat(_asks).Where(request => request.State == PoolRequest.StateOf.Asked)];
-            _asks.Clear();
-            Array.ForEach(asked, request => request.State = PoolRequest.StateOf.Queued);
-            Array.ForEach(asked, request => AskAgainOrFail(request, error, carrier: null));
-
-            foreach (var entry in _entries.Values.ToList())
+            if (_round != round)
             {
-                Advance(entry);
+                return;
             }
+
+            lost = LoseAll(round, error);
         }
 
-        TellLost(lost, carrier, error);
+        TellLost(lost, round.Carrier, error);
+    }
+
+    /// <summary>Gives up a carrier whose server has not answered for too long, with all that it carried; another takes its place.</summary>
+    internal void CheckTrust()
+    {
+        // Mostly no more than a look at the clock.
+        if (_carrier is not { } silent || !silent.IsSilent(holds: true))
+        {
+            return;
+        }
+
+        List<PooledLock> lost;
+        var error = Carrier.Silence();
+        lock (_gate)
+        {
+            if (_carrier != silent || _isDisposed || !silent.IsSilent(_held.Count > 0))
+            {
+                return;
+            }
+
+            var round = _round ?? new PoolRound();
+            _round = null;
+            lost = LoseAll(round, error);
+            round.Questions.ForEach(question => question.Answer.TrySetResult(null));
+            _ = _bell?.CancelAsync();
+            WakePump();
+        }
+
+        // Ending the session may take as long as the network does.
+        ThreadPool.UnsafeQueueUserWorkItem(static carrier => carrier.Discard(), silent, preferLocal: false);
+        TellLost(lost, silent, error);
+    }
+
+    private List<PooledLock> LoseAll(PoolRound round, Exception error)
+    {
+        var lost = Forget(round, wasHeld: false);
+        PoolRequest[] asked = [.. round.Asks.Concat(_asks).Where(request => request.State == PoolRequest.StateOf.Asked)];
+        _asks.Clear();
+        Array.ForEach(asked, request => request.State = PoolRequest.StateOf.Queued);
+        Array.ForEach(asked, request => AskAgainOrFail(request, error, carrier: null));
+        foreach (var entry in _entries.Values.ToList())
+        {
+            Advance(entry);
+        }
+
+        return lost;
     }
 
     // Returns what was held. What was on its way to be let go was so, or not.
     private List<PooledLock> Forget(PoolRound round, bool wasHeld)
     {
         List<PooledLock> lost = [.. _held];
-        (_carrier, _isMarked, _round) = (null, false, null);
+        (_carrier, _isMarked) = (null, false);
         foreach (var held in round.Checks.Concat(_checks))
         {
             Unlocked(held, wasHeld);
@@ -489,13 +614,13 @@ public sealed partial class LockPool
         }
     }
 
-    private async ValueTask Answer(List<(LockKey Key, TaskCompletionSource<LockHolders?> Answer)> questions)
+    private static async ValueTask Answer(PoolRound round)
     {
-        foreach (var (key, answer) in questions)
+        foreach (var (key, answer) in round.Questions)
         {
             try
             {
-                answer.TrySetResult(_carrier is { } carrier ? await carrier.Holders(key).ConfigureAwait(false) : null);
+                answer.TrySetResult(round.Carrier is { } carrier ? await carrier.Holders(key).ConfigureAwait(false) : null);
             }
             catch (Exception)
             {
@@ -505,10 +630,15 @@ public sealed partial class LockPool
         }
     }
 
-    private async ValueTask CloseCarrier(Carrier carrier)
+    private async ValueTask CloseCarrier(PoolRound round, Carrier carrier)
     {
         lock (_gate)
         {
+            if (_round != round)
+            {
+                return;
+            }
+
             (_carrier, _isMarked) = (null, false);
         }
 

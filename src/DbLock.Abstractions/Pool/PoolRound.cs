@@ -3,6 +3,9 @@ namespace DbLock;
 /// <summary>What goes to the server together.</summary>
 internal sealed class PoolRound
 {
+    /// <summary>Gets or sets whom it is said to; null until there is one.</summary>
+    public Carrier? Carrier { get; set; }
+
     public List<PoolRequest> Asks { get; } = [];
 
     public List<CarriedLock> Acquires { get; } = [];
@@ -22,7 +25,7 @@ internal sealed class PoolRound
     /// <summary>Gets or sets whether it is said that this pool listens no more.</summary>
     public bool Unmarks { get; set; }
 
-    /// <summary>Gets or sets whether the carrier is asked only whether it is there.</summary>
+    /// <summary>Gets or sets whether the carrier is asked how many locks it holds.</summary>
     public bool Beats { get; set; }
 
     /// <summary>Gets or sets whether the carrier is not needed any more.</summary>
@@ -47,6 +50,17 @@ internal sealed class PoolRound
     {
         Releases.Add(entry.ToCarry());
         Released.Add(entry);
+    }
+
+    /// <summary>Forgets what has been answered.</summary>
+    public void Clear()
+    {
+        Asks.Clear();
+        Acquires.Clear();
+        Released.Clear();
+        Releases.Clear();
+        Checks.Clear();
+        (Marks, Unmarks, Beats) = (false, false, false);
     }
 
     /// <summary>Takes out those for which there is no room.</summary>

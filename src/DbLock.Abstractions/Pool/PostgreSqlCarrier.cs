@@ -27,7 +27,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     private static readonly string InGroups = $$"""
         select pg_catalog.string_agg(case when u.whole then '1' when not u.taken then '0' when {{Call("pg_advisory_unlock")}} then '0' else '0' end, '' order by u.n)
         from (select t.*, bool_and(t.taken) over (partition by t.g) as whole
-          from (select u.*, {{Call("pg_try_advisory_lock")}} as taken from {{Rows("{2}", "{3}", "{5}")}} as u (k, s, g, n) offset 0) as t offset 0) as u
+          from (select u.*, {{Call("pg_try_advisory_lock")}} as taken from {{Rows("{2}", "{3}", "{6}")}} as u (k, s, g, n) offset 0) as t offset 0) as u
         """;
 
     private static readonly LockSql CarrySingly = Carrying(Singly, fencing: false);
@@ -67,9 +67,9 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         return room;
     }
 
-    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing)
+    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts)
     {
-        LockParameter[] parameters = [Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires), new(DbType.String, bell)];
+        LockParameter[] parameters = [Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires), new(DbType.String, bell), new(DbType.Int32, counts ? 1 : 0)];
         var inGroups = false;
         for (var i = 1; i < acquires.Count && !inGroups; i++)
         {
@@ -87,9 +87,11 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     public override bool IsFull(DbError codes) => codes.SqlState == "53200";
 
     // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring, lock. In the whole, a key
-    // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one) and its place.
+    // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one) and its place. What is held is counted when all that has been done.
     private static LockSql Carrying(string acquire, bool fencing) => new($$"""
-        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlDialect.Token})::text else '' end" : "''")}}
+        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlDialect.Token})::text else '' end" : "''")}} || '|'
+          || case when cast({5} as int) = 1 then (
+              select count(*) from pg_catalog.pg_locks as l where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted)::text else '' end
         from (
           select done.released, done.rang, case when done.rang is not null then coalesce(({{acquire}}), '') end as acquired
           from (

@@ -224,6 +224,24 @@ public sealed class RunTests : IDisposable
     }
 
     [Fact]
+    public async Task Who_is_killed_while_it_waits_leaves_the_queue()
+    {
+        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        if (holder.PostgreSqlVersion.Major < 14)
+        {
+            return;
+        }
+
+        await using var held = new Lock(holder, Key);
+        Assert.True(await held.AcquireAsync());
+        await using var dblock = await DblockProcess.StartAsync("run", "-v", Key, "--", "true");
+        await dblock.UntilAsync("waiting");
+        await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 1, "it waits");
+        await dblock.SignalAsync("KILL");
+        await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 0, "nobody waits");
+    }
+
+    [Fact]
     public async Task A_signal_while_connecting_ends_it()
     {
         using var silent = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);

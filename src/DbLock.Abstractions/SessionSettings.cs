@@ -1,0 +1,67 @@
+using System.Data;
+using System.Data.Common;
+using Microsoft.Extensions.Logging;
+
+namespace DbLock;
+
+/// <summary>The settings under which a session lasts that only locks use (<see cref="LockDialect.Keep"/>), from when they are set until what was before is put back.</summary>
+internal sealed class SessionSettings
+{
+    private readonly DbConnection _connection;
+    private readonly ILockDriver _driver;
+    private readonly LockDialect _dialect;
+    private readonly string _before;
+
+    private SessionSettings(DbConnection connection, ILockDriver driver, LockDialect dialect, string before) =>
+        (_connection, _driver, _dialect, _before) = (connection, driver, dialect, before);
+
+    /// <summary>Sets them, unless the session may be another client's.</summary>
+    /// <returns>Null when there is nothing to put back.</returns>
+    public static ValueTask<SessionSettings?> Set(DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, bool async) =>
+        !options.TrustPooler && driver.SessionId(connection) is { } sessionId && dialect.Keep(sessionId) is { } statement
+            ? Set(connection, driver, dialect, statement, QuietLogger.Of(options.Logger), async)
+            : new(default(SessionSettings));
+
+    /// <summary>Sets them; a server that refuses them is left as it is.</summary>
+    public static async ValueTask<SessionSettings?> Set(DbConnection connection, ILockDriver driver, LockDialect dialect, LockStatement statement, ILogger logger, bool async)
+    {
+        try
+        {
+            return await driver.Execute(connection, null, statement, async, CancellationToken.None).ConfigureAwait(false) is string before
+                ? new SessionSettings(connection, driver, dialect, before)
+                : null;
+        }
+        catch (Exception e)
+        {
+            // What the server refuses has set nothing. What else went wrong may have.
+            if (dialect.Read(driver.Read(e)) is not (LockOutcome.Refused or LockOutcome.Cancelled))
+            {
+                driver.Discard(connection);
+                throw;
+            }
+
+            Log.CannotSet(logger, e);
+            return null;
+        }
+    }
+
+    /// <summary>Puts back what was before; a connection on which that fails is closed, and its session ended.</summary>
+    /// <param name="settings">The settings; null when there is nothing to put back.</param>
+    /// <param name="async">Whether it may go on asynchronously.</param>
+    public static async ValueTask PutBack(SessionSettings? settings, bool async)
+    {
+        if (settings is not { _connection: { State: ConnectionState.Open } connection })
+        {
+            return;
+        }
+
+        try
+        {
+            await settings._driver.Execute(connection, null, settings._dialect.PutBack(settings._before), async, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception)
+        {
+            settings._driver.Discard(connection);
+        }
+    }
+}
