@@ -13,7 +13,8 @@ usage() {
 ./build.sh cli [--aot]   publish dblock, the command line tool, as one file: artifacts/cli/dblock
 ./build.sh bench [--short] measure what each lock costs beside its floor, and write docs/performance.md (--short: a look, nothing is written)
 ./build.sh startup       measure how long dblock takes from start to exit, beside a bare program and psql
-./build.sh test [ARGS]   build, check the formatting, run every test (ARGS go to dotnet test, e.g. --filter FullyQualifiedName~LockKey)
+./build.sh torture [--minutes N] [--seed S] processes fight for locks while faults hit them, and oracles that do not trust the library look on (2 minutes, a seed by chance)
+./build.sh test [ARGS]   build, check the formatting, run every test, and torture for two minutes (ARGS go to dotnet test, e.g. --filter FullyQualifiedName~LockKey, and leave the torture out)
 ./build.sh help          this text
 
 All need the .NET 10 SDK. Servers and ODBC drivers that are missing are installed with apt-get, as root or with sudo.
@@ -165,6 +166,13 @@ startup() {
   dotnet run --configuration Release --project benchmarks/Startup/Startup.csproj -- artifacts/cli/dblock artifacts/bare/bare "$@"
 }
 
+torture() {
+  need_dotnet
+  need postgresql unixodbc odbc-postgresql pgbouncer
+  use_scratch
+  dotnet run --configuration Release --project tests/DbLock.Torture/DbLock.Torture.csproj -- "$@"
+}
+
 # Prints what a run has to say of each of its results: "outcome<TAB>name<TAB>reason of a skip".
 results() {
   awk '
@@ -240,6 +248,15 @@ test_all() {
       fi
       failed=$((failed + failed_here))
     done
+
+    if [ $# -eq 0 ]; then
+      if dotnet run --configuration Release --no-build --project tests/DbLock.Torture -- --minutes 2; then
+        passed=$((passed + 1))
+      else
+        echo "The torture campaign found a violation, or could not run." >&2
+        failed=$((failed + 1))
+      fi
+    fi
   else
     failed=1
   fi
@@ -261,6 +278,7 @@ cli) cli "$@" ;;
 demo) demo "$@" ;;
 startup) startup "$@" ;;
 test) test_all "$@" ;;
+torture) torture "$@" ;;
 help | --help | -h) usage ;;
 *)
   usage >&2

@@ -362,7 +362,18 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 // be granted to its transaction once more, and the answer tells which that is; of any other the server looks before.
                 var (hold, isSame) = (holds[0], identity.IsSameAs(holds[0].Identity) && holds[0].Options.Shared == _options.Shared);
                 var first = isSame ? request : request with { HeldIn = hold.TransactionId };
-                var outcome = await AcquireFirst(dialect, first, transaction, async, cancellationToken).ConfigureAwait(false);
+                (LockOutcome Outcome, long Number) outcome;
+                try
+                {
+                    outcome = await AcquireFirst(dialect, first, transaction, async, cancellationToken).ConfigureAwait(false);
+                }
+                catch (Exception e) when (e is OperationCanceledException or LockException)
+                {
+                    // A transaction that held it would not have waited.
+                    Array.ForEach(holds, static hold => hold.Release());
+                    throw;
+                }
+
                 if (outcome.Outcome != LockOutcome.AlreadyHeld && (!isSame || outcome.Number != hold.TransactionId))
                 {
                     Array.ForEach(holds, static hold => hold.Release());
@@ -461,9 +472,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         try
         {
             // A try is short, and interrupting it would cost a question or the caller's transaction.
-            using var cancel = request.Try || !cancellationToken.CanBeCanceled ? null : new QuietCancellation(cancellationToken);
+            var token = request.Try ? CancellationToken.None : cancellationToken;
             var current = _session.Current;
-            answer = await _driver.Execute(_connection, transaction, statement, async, cancel?.Token ?? CancellationToken.None).ConfigureAwait(false);
+            answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
             outcome = dialect.Read(answer);
             current.IsDirect |= dialect.IsDirect(request, answer);
         }

@@ -13,7 +13,7 @@ internal static class DbErrorReader
         if (error is null)
         {
             // So providers refuse what they do not send: an open reader, a transaction that was not given, what they cannot do.
-            // A cancel that came before anything was sent has no error of the server's inside. What is disposed of is a connection that breaks at this very moment.
+            // A cancel that came before anything was sent has no error of the server's inside. What is disposed of belongs to a connection that is broken.
             return new DbError(
                 null,
                 NotSent: exception is InvalidOperationException and not ObjectDisposedException or NotSupportedException or OperationCanceledException { InnerException: null });

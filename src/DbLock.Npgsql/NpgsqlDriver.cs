@@ -55,7 +55,7 @@ internal sealed class NpgsqlDriver : ILockDriver
 
         // A cancel that came before anything was sent has no answer of the server's inside.
         OperationCanceledException { InnerException: null } => new DbError(null, NotSent: true),
-        // Of a connection that breaks at this very moment, something is disposed of (seen: when the command was made ready): nobody knows what was sent.
+        // Npgsql 10.0 opens connections that are broken inside, when the peer resets the first one because of the encryption that was asked for. Nobody knows what was sent.
         ObjectDisposedException => default,
         _ => new DbError(null, NotSent: exception is NpgsqlOperationInProgressException or InvalidOperationException or NotSupportedException),
     };

@@ -1167,23 +1167,22 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     {
         // The first slice of a wait that cannot be cancelled in the server ends after 200 ms.
         var delay = TimeSpan.FromMilliseconds(Interface.Driver.CanCancel(await OpenAsync()) ? 3 : 198);
-        await RaceAsync(
-            async: true,
-            several,
-            async waiter =>
-            {
-                using var cancel = new CancellationTokenSource(delay);
-                try
-                {
-                    return await waiter.AcquireAsync(cancel.Token);
-                }
-                catch (OperationCanceledException)
-                {
-                    return false;
-                }
-            },
-            delay);
+        await RaceAsync(async: true, several, Cancelled(delay), delay);
     }
+
+    /// <summary>Acquires until it is cancelled.</summary>
+    protected static Func<Lock, Task<bool>> Cancelled(TimeSpan after) => async waiter =>
+    {
+        using var cancel = new CancellationTokenSource(after);
+        try
+        {
+            return await waiter.AcquireAsync(cancel.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            return false;
+        }
+    };
 
     protected static async Task<LockKey[]> WhereAsync(IEnumerable<LockKey> keys, Func<LockKey, Task<bool>> condition)
     {
@@ -1203,7 +1202,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
 
     // The holder lets go at the very moment at which the wait ends for another reason: the moment is moved after every round towards the other outcome, so that both
     // happen again and again. After each one the server is asked who holds the lock.
-    private async Task RaceAsync(bool async, bool several, Func<Lock, Task<bool>> acquire, TimeSpan after)
+    protected async Task RaceAsync(bool async, bool several, Func<Lock, Task<bool>> acquire, TimeSpan after, LockScope? inTransaction = null)
     {
         if (several && !HasSeveral)
         {
@@ -1212,13 +1211,16 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
 
         var (first, second) = (await OpenAsync(), await OpenAsync());
         LockKey[] keys = several ? [Key, Key.Name + ":a", Key.Name + ":b", Key.Name + ":c"] : [Key];
-        var (holder, waiter) = (NewLock(first), NewLock(second, key: LockKey.All(keys)));
+        var holder = NewLock(first);
         var session = await Server.SessionIdAsync(second);
-        var (granted, step) = (0, TimeSpan.FromTicks(Math.Min((after / 4).Ticks, TimeSpan.TicksPerMillisecond)));
+        var (granted, aborted, step) = (0, 0, TimeSpan.FromTicks(Math.Min((after / 4).Ticks, TimeSpan.TicksPerMillisecond)));
         var races = after < TimeSpan.FromMilliseconds(100) ? Races : 40;
         for (var round = 0; round < races; round++)
         {
             Assert.True(await holder.Try(async));
+            await using var transaction = inTransaction is null ? null : await second.BeginTransactionAsync();
+            var waiter = NewLock(second, new LockOptions { Scope = inTransaction ?? LockScope.Session }, LockKey.All(keys));
+            waiter.Transaction = transaction;
             var waiting = Task.Factory.StartNew(() => acquire(waiter), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default).Unwrap();
             for (var clock = Stopwatch.StartNew(); clock.Elapsed < after;)
             {
@@ -1233,7 +1235,23 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
                 Assert.Equal(acquired, await Server.IsHeldByAsync(session, key));
             }
 
-            Assert.Equal(acquired, await waiter.Release(async));
+            Assert.Equal(acquired && inTransaction != LockScope.Transaction, await waiter.Release(async));
+            if (transaction is not null)
+            {
+                try
+                {
+                    // It is as usable as before.
+                    await ExecuteAsync(second, "select 1", transaction);
+                    await transaction.CommitAsync();
+                }
+                catch (DbException e) when (!acquired && Interface.Driver.Read(e).SqlState == "25P02")
+                {
+                    // A cancel that came before the savepoint, in the instant in which the statement began.
+                    aborted++;
+                    await transaction.RollbackAsync();
+                }
+            }
+
             foreach (var key in keys)
             {
                 Assert.False(await Server.IsHeldAsync(key));
@@ -1246,6 +1264,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         }
 
         Assert.InRange(granted, 1, races - 1);
+        Assert.InRange(aborted, 0, races / 20);
         Assert.Equal(session, await Server.SessionIdAsync(second));
     }
 

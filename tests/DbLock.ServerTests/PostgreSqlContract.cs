@@ -16,6 +16,14 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
 
     private static PostgreSqlTestServer PostgreSql => PostgreSqlTestServer.Instance;
 
+    [SkippableTheory]
+    [InlineData(false, LockScope.Session), InlineData(false, LockScope.Transaction), InlineData(true, LockScope.Session), InlineData(true, LockScope.Transaction)]
+    public async Task A_cancel_that_meets_the_grant_in_a_transaction_leaves_it_as_the_server_has_it(bool several, LockScope scope)
+    {
+        var delay = TimeSpan.FromMilliseconds(3);
+        await RaceAsync(async: true, several, Cancelled(delay), delay, scope);
+    }
+
     [SkippableFact]
     public async Task An_index_is_made_concurrently_beside_a_wait_that_yields_and_not_beside_one_that_queues()
     {

@@ -34,7 +34,7 @@ internal sealed partial class Campaign
 
         var total = faults.Sum(fault => fault.Weight);
         List<Task> under = [];
-        while (Observer.Now < end)
+        while (Observer.Now < end && !IsFoundOut())
         {
             var draw = _random.Next(total);
             var (_, inject) = faults.First(fault => (draw -= fault.Weight) < 0);

@@ -26,7 +26,7 @@ internal sealed class Ledger(Action<string> note)
     private readonly Dictionary<string, Hold> _holds = [];
     private readonly Dictionary<Target, Resource> _resources = Target.All.ToDictionary(target => target, _ => new Resource());
     private readonly List<Disturbance> _disturbances = [];
-    private readonly Dictionary<(ServerSession, long, bool), (long Since, long For)> _strays = [];
+    private readonly Dictionary<(ServerSession, long, bool, bool), (long Since, long For)> _strays = [];
     private readonly HashSet<ServerSession> _doomed = [];
     private long _allDoomedAt = long.MinValue;
     private long _calmSince = long.MaxValue;
@@ -289,7 +289,7 @@ internal sealed class Ledger(Action<string> note)
 
         foreach (var one in view.Locks)
         {
-            var key = (one.Session, one.Number, one.IsPair);
+            var key = (one.Session, one.Number, one.IsPair, one.Shared);
             if (_holds.Values.Any(hold => hold.State != Hold.StateOf.Ended && hold.Has(one) && (!hold.IsTold || hold.Session != one.Session)))
             {
                 continue;
@@ -319,7 +319,7 @@ internal sealed class Ledger(Action<string> note)
             _holds.Remove(id);
         }
 
-        foreach (var key in _strays.Keys.Where(key => !view.Locks.Any(one => (one.Session, one.Number, one.IsPair) == key)).ToList())
+        foreach (var key in _strays.Keys.Where(key => !view.Locks.Any(one => (one.Session, one.Number, one.IsPair, one.Shared) == key)).ToList())
         {
             _strays.Remove(key);
         }

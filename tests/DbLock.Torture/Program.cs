@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using DbLock.Torture;
 
 if (args is ["worker", .. var words])
@@ -33,4 +34,8 @@ for (var i = 0; i < args.Length; i++)
 }
 
 await using var campaign = new Campaign(TimeSpan.FromMinutes(minutes), seed, sabotage);
+
+// A worker that is paused at that moment would stay for ever.
+using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, _ => campaign.KillWorkers());
+using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, _ => campaign.KillWorkers());
 return await campaign.RunAsync();

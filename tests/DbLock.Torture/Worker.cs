@@ -104,7 +104,7 @@ internal static class Worker
         }
         catch (Exception e) when (IsExpected(e) || (e is InvalidOperationException && subject.IsBroken))
         {
-            outcome = $"error {(e is ObjectDisposedException ? e.ToString() : "")} {e.GetType().Name}: {e.Message}".ReplaceLineEndings(" ");
+            outcome = $"error {e.GetType().Name}: {e.Message}".ReplaceLineEndings(" ");
         }
 
         if (held is null)

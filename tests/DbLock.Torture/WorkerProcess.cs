@@ -38,11 +38,11 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
     /// <param name="odbc">The same for psqlODBC.</param>
     /// <param name="seed">The campaign's seed.</param>
     /// <param name="sabotage">What it does wrong on purpose; empty for nothing.</param>
-    /// <param name="died">Is called when it ends by itself.</param>
-    public void Start(string npgsql, string odbc, int seed, string sabotage, Action died)
+    /// <param name="died">Is called when it ends by itself, with what it wrote last to its errors.</param>
+    public void Start(string npgsql, string odbc, int seed, string sabotage, Action<string> died)
     {
         string[] words = ["worker", Name, (++_generation).ToString(CultureInfo.InvariantCulture), driver, Kind, Via, seed.ToString(CultureInfo.InvariantCulture), sabotage];
-        var start = new ProcessStartInfo(Environment.ProcessPath!, words) { RedirectStandardInput = true, RedirectStandardOutput = true };
+        var start = new ProcessStartInfo(Environment.ProcessPath!, words) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["TORTURE_NPGSQL"] = npgsql;
         start.Environment["TORTURE_ODBC"] = odbc;
         start.Environment["DOTNET_TieredPGO"] = "0";
@@ -68,17 +68,31 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
     public void Dispose()
     {
         _isKilled = true;
-        if (_process is not null)
+        if (Interlocked.Exchange(ref _process, null) is { } process)
         {
-            _process.Kill();
-            _process.Dispose();
+            process.Kill();
+            process.Dispose();
         }
 
         Gateway.Dispose();
     }
 
-    private async Task ListenAsync(Process process, Action died)
+    private async Task ListenAsync(Process process, Action<string> died)
     {
+        // Its errors, of which libpq's notices are most.
+        var errors = new Queue<string>();
+        process.ErrorDataReceived += (_, line) =>
+        {
+            lock (errors)
+            {
+                errors.Enqueue(line.Data ?? "");
+                if (errors.Count > 30)
+                {
+                    errors.Dequeue();
+                }
+            }
+        };
+        process.BeginErrorReadLine();
         while (await process.StandardOutput.ReadLineAsync() is { } line)
         {
             HeardAt = Observer.Now;
@@ -87,7 +101,8 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
 
         if (!_isKilled && process == _process)
         {
-            died();
+            await process.WaitForExitAsync();
+            died(string.Join(' ', errors));
         }
     }
 
