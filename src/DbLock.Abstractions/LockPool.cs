@@ -15,7 +15,7 @@ namespace DbLock;
 /// an interval of 0.1 s that grows to 1 s while nothing changes (and is at least twenty times as long as the try took).
 /// </para>
 /// <para>
-/// The server is asked every second whether it still holds as many locks as the pool believes. A session that was killed is noticed within about a second; a network that has gone silent,
+/// The server is asked twice a second whether it still holds as many locks as the pool believes. A session that was killed is noticed within a second; a network that has gone silent,
 /// or a process that was paused, after 15 seconds without an answer: the locks count as lost then, and the pool goes on on another connection.
 /// </para>
 /// <para><b>Threads.</b> May be used from anywhere.</para>
@@ -42,7 +42,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     private const int ListenAgainMilliseconds = 10_000;
     private const int LookAgainMilliseconds = 100;
     private const int TickMilliseconds = 250;
-    private const int HeartbeatMilliseconds = 1000;
+    private const int HeartbeatMilliseconds = 500;
     private const int DeadlockMilliseconds = 1000;
     private const int ListenMilliseconds = 5000;
     private const int MostPerStatement = 4096;

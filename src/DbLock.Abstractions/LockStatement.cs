@@ -60,6 +60,15 @@ public sealed record LockStatement(params LockCommand[] Commands)
 
             return answer;
         }
+        catch (InvalidOperationException e) when (e is not ObjectDisposedException)
+        {
+            // Not one that refuses to send: the command was sent. (Over ODBC a cancel takes away the row between its coming and its reading.)
+            throw new DataException("The answer could not be read to its end: " + e.Message, e);
+        }
+        catch (OperationCanceledException e) when (e.InnerException is null)
+        {
+            throw new OperationCanceledException(e.Message, e, e.CancellationToken);
+        }
         finally
         {
             await reader.Dispose(async).ConfigureAwait(false);
