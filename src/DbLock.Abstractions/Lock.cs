@@ -81,12 +81,18 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _logger = QuietLogger.Of(_options.Logger);
         _session = Session.Of(connection);
         Key = key;
+        if (_options.Logger is null)
+        {
+            // There is nobody to tell.
+            GC.SuppressFinalize(this);
+        }
     }
 
     /// <summary>Tells that nobody has a lock any more that is held. Its connection is somebody else's, who may mean to hold it until that closes.</summary>
     ~Lock()
     {
-        if (IsHeld && _hold!.Options.Scope == LockScope.Session)
+        // A hold of session scope has no transaction, which may not be touched here.
+        if (_hold is { Options.Scope: LockScope.Session } && IsHeld)
         {
             Log.Forgotten(_logger, Key);
         }
@@ -369,8 +375,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 }
                 catch (Exception e) when (e is OperationCanceledException or LockException)
                 {
-                    // A transaction that held it would not have waited.
-                    Array.ForEach(holds, static hold => hold.Release());
+                    await ForgetEnded(holds, dialect, request, transaction, async).ConfigureAwait(false);
                     throw;
                 }
 
@@ -515,11 +520,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             try
             {
                 // What a transaction holds cannot be let go, and is granted to it again.
-                return await AcquireFirst(dialect, request with { Timeout = TimeSpan.Zero }, transaction, async, CancellationToken.None).ConfigureAwait(false);
+                var again = await _driver.Execute(_connection, transaction, dialect.Acquire(request with { Timeout = TimeSpan.Zero }), async, CancellationToken.None).ConfigureAwait(false);
+                return dialect.Read(again) == LockOutcome.Acquired ? (LockOutcome.Acquired, dialect.TransactionOf(again)) : throw Cancelled(Key, error, cancellationToken);
             }
-            catch (Exception e) when (dialect.Read(_driver.Read(e)) == LockOutcome.TransactionAborted)
+            catch (Exception e) when (e is not OperationCanceledException && _connection.State == ConnectionState.Open)
             {
-                // It had not answered.
+                // It had not answered, and the transaction has failed; or a late cancel came.
             }
         }
 
@@ -633,6 +639,22 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         (!_options.Reentrant && hold.Options.Scope == LockScope.Session)
         || Yes(await _driver.Execute(
             _connection, transaction, dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope }), async, CancellationToken.None).ConfigureAwait(false));
+
+    // After a failure, over which nothing more may be thrown.
+    private async ValueTask ForgetEnded(Hold[] holds, LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async)
+    {
+        try
+        {
+            if (!await StillHolds(holds[0], dialect, request, transaction, async).ConfigureAwait(false))
+            {
+                Array.ForEach(holds, static hold => hold.Release());
+            }
+        }
+        catch (Exception)
+        {
+            // The transaction has failed, and will be rolled back with what it holds.
+        }
+    }
 
     private static bool AreOfOneTransaction(Hold[] holds) =>
         holds.Length > 0 && holds[0].TransactionId is not 0 and var transactionId && Array.TrueForAll(holds, hold => hold.TransactionId == transactionId);

@@ -75,6 +75,7 @@ public sealed class PgBouncer : IAsyncDisposable
                 pool_mode = {poolMode}
                 default_pool_size = {poolSize}
                 max_client_conn = 200
+                server_login_retry = 1
                 ignore_startup_parameters = extra_float_digits
 
                 """));

@@ -113,6 +113,17 @@ public sealed class LedgerTests
         Assert.Contains(Violations, text => text.StartsWith("A loss was told that was none", StringComparison.Ordinal));
     }
 
+    [Theory, InlineData(Ledger.SilenceLoses - 1, true), InlineData(Ledger.SilenceLoses, false)]
+    public void A_short_silence_explains_no_loss(long silence, bool isFound)
+    {
+        Enter("a", Plain);
+        var disturbance = _ledger.Disturb("a", _now);
+        _now += silence;
+        disturbance.End(_now);
+        _ledger.Lost("a", View("a"), _now);
+        Assert.Equal(isFound, Violations.Any(text => text.StartsWith("A loss was told that was none", StringComparison.Ordinal)));
+    }
+
     [Theory, InlineData("session"), InlineData("server"), InlineData("network")]
     public void A_loss_with_a_cause_is_well(string cause)
     {
@@ -126,8 +137,7 @@ public sealed class LedgerTests
                 _ledger.Doom(null, _now);
                 break;
             default:
-                _ledger.Disturb("a", _now);
-                _ledger.Undisturb("a", _now);
+                _ledger.Disturb("a", _now).End(_now, tears: true);
                 break;
         }
 
@@ -201,9 +211,9 @@ public sealed class LedgerTests
         Enter("a", Plain);
         _ledger.Read("a");
         _now += 1;
-        _ledger.Disturb("a", _now, isPause: true);
+        var disturbance = _ledger.Disturb("a", _now, isPause: true);
         _now += pause;
-        _ledger.Undisturb("a", _now);
+        disturbance.End(_now);
         _now += 1;
         _ledger.Write("a", checkedAt: _now);
         Assert.Equal(isFound, Violations.Any(text => text.StartsWith("A paused process went on", StringComparison.Ordinal)));

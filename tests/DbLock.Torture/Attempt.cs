@@ -40,10 +40,12 @@ internal sealed record Attempt(Target[] Targets, TimeSpan Timeout)
     /// <param name="scope">The only scope that the session can have; null for any.</param>
     public static Attempt Draw(Random random, bool hasConnection, LockScope? scope)
     {
-        var plain = Target.All.Where(target => !target.IsFenced).ToArray();
-        Target[] targets = scope == LockScope.Transaction ? [plain[random.Next(plain.Length)]]
+        var plain = Target.All.Where(target => target is { IsFenced: false, IsLong: false }).ToArray();
+        var any = Target.All.Where(target => !target.IsLong).ToArray();
+        var isLong = !hasConnection && random.Next(15) == 0;
+        Target[] targets = isLong ? random.GetItems(Target.All.Where(target => target.IsLong).ToArray(), 1) : scope == LockScope.Transaction ? [plain[random.Next(plain.Length)]]
             : random.Next(12) == 0 ? [.. random.GetItems(plain, 3).Distinct()]
-            : [Target.All[random.Next(Target.All.Length)]];
+            : random.GetItems(any, 1);
         var fenced = targets[0].IsFenced;
         var transaction = scope == LockScope.Transaction || (hasConnection && !fenced && random.Next(3) == 0);
         var wait = random.Next(100);
@@ -56,7 +58,7 @@ internal sealed record Attempt(Target[] Targets, TimeSpan Timeout)
             _ => TimeSpan.FromSeconds(5),
         })
         {
-            Shared = !fenced && random.Next(4) == 0,
+            Shared = !fenced && !isLong && random.Next(4) == 0,
             Scope = scope ?? (transaction && random.Next(2) == 0 ? LockScope.Transaction : LockScope.Session),
             InTransaction = transaction,
             CommitsFirst = random.Next(4) != 0,
@@ -64,7 +66,7 @@ internal sealed record Attempt(Target[] Targets, TimeSpan Timeout)
             Async = async,
             Wait = random.Next(7) == 0 ? LockWait.Yielding : LockWait.Queue,
             CancelAfter = wait is >= 60 and < 75 ? TimeSpan.FromMilliseconds(random.Next(1, 60)) : null,
-            Work = TimeSpan.FromMilliseconds(random.Next(200) switch
+            Work = TimeSpan.FromMilliseconds(isLong ? random.Next(3000, 15_000) : random.Next(200) switch
             {
                 < 120 => random.Next(2),
                 < 185 => random.Next(2, 15),

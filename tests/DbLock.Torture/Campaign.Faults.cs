@@ -1,62 +1,71 @@
+using System.Diagnostics;
 using System.Globalization;
 using DbLock.LocalServers;
 using Npgsql;
 
 namespace DbLock.Torture;
 
-/// <content>The faults.</content>
+/// <content>The faults. Each draws from a chance of its own, so that how long one takes does not change the next.</content>
 internal sealed partial class Campaign
 {
     private readonly SemaphoreSlim _serverTurn = new(1);
 
     private async Task StormAsync(long end)
     {
-        var faults = new (int Weight, Func<Task> Inject)[]
+        var faults = new (int Weight, Func<Random, Task> Inject)[]
         {
             (6, KillWorkerAsync),
-            (8, () => PauseAsync(_random.Next(50, 1500))),
-            (1, () => PauseAsync(_random.Next((int)Ledger.PausedIsTold + 500, (int)Ledger.PausedIsTold + 2500))),
-            (14, () => EndSessionAsync("pg_terminate_backend")),
-            (14, () => EndSessionAsync("pg_cancel_backend")),
+            (8, random => PauseAsync(random, random.Next(50, 1500))),
+            (1, random => PauseAsync(random, random.Next((int)Ledger.PausedIsTold + 500, (int)Ledger.PausedIsTold + 2500))),
+            (14, random => SignalSessionAsync(random, "pg_terminate_backend")),
+            (14, random => SignalSessionAsync(random, "pg_cancel_backend")),
             (2, KillBackendAsync),
-            (2, () => RestartAsync(immediate: true)),
-            (2, () => RestartAsync(immediate: false)),
-            (10, () => BlackholeAsync(_random.Next(100, 2500))),
-            (1, () => BlackholeAsync(_random.Next(16_000, 19_000))),
-            (8, () => OnNetworkAsync("connections torn by a reset", 0, gateway => gateway.Reset())),
-            (6, () => OnNetworkAsync("network slow", _random.Next(500, 2000), gateway => Slow(gateway, _random.Next(5, 80)))),
+            (2, _ => RestartAsync(immediate: true)),
+            (2, _ => RestartAsync(immediate: false)),
+            (10, random => BlackholeAsync(random, random.Next(100, 2500))),
+            (1, random => BlackholeAsync(random, random.Next(16_000, 19_000))),
+            (8, random => OnNetworkAsync(random, "connections torn by a reset", 0, _ => { }, tears: true)),
+            (6, random => OnNetworkAsync(random, "network slow", random.Next(500, 2000), gateway => Slow(gateway, random.Next(5, 80)))),
             (10, SwallowAsync),
-            (2, () => RestartPoolerAsync(_random.Next(_poolers.Length))),
-            (3, () => ReconnectPoolerAsync(_random.Next(_poolers.Length))),
+            (2, random => OnPoolerAsync(random, "PgBouncer killed and started", pooler => pooler.RestartAsync())),
+            (3, random => OnPoolerAsync(random, "PgBouncer told to RECONNECT", pooler => pooler.AdministerAsync("reconnect"))),
             (3, ExhaustConnectionsAsync),
             (3, ExhaustLocksAsync),
         };
 
         var total = faults.Sum(fault => fault.Weight);
         List<Task> under = [];
-        while (Observer.Now < end && !IsFoundOut())
+        while (Observer.Now < end && !IsOver())
         {
             var draw = _random.Next(total);
             var (_, inject) = faults.First(fault => (draw -= fault.Weight) < 0);
-            under.Add(InjectAsync(inject));
+            under.Add(InjectAsync(inject, new Random(_random.Next())));
             await Task.Delay(_random.Next(50, 600));
         }
 
         await Task.WhenAll(under);
     }
 
-    private async Task InjectAsync(Func<Task> inject)
+    private async Task InjectAsync(Func<Random, Task> inject, Random random)
     {
         try
         {
-            await inject();
+            await inject(random);
         }
-        catch (Exception e) when (e is NpgsqlException or TimeoutException or InvalidOperationException)
+        catch (Exception e) when (e is NpgsqlException or TimeoutException)
         {
             // Another fault prevents it: it does not count.
             lock (_gate)
             {
                 Note($"a fault could not be injected: {e.Message}");
+            }
+        }
+        catch (InvalidOperationException e)
+        {
+            // A server or a pooler that does not start again.
+            lock (_gate)
+            {
+                Broken(e.Message);
             }
         }
     }
@@ -67,65 +76,72 @@ internal sealed partial class Campaign
         Note($"FAULT {kind}: {what}");
     }
 
-    // One that nothing else disturbs at this moment.
-    private WorkerProcess? Undisturbed(Func<WorkerProcess, bool>? may = null)
+    // Begins a disturbance of a worker that nothing else disturbs at this moment. Under the gate.
+    private (WorkerProcess Worker, Disturbance Disturbance)? Disturb(Random random, bool isPause = false)
     {
-        var free = _workers.Where(worker => may?.Invoke(worker) != false && !_ledger.IsDisturbed(worker.Name, Observer.Now + 1, long.MaxValue)).ToList();
-        return free.Count == 0 ? null : free[_random.Next(free.Count)];
+        var now = Observer.Now;
+        var free = _workers.Where(worker => !_ledger.IsDisturbed(worker.Name, now + 1, long.MaxValue)).ToList();
+        if (free.Count == 0)
+        {
+            return null;
+        }
+
+        var worker = free[random.Next(free.Count)];
+        return (worker, _ledger.Disturb(worker.Name, now, isPause));
     }
 
-    private async Task KillWorkerAsync()
+    private async Task KillWorkerAsync(Random random)
     {
-        WorkerProcess? worker;
+        (WorkerProcess Worker, Disturbance Disturbance)? victim;
         lock (_gate)
         {
-            if ((worker = Undisturbed()) is null)
+            if ((victim = Disturb(random)) is null)
             {
                 return;
             }
 
-            Fault("client killed (SIGKILL)", worker.Name);
-            _ledger.Disturb(worker.Name, Observer.Now);
+            Fault("client killed (SIGKILL)", victim.Value.Worker.Name);
         }
 
+        var (worker, disturbance) = victim.Value;
         await worker.KillAsync();
         lock (_gate)
         {
+            worker.Bury();
             _ledger.Died(worker.Name, Observer.Now);
             foreach (var task in _apps.Keys.Where(task => task.StartsWith(worker.Name + ".", StringComparison.Ordinal)).ToList())
             {
                 _apps.Remove(task);
             }
+
+            disturbance.End(Observer.Now, tears: true);
         }
 
         Start(worker);
     }
 
-    private async Task PauseAsync(int milliseconds)
+    private async Task PauseAsync(Random random, int milliseconds)
     {
-        WorkerProcess? worker;
+        (WorkerProcess Worker, Disturbance Disturbance)? victim;
         lock (_gate)
         {
-            if ((worker = Undisturbed()) is null)
+            if ((victim = Disturb(random, isPause: true)) is null)
             {
                 return;
             }
 
-            Fault(milliseconds > 5000 ? "client paused for longer than it is trusted (SIGSTOP, SIGCONT)" : "client paused (SIGSTOP, SIGCONT)", $"{worker.Name} for {milliseconds} ms");
-            _ledger.Disturb(worker.Name, Observer.Now, isPause: true);
-            worker.Pause();
+            Fault(milliseconds > 5000 ? "client paused for longer than it is trusted (SIGSTOP, SIGCONT)" : "client paused (SIGSTOP, SIGCONT)", $"{victim.Value.Worker.Name} for {milliseconds} ms");
         }
 
-        await Task.Delay(milliseconds);
+        await victim.Value.Worker.PauseAsync(milliseconds);
         lock (_gate)
         {
-            Note($"FAULT over: {worker.Name} goes on");
-            worker.GoOn();
-            _ledger.Undisturb(worker.Name, Observer.Now);
+            Note($"FAULT over: {victim.Value.Worker.Name} goes on");
+            victim.Value.Disturbance.End(Observer.Now);
         }
     }
 
-    private async Task EndSessionAsync(string function)
+    private async Task SignalSessionAsync(Random random, string function)
     {
         if (await _observer.LookAsync() is not { Sessions.Count: > 0 } view)
         {
@@ -133,51 +149,80 @@ internal sealed partial class Campaign
         }
 
         // Mostly one that holds a lock.
-        ServerSession session;
+        var session = view.Locks.Count > 0 && random.Next(4) != 0 ? view.Locks[random.Next(view.Locks.Count)].Session : view.Sessions.Keys.ElementAt(random.Next(view.Sessions.Count));
         lock (_gate)
         {
-            session = view.Locks.Count > 0 && _random.Next(4) != 0 ? view.Locks[_random.Next(view.Locks.Count)].Session : view.Sessions.Keys.ElementAt(_random.Next(view.Sessions.Count));
-            Fault(function, string.Create(CultureInfo.InvariantCulture, $"{session.Pid} of {view.Sessions[session].App}"));
+            Note(string.Create(CultureInfo.InvariantCulture, $"FAULT {function}: {session.Pid} of {view.Sessions[session].App}"));
             if (function == "pg_terminate_backend")
             {
                 _ledger.Doom(session, Observer.Now);
             }
         }
 
-        await ExecuteAsync(string.Create(CultureInfo.InvariantCulture, $"select pg_catalog.{function}({session.Pid})"));
+        // It may have ended by itself, and another have its number.
+        var signalled = await AskAsync(string.Create(
+            CultureInfo.InvariantCulture,
+            $"select pg_catalog.{function}(pid) from pg_catalog.pg_stat_activity where pid = {session.Pid} and (extract(epoch from backend_start) * 1000000)::bigint = {session.Start}"));
+        lock (_gate)
+        {
+            if (signalled is true)
+            {
+                Count(function);
+            }
+        }
     }
 
-    private async Task KillBackendAsync()
+    private async Task KillBackendAsync(Random random)
     {
-        if (await _observer.LookAsync() is not { Sessions.Count: > 0 } view)
-        {
-            return;
-        }
-
         await _serverTurn.WaitAsync();
         try
         {
-            var pid = view.Sessions.Keys.ElementAt(_random.Next(view.Sessions.Count)).Pid;
+            if (await _observer.LookAsync() is not { Sessions.Count: > 0 } view || _observer.ProcessId is not { } ours)
+            {
+                return;
+            }
+
+            // Only what is the server's own child, and no stranger who has its number by now.
+            var pid = view.Sessions.Keys.ElementAt(random.Next(view.Sessions.Count)).Pid;
+            if (Parent(pid) is not { } parent || parent != Parent(ours))
+            {
+                return;
+            }
+
             lock (_gate)
             {
                 Fault("backend killed (kill -9): the server recovers", pid.ToString(CultureInfo.InvariantCulture));
                 _ledger.Doom(null, Observer.Now);
             }
 
-            if (WorkerProcess.Kill(pid, 9) != 0)
-            {
-                return;
-            }
-
+            using var kill = Process.Start("kill", ["-KILL", pid.ToString(CultureInfo.InvariantCulture)]);
+            await kill.WaitForExitAsync();
             await Task.Delay(300);
-            while (await _observer.LookAsync() is null)
+            for (var start = Observer.Now; await _observer.LookAsync() is null;)
             {
+                if (Observer.Now - start > Stuck)
+                {
+                    throw new InvalidOperationException("the server does not recover from the end of a backend");
+                }
+
                 await Task.Delay(50);
             }
         }
         finally
         {
             _serverTurn.Release();
+        }
+    }
+
+    private static string? Parent(int pid)
+    {
+        try
+        {
+            return File.ReadLines($"/proc/{pid}/status").FirstOrDefault(line => line.StartsWith("PPid:", StringComparison.Ordinal));
+        }
+        catch (IOException)
+        {
+            return null;
         }
     }
 
@@ -204,12 +249,12 @@ internal sealed partial class Campaign
         }
     }
 
-    private Task BlackholeAsync(int milliseconds)
+    private Task BlackholeAsync(Random random, int milliseconds)
     {
-        var direction = _random.Next(3);
-        var tears = milliseconds > 5000 || _random.Next(2) == 0;
+        var direction = random.Next(3);
+        var tears = milliseconds > 5000 || random.Next(2) == 0;
         var kind = direction switch { 0 => "network silent to the server", 1 => "network silent to the client", _ => "network silent both ways" };
-        return OnNetworkAsync(milliseconds > 5000 ? kind + " for longer than it is trusted" : kind, milliseconds, Cut, tears);
+        return OnNetworkAsync(random, milliseconds > 5000 ? kind + " for longer than it is trusted" : kind, milliseconds, Cut, tears);
 
         void Cut(Gateway gateway)
         {
@@ -231,66 +276,64 @@ internal sealed partial class Campaign
         gateway.ToClient.Slow(milliseconds);
     }
 
-    private async Task OnNetworkAsync(string kind, int milliseconds, Action<Gateway> disturb, bool tears = false)
+    private async Task OnNetworkAsync(Random random, string kind, int milliseconds, Action<Gateway> disturb, bool tears = false)
     {
-        WorkerProcess? worker;
+        (WorkerProcess Worker, Disturbance Disturbance)? victim;
         lock (_gate)
         {
-            if ((worker = Undisturbed()) is null)
+            if ((victim = Disturb(random)) is null)
             {
                 return;
             }
 
-            Fault(kind, string.Create(CultureInfo.InvariantCulture, $"{worker.Name} for {milliseconds} ms{(tears ? ", then torn" : "")}"));
-            _ledger.Disturb(worker.Name, Observer.Now);
-            disturb(worker.Gateway);
+            Fault(kind, string.Create(CultureInfo.InvariantCulture, $"{victim.Value.Worker.Name} for {milliseconds} ms{(tears ? ", then torn" : "")}"));
+            disturb(victim.Value.Worker.Gateway);
         }
 
         await Task.Delay(milliseconds);
-        Mend(worker, tears);
+        Mend(victim.Value, tears);
     }
 
-    private void Mend(WorkerProcess worker, bool tears)
+    private void Mend((WorkerProcess Worker, Disturbance Disturbance) victim, bool tears)
     {
         lock (_gate)
         {
-            Note($"FAULT over: the network of {worker.Name} is whole again");
+            Note($"FAULT over: the network of {victim.Worker.Name} is whole again");
             if (tears)
             {
-                worker.Gateway.Reset();
+                victim.Worker.Gateway.Reset();
             }
 
-            worker.Gateway.Heal();
-            _ledger.Undisturb(worker.Name, Observer.Now);
+            victim.Worker.Gateway.Heal();
+            victim.Disturbance.End(Observer.Now, tears);
         }
     }
 
     // The answer that says that the lock is granted never comes.
-    private async Task SwallowAsync()
+    private async Task SwallowAsync(Random random)
     {
-        WorkerProcess? worker;
+        (WorkerProcess Worker, Disturbance Disturbance)? victim;
         lock (_gate)
         {
-            if ((worker = Undisturbed()) is null)
+            if ((victim = Disturb(random)) is null)
             {
                 return;
             }
-
-            _ledger.Disturb(worker.Name, Observer.Now);
         }
 
+        var name = victim.Value.Worker.Name;
         var swallowed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        worker.Gateway.SwallowWhen(async () =>
+        victim.Value.Worker.Gateway.SwallowWhen(async () =>
         {
             var view = await _observer.LookAsync();
             lock (_gate)
             {
-                var isGranted = !swallowed.Task.IsCompleted && view is not null && view.Locks.Any(one => Ledger.WorkerOf(one.App) == worker.Name
+                var isGranted = !swallowed.Task.IsCompleted && view is not null && view.Locks.Any(one => Ledger.WorkerOf(one.App) == name
                     && _ledger.Holds.Any(hold => hold.State == Hold.StateOf.Trying && hold.Has(one))
                     && !_ledger.Holds.Any(hold => hold.State is Hold.StateOf.Entered or Hold.StateOf.Leaving && hold.Has(one)));
                 if (isGranted)
                 {
-                    Fault("answer swallowed after the grant", worker.Name);
+                    Fault("answer swallowed after the grant", name);
                     swallowed.SetResult();
                 }
 
@@ -300,59 +343,47 @@ internal sealed partial class Campaign
         await Task.WhenAny(swallowed.Task, Task.Delay(2000));
         if (swallowed.Task.IsCompleted)
         {
-            await Task.Delay(_random.Next(10, 2000));
+            await Task.Delay(random.Next(10, 2000));
         }
 
-        Mend(worker, tears: swallowed.Task.IsCompleted);
+        Mend(victim.Value, tears: swallowed.Task.IsCompleted);
     }
 
-    private async Task RestartPoolerAsync(int number)
+    private async Task OnPoolerAsync(Random random, string kind, Func<PgBouncer, Task> disturb)
     {
-        var workers = Behind(number);
+        var pooler = _poolers[random.Next(_poolers.Length)];
+        Disturbance[] disturbances;
         lock (_gate)
         {
-            Fault("PgBouncer killed and started", _poolers[number].Mode);
-            workers.ForEach(worker => _ledger.Disturb(worker.Name, Observer.Now));
+            Note($"FAULT {kind}: {pooler.Mode}");
+            disturbances = [.. _workers.Where(worker => worker.Via == pooler.Mode).Select(worker => _ledger.Disturb(worker.Name, Observer.Now))];
         }
 
-        await _poolers[number].RestartAsync();
-        lock (_gate)
+        try
         {
-            workers.ForEach(worker => _ledger.Undisturb(worker.Name, Observer.Now));
+            await disturb(pooler);
+            lock (_gate)
+            {
+                Count(kind);
+            }
         }
-    }
-
-    private async Task ReconnectPoolerAsync(int number)
-    {
-        var workers = Behind(number);
-        lock (_gate)
+        finally
         {
-            Fault("PgBouncer told to RECONNECT", _poolers[number].Mode);
-            workers.ForEach(worker => _ledger.Disturb(worker.Name, Observer.Now));
-        }
-
-        await _poolers[number].AdministerAsync("reconnect");
-        lock (_gate)
-        {
-            workers.ForEach(worker => _ledger.Undisturb(worker.Name, Observer.Now));
+            lock (_gate)
+            {
+                Array.ForEach(disturbances, one => one.End(Observer.Now, tears: true));
+            }
         }
     }
 
-    private List<WorkerProcess> Behind(int number) => _workers.FindAll(worker => worker.Via == _poolers[number].Mode);
-
-    private async Task ExhaustConnectionsAsync()
+    private async Task ExhaustConnectionsAsync(Random random)
     {
-        lock (_gate)
-        {
-            Fault("no connection left on the server", "");
-        }
-
         var taken = new List<NpgsqlConnection>();
         try
         {
             // As the workers' role, which has no place reserved.
             var other = new NpgsqlConnectionStringBuilder(_server.ConnectionString) { Username = Role, Pooling = false, Timeout = 5 };
-            while (taken.Count < 100)
+            while (true)
             {
                 var connection = new NpgsqlConnection(other.ConnectionString);
                 taken.Add(connection);
@@ -361,7 +392,7 @@ internal sealed partial class Campaign
         }
         catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.TooManyConnections)
         {
-            await Task.Delay(_random.Next(200, 1000));
+            await BeFullAsync(random, "no connection left on the server");
         }
         finally
         {
@@ -372,13 +403,8 @@ internal sealed partial class Campaign
         }
     }
 
-    private async Task ExhaustLocksAsync()
+    private async Task ExhaustLocksAsync(Random random)
     {
-        lock (_gate)
-        {
-            Fault("no room left in the server's lock table", "");
-        }
-
         await using var connection = new NpgsqlConnection(_server.ConnectionString + ";Pooling=false;Timeout=5");
         await connection.OpenAsync();
         await using var command = new NpgsqlCommand("select count(pg_catalog.pg_advisory_lock(-1, n)) from pg_catalog.generate_series(1, 1000000) as n", connection);
@@ -389,7 +415,17 @@ internal sealed partial class Campaign
         catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.OutOfMemory)
         {
             // What it has got stays until the connection closes.
-            await Task.Delay(_random.Next(200, 1000));
+            await BeFullAsync(random, "no room left in the server's lock table");
         }
+    }
+
+    private Task BeFullAsync(Random random, string kind)
+    {
+        lock (_gate)
+        {
+            Fault(kind, "");
+        }
+
+        return Task.Delay(random.Next(200, 1000));
     }
 }

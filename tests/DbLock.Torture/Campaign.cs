@@ -24,16 +24,19 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
     private readonly Random _random = new(seed);
     private readonly List<WorkerProcess> _workers = [];
     private readonly Dictionary<string, string> _apps = [];
+    private readonly HashSet<string> _failing = [];
     private readonly Queue<(long At, string Text)> _history = new();
     private readonly SortedDictionary<string, int> _faults = [];
     private readonly CancellationTokenSource _end = new();
     private readonly long _start = Observer.Now;
     private Ledger _ledger = null!;
     private TaskCompletionSource _mayTry = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private TaskCompletionSource _mustEnd = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private PostgreSqlServer _server = null!;
     private Observer _observer = null!;
     private PgBouncer[] _poolers = [];
     private int _shown;
+    private bool _isBroken;
 
     /// <summary>Runs the campaign.</summary>
     /// <returns>The exit code: 1 when there was a violation.</returns>
@@ -43,27 +46,18 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
         await StartAsync();
         var sweeping = SweepAsync();
         var end = Observer.Now + (long)length.TotalMilliseconds;
-        while (Observer.Now < end && !IsFoundOut())
+        while (Observer.Now < end && !IsOver())
         {
-            _mayTry.TrySetResult();
+            Begin();
             await StormAsync(Math.Min(end, Observer.Now + Storm));
             await CalmAsync();
-            if (IsFoundOut())
+            if (!IsOver())
             {
-                break;
+                await FairWeatherAsync();
             }
-
-            lock (_gate)
-            {
-                _ledger.Calm(Observer.Now);
-                _mayTry.TrySetResult();
-            }
-
-            await Task.Delay(FairWeather);
-            _ledger.Calm(null);
         }
 
-        if (!IsFoundOut())
+        if (!IsOver())
         {
             await CalmAsync();
         }
@@ -100,7 +94,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
         _server = await PostgreSqlServer.StartPrivateAsync(["max_connections = 80", "max_locks_per_transaction = 20", "max_prepared_transactions = 0"]);
         _observer = new Observer(_server.ConnectionString);
         var password = new NpgsqlConnectionStringBuilder(_server.ConnectionString).Password;
-        await ExecuteAsync($"create role {Role} login password '{password}'");
+        await AskAsync($"create role {Role} login password '{password}'");
         _poolers = [await PgBouncer.StartAsync(_server, "session", 8, Role), await PgBouncer.StartAsync(_server, "transaction", 4, Role)];
         foreach (var kind in new[] { "connection", "source", "pool" })
         {
@@ -153,11 +147,36 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
         });
     }
 
-    // What is wrong on purpose need be found only once.
-    private bool IsFoundOut() => sabotage.Length > 0 && _ledger.Violations.Count > 0;
+    // What is wrong on purpose need be found only once; and without a server there is nothing to find.
+    private bool IsOver() => _isBroken || (sabotage.Length > 0 && _ledger.Violations.Count > 0);
+
+    private void Begin()
+    {
+        lock (_gate)
+        {
+            _mustEnd = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            _mayTry.TrySetResult();
+        }
+    }
+
+    private async Task FairWeatherAsync()
+    {
+        var start = Observer.Now;
+        _ledger.Calm(start);
+        Begin();
+        await Task.Delay(FairWeather);
+        lock (_gate)
+        {
+            _ledger.Calm(null);
+            foreach (var worker in _workers.Where(worker => worker.HeardAt < start))
+            {
+                _ledger.Violate($"{worker} has not said anything for {Observer.Now - worker.HeardAt} ms, though nothing disturbs it");
+            }
+        }
+    }
 
     // What a worker says, and is answered.
-    private async Task<string> HandleAsync(WorkerProcess worker, string[] words)
+    private async Task<string> HandleAsync(WorkerProcess worker, int generation, string[] words)
     {
         if (words[0] == "may")
         {
@@ -169,10 +188,22 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
             return "ok";
         }
 
+        if (words is ["work", _, var milliseconds])
+        {
+            await Task.WhenAny(Task.Delay(TimeSpan.FromMilliseconds(double.Parse(milliseconds, CultureInfo.InvariantCulture))), _mustEnd.Task);
+            return "ok";
+        }
+
         // The server is asked after the worker said it, and while it waits for the answer.
         var view = words[0] is "enter" or "lost" or "left" or "failed" ? await _observer.LookAsync() : null;
         lock (_gate)
         {
+            // Said before it was killed.
+            if (worker.DeadGeneration >= generation)
+            {
+                return "";
+            }
+
             var now = Observer.Now;
             Note($"{worker.Name} {string.Join(' ', words)}");
             switch (words)
@@ -181,12 +212,17 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
                     _apps[id[..id.LastIndexOf('.')]] = app;
                     if (fails == "True")
                     {
-                        Count("work that fails, and aborts its transaction");
+                        _failing.Add(id);
                     }
 
                     _ledger.Try(new Hold(id, worker.Name, app, [.. targets.Split(',').Select(target => Target.All[int.Parse(target, CultureInfo.InvariantCulture)])], shared == "True", own == "True", now));
                     break;
                 case ["enter", var id, var token]:
+                    if (_failing.Remove(id))
+                    {
+                        Count("work that fails, and aborts its transaction");
+                    }
+
                     _ledger.Enter(id, long.Parse(token, CultureInfo.InvariantCulture), view, now);
                     break;
                 case ["read", var id]:
@@ -238,6 +274,8 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
             {
                 _mayTry = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             }
+
+            _mustEnd.TrySetResult();
         }
 
         var start = Observer.Now;
@@ -256,13 +294,20 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
                     return;
                 }
 
+                if (view is null && now - start > Stuck)
+                {
+                    Broken("the server does not answer");
+                    return;
+                }
+
                 idleSince = under.Count > 0 ? null : idleSince ?? now;
                 if (idleSince is { } since && view is not null)
                 {
                     var left = Residue(view);
                     if (left.Count == 0)
                     {
-                        _ledger.Forget(view);
+                        _ledger.Forget();
+                        _failing.Clear();
                         return;
                     }
 
@@ -306,6 +351,13 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
 
     private void Count(string fault) => _faults[fault] = _faults.GetValueOrDefault(fault) + 1;
 
+    private void Broken(string text)
+    {
+        _isBroken = true;
+        _ledger.Violate($"The campaign cannot go on: {text}");
+        Show();
+    }
+
     // Under the gate.
     private void Show()
     {
@@ -345,16 +397,16 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
             Console.WriteLine($"  {count,7} {outcome}");
         }
 
-        Console.WriteLine($"{_ledger.Losses} losses were told while the lock was held, the latest {_ledger.LongestUntold} ms after the end of its session was seen (connections of the lock's own, network and process undisturbed); {_ledger.StaleRefused} stale readers and writers were refused by their token.");
+        Console.WriteLine($"{_ledger.Losses} losses were told while the lock was held, the latest {_ledger.LongestUntold} ms after the end of its session was seen (connections of the lock's own, network and process undisturbed); {_ledger.StaleRefused} stale readers and writers were refused by their token. {_ledger.EndsCompared} ends were compared with the server at that moment, {_ledger.LossesCompared} losses had to be explained.");
         Console.WriteLine($"{_ledger.Acquisitions} acquisitions, {_faults.Values.Sum()} faults, {_ledger.Violations.Count} violations");
         return _ledger.Violations.Count == 0 ? 0 : 1;
     }
 
-    private async Task ExecuteAsync(string sql)
+    private async Task<object?> AskAsync(string sql)
     {
         await using var connection = new NpgsqlConnection(_server.ConnectionString + ";Pooling=false;Timeout=5;Command Timeout=5");
         await connection.OpenAsync();
         await using var command = new NpgsqlCommand(sql, connection);
-        await command.ExecuteNonQueryAsync();
+        return await command.ExecuteScalarAsync();
     }
 }

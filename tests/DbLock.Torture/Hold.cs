@@ -36,6 +36,8 @@ internal sealed class Hold(string id, string worker, string app, Target[] target
 
     public long EnteredAt { get; set; }
 
+    public long EndedAt { get; set; }
+
     /// <summary>Gets or sets the session that holds it, once the server has said so.</summary>
     public ServerSession? Session { get; set; }
 

@@ -17,11 +17,16 @@ internal sealed class Ledger(Action<string> note)
     /// <summary>How long a session may outlive its client.</summary>
     public const long SessionEnds = 5_000;
 
-    /// <summary>How long a disturbance of the network or of a process explains what comes after it.</summary>
-    public const long Aftermath = 30_000;
+    /// <summary>How long a network must have been silent, or a process paused, to explain a loss: a command may have run into its own timeout.</summary>
+    public const long SilenceLoses = 9_000;
 
     /// <summary>How long a process must have been paused at least to have to know that its lock is not trusted any more (promised: 15 seconds).</summary>
     public const long PausedIsTold = 16_000;
+
+    private const long Remembered = 120_000;
+
+    // A disturbance so shortly before may still be under way.
+    private const long Shadow = 2_000;
 
     private readonly Dictionary<string, Hold> _holds = [];
     private readonly Dictionary<Target, Resource> _resources = Target.All.ToDictionary(target => target, _ => new Resource());
@@ -41,6 +46,12 @@ internal sealed class Ledger(Action<string> note)
 
     public int StaleRefused { get; private set; }
 
+    /// <summary>Gets how many losses were told of locks that the server still held, and were looked at for what explains them.</summary>
+    public int LossesCompared { get; private set; }
+
+    /// <summary>Gets how many ends of holds and attempts were compared with what the server held then.</summary>
+    public int EndsCompared { get; private set; }
+
     /// <summary>Gets the longest that a loss was not told, where the session had ended and nothing disturbed the worker.</summary>
     public long LongestUntold { get; private set; }
 
@@ -50,16 +61,12 @@ internal sealed class Ledger(Action<string> note)
     public IEnumerable<Hold> Holds => _holds.Values;
 
     /// <summary>Begins a disturbance of a worker: of its network, or a pause.</summary>
-    public void Disturb(string worker, long now, bool isPause = false) => _disturbances.Add(new Disturbance(worker, now, isPause));
-
-    public void Undisturb(string worker, long now)
+    public Disturbance Disturb(string worker, long now, bool isPause = false)
     {
-        foreach (var one in _disturbances.Where(one => one.Worker == worker && one.To == long.MaxValue))
-        {
-            one.To = now;
-        }
-
-        _disturbances.RemoveAll(one => one.To < now - (4 * Aftermath));
+        _disturbances.RemoveAll(one => one.To < now - Remembered);
+        var disturbance = new Disturbance(worker, now, isPause);
+        _disturbances.Add(disturbance);
+        return disturbance;
     }
 
     /// <summary>Says that a session is about to be ended; null for all of them.</summary>
@@ -182,15 +189,21 @@ internal sealed class Ledger(Action<string> note)
         }
 
         Losses++;
-        if (hold.MustBeToldSince != 0 && hold.IsOwn && !IsDisturbed(hold.Worker, hold.MustBeToldSince - 1000, now))
+        if (hold.MustBeToldSince != 0 && hold.IsOwn && !IsDisturbed(hold.Worker, hold.MustBeToldSince - Shadow, now))
         {
             LongestUntold = Math.Max(LongestUntold, now - hold.MustBeToldSince);
         }
 
         hold.IsTold = true;
         if (view is not null && hold.Session is { } session && view.Locks.Any(one => one.Session == session && hold.Has(one))
-            && !_doomed.Contains(session) && _allDoomedAt < now - SessionEnds && !IsDisturbed(hold.Worker, now - Aftermath, now))
+            && !_doomed.Contains(session) && _allDoomedAt < now - SessionEnds)
         {
+            LossesCompared++;
+            if (_disturbances.Any(one => one.Worker == hold.Worker && one.To >= hold.EnteredAt && (one.Tears || Math.Min(one.To, now) - one.From >= SilenceLoses)))
+            {
+                return;
+            }
+
             Violate($"A loss was told that was none: {hold} is held by the server", hold);
         }
     }
@@ -228,7 +241,7 @@ internal sealed class Ledger(Action<string> note)
         }
 
         hold.IsTold |= !isWell;
-        End(hold, outcome);
+        End(hold, outcome, now);
         NotHeld(hold, outcome, isOpen, view, now);
     }
 
@@ -245,7 +258,7 @@ internal sealed class Ledger(Action<string> note)
             Violate($"An error without a cause: {hold} failed with {outcome}, and nothing had been disturbed for {hold.TriedAt - _calmSince} ms", hold);
         }
 
-        End(hold, outcome.Split(' ')[0]);
+        End(hold, outcome.Split(' ')[0], now);
         NotHeld(hold, outcome, isOpen, view, now);
     }
 
@@ -255,11 +268,10 @@ internal sealed class Ledger(Action<string> note)
         foreach (var hold in _holds.Values.Where(hold => hold.Worker == worker).ToList())
         {
             hold.IsTold = true;
-            End(hold, "killed");
+            End(hold, "killed", now);
         }
 
-        Disturb(worker, now);
-        Undisturb(worker, now);
+        Disturb(worker, now).End(now, tears: true);
     }
 
     /// <summary>Something that no oracle of the ledger's own found.</summary>
@@ -289,8 +301,9 @@ internal sealed class Ledger(Action<string> note)
 
         foreach (var one in view.Locks)
         {
+            // Who ended it after the server was asked, had it still.
             var key = (one.Session, one.Number, one.IsPair, one.Shared);
-            if (_holds.Values.Any(hold => hold.State != Hold.StateOf.Ended && hold.Has(one) && (!hold.IsTold || hold.Session != one.Session)))
+            if (_holds.Values.Any(hold => hold.Has(one) && (hold.State != Hold.StateOf.Ended || hold.EndedAt >= view.AskedAt)))
             {
                 continue;
             }
@@ -299,7 +312,7 @@ internal sealed class Ledger(Action<string> note)
             var (since, time) = _strays.GetValueOrDefault(key, (now, 0));
             time += Math.Min(now - Math.Max(since, _lastSweep), 1000);
             var worker = WorkerOf(one.App);
-            if (time > SessionEnds && !IsDisturbed(worker, now - Aftermath, now))
+            if (time > SessionEnds && !IsDisturbed(worker, now - SessionEnds, now))
             {
                 Violate($"A lock is left behind: {(one.IsPair ? "pair " : "")}{one.Number} in session {one.Session.Pid} of {one.App}, which nobody has had for {time} ms");
                 time = 0;
@@ -308,20 +321,20 @@ internal sealed class Ledger(Action<string> note)
             _strays[key] = (since, time);
         }
 
+        foreach (var key in _strays.Keys.Where(key => !view.Locks.Any(one => (one.Session, one.Number, one.IsPair, one.Shared) == key)).ToList())
+        {
+            _strays.Remove(key);
+        }
+
         _lastSweep = now;
     }
 
     /// <summary>Forgets what is over.</summary>
-    public void Forget(ServerView view)
+    public void Forget()
     {
         foreach (var id in _holds.Where(one => one.Value.State == Hold.StateOf.Ended).Select(one => one.Key).ToList())
         {
             _holds.Remove(id);
-        }
-
-        foreach (var key in _strays.Keys.Where(key => !view.Locks.Any(one => (one.Session, one.Number, one.IsPair, one.Shared) == key)).ToList())
-        {
-            _strays.Remove(key);
         }
     }
 
@@ -409,14 +422,14 @@ internal sealed class Ledger(Action<string> note)
         }
     }
 
-    private void End(Hold hold, string outcome)
+    private void End(Hold hold, string outcome, long now)
     {
         if (hold.State == Hold.StateOf.Ended)
         {
             return;
         }
 
-        hold.State = Hold.StateOf.Ended;
+        (hold.State, hold.EndedAt) = (Hold.StateOf.Ended, now);
         Outcomes[outcome] = Outcomes.GetValueOrDefault(outcome) + 1;
         foreach (var other in hold.Overlaps.Where(other => other.State == Hold.StateOf.Ended && !other.IsTold && !hold.IsTold))
         {
@@ -426,13 +439,16 @@ internal sealed class Ledger(Action<string> note)
 
     private void NotHeld(Hold hold, string outcome, bool isOpen, ServerView? view, long now)
     {
-        if (view is null || !isOpen || (hold.IsOwn && IsDisturbed(hold.Worker, now - Aftermath, now))
+        // Another session with the same name may be one that was given up, and that the server could not be told of.
+        var isLate = hold.IsOwn && IsDisturbed(hold.Worker, now - SilentIsTold, now);
+        if (view is null || !isOpen || (isLate && hold.Session is null)
             || _holds.Values.Any(other => other != hold && other.State != Hold.StateOf.Ended && other.App == hold.App && other.Targets.Intersect(hold.Targets).Any()))
         {
             return;
         }
 
-        foreach (var one in view.Locks.Where(hold.Has))
+        EndsCompared++;
+        foreach (var one in view.Locks.Where(one => hold.Has(one) && (!isLate || one.Session == hold.Session)))
         {
             Violate($"Not what the server says: {hold} was reported as '{outcome}', and session {one.Session.Pid} holds {one.Number}", hold);
         }
@@ -441,7 +457,7 @@ internal sealed class Ledger(Action<string> note)
     private long Deadline(Hold hold)
     {
         var from = hold.MustBeToldSince;
-        var isQuick = hold.IsOwn && hold.Overlaps.Count == 0 && !IsDisturbed(hold.Worker, from - SilentIsTold, long.MaxValue - 1);
+        var isQuick = hold.IsOwn && hold.Overlaps.Count == 0 && !IsDisturbed(hold.Worker, from - Shadow, long.MaxValue - 1);
         foreach (var pause in _disturbances.Where(one => one.IsPause && one.Worker == hold.Worker && one.To >= from))
         {
             from = pause.To == long.MaxValue ? long.MaxValue - SilentIsTold : Math.Max(from, pause.To);
@@ -474,16 +490,5 @@ internal sealed class Ledger(Action<string> note)
             _seen = token;
             return true;
         }
-    }
-
-    private sealed class Disturbance(string worker, long from, bool isPause)
-    {
-        public string Worker { get; } = worker;
-
-        public long From { get; } = from;
-
-        public bool IsPause { get; } = isPause;
-
-        public long To { get; set; } = long.MaxValue;
     }
 }

@@ -21,6 +21,9 @@ internal sealed class Observer(string connectionString) : IAsyncDisposable
     private NpgsqlConnection? _connection;
     private bool _isAsking;
 
+    /// <summary>Gets the process of its own session; null when there is none at this moment.</summary>
+    public int? ProcessId => _connection?.ProcessID;
+
     public static long Now => Stopwatch.GetTimestamp() / (Stopwatch.Frequency / 1000);
 
     /// <summary>Asks; those who ask at the same time share a question that began after they asked. Null while the server does not answer.</summary>

@@ -24,7 +24,7 @@ for (var i = 0; i < args.Length; i++)
                 $"""
                 '{string.Join(' ', args[i..])}' is not understood.
                 --minutes N    how long, from above 0 to 1440; 2 when left out
-                --seed S       a whole number: the same faults in the same order, at about the same times; by chance when left out
+                --seed S       a whole number, of which faults and attempts are drawn; by chance when left out
                 --sabotage K   does what a faulty library would, and must be found out: unlocked, deaf or leak
                 """);
             return 2;

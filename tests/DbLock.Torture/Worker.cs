@@ -119,7 +119,7 @@ internal static class Worker
         {
             try
             {
-                await BodyAsync(conductor, id, held, attempt);
+                await BodyAsync(conductor, id, held, attempt, sight.Sabotage == "deaf");
             }
             catch (LockLostException e)
             {
@@ -137,23 +137,28 @@ internal static class Worker
                 return;
             }
 
+            // A session of the lock's own is given up with a loss, and the server may hear of it a little later.
             outcome = await held.EndAsync(error);
-            await conductor.AskAsync("left", id, sight.Sabotage == "deaf" && outcome == "lost" ? "released" : outcome, held.IsOpen);
+            await conductor.AskAsync("left", id, sight.Sabotage == "deaf" && outcome == "lost" ? "released" : outcome, held.IsOpen && !(outcome == "lost" && subject.IsOwn));
         }
     }
 
     // Reads what is behind the lock, works, and writes what it read and one: what is lost between shows in the sum.
-    private static async Task BodyAsync(Conductor conductor, string id, Subject.Held held, Attempt attempt)
+    private static async Task BodyAsync(Conductor conductor, string id, Subject.Held held, Attempt attempt, bool isDeaf)
     {
         if (!attempt.Shared && await conductor.AskAsync("read", id) == "stale")
         {
             return;
         }
 
-        await Task.Delay(attempt.Work);
+        await conductor.AskAsync("work", id, attempt.Work.TotalMilliseconds);
         await held.UseAsync(attempt.Fails);
-        await Task.Delay(attempt.Work);
-        held.ThrowIfLost();
+        await conductor.AskAsync("work", id, attempt.Work.TotalMilliseconds);
+        if (!isDeaf)
+        {
+            held.ThrowIfLost();
+        }
+
         if (!attempt.Shared)
         {
             await conductor.AskAsync("write", id, Observer.Now);

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Runtime.InteropServices;
 
 namespace DbLock.Torture;
 
@@ -11,11 +10,8 @@ namespace DbLock.Torture;
 /// <param name="via">A pooler's mode; empty for none.</param>
 /// <param name="gateway">Its network.</param>
 /// <param name="handle">Answers what it says: the words after the number.</param>
-internal sealed partial class WorkerProcess(string name, string driver, string kind, string via, Gateway gateway, Func<WorkerProcess, string[], Task<string>> handle) : IDisposable
+internal sealed class WorkerProcess(string name, string driver, string kind, string via, Gateway gateway, Func<WorkerProcess, int, string[], Task<string>> handle) : IDisposable
 {
-    private const int Stop = 19;
-    private const int Continue = 18;
-
     private Process? _process;
     private int _generation;
     private bool _isKilled;
@@ -30,6 +26,9 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
 
     /// <summary>Gets when it last said something.</summary>
     public long HeardAt { get; private set; }
+
+    /// <summary>Gets the last of its processes that was killed, by its number.</summary>
+    public int DeadGeneration { get; private set; }
 
     public override string ToString() => $"{Name} ({driver}, {Kind}{(Via.Length > 0 ? $", PgBouncer in {Via} mode" : "")})";
 
@@ -48,12 +47,16 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
         start.Environment["DOTNET_TieredPGO"] = "0";
         HeardAt = Observer.Now;
         _isKilled = false;
-        _ = ListenAsync(_process = Process.Start(start)!, died);
+        _ = ListenAsync(_process = Process.Start(start)!, _generation, died);
     }
 
-    public void Pause() => Signal(Stop);
-
-    public void GoOn() => Signal(Continue);
+    /// <summary>Pauses the process for some milliseconds. Somebody else does, who lets it go on though we be killed meanwhile: a paused process never learns that we are gone.</summary>
+    public async Task PauseAsync(int milliseconds)
+    {
+        var id = _process!.Id.ToString(CultureInfo.InvariantCulture);
+        using var pause = Process.Start("sh", ["-c", "kill -STOP $1; sleep $2; kill -CONT $1", "pause", id, (milliseconds / 1000.0).ToString(CultureInfo.InvariantCulture)]);
+        await pause.WaitForExitAsync();
+    }
 
     /// <summary>Kills the process and waits for its end.</summary>
     public async Task KillAsync()
@@ -61,23 +64,24 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
         _isKilled = true;
         _process!.Kill();
         await _process.WaitForExitAsync();
-        _process.Dispose();
-        _process = null;
+        Interlocked.Exchange(ref _process, null)?.Dispose();
     }
+
+    /// <summary>Says that nothing more counts of what the killed process said.</summary>
+    public void Bury() => DeadGeneration = _generation;
 
     public void Dispose()
     {
         _isKilled = true;
-        if (Interlocked.Exchange(ref _process, null) is { } process)
+        if (Interlocked.Exchange(ref _process, null) is { HasExited: false } process)
         {
             process.Kill();
-            process.Dispose();
         }
 
         Gateway.Dispose();
     }
 
-    private async Task ListenAsync(Process process, Action<string> died)
+    private async Task ListenAsync(Process process, int generation, Action<string> died)
     {
         // Its errors, of which libpq's notices are most.
         var errors = new Queue<string>();
@@ -96,7 +100,7 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
         while (await process.StandardOutput.ReadLineAsync() is { } line)
         {
             HeardAt = Observer.Now;
-            _ = AnswerAsync(process, line.Split('|'));
+            _ = AnswerAsync(process, generation, line.Split('|'));
         }
 
         if (!_isKilled && process == _process)
@@ -106,9 +110,9 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
         }
     }
 
-    private async Task AnswerAsync(Process process, string[] words)
+    private async Task AnswerAsync(Process process, int generation, string[] words)
     {
-        var answer = await handle(this, words[1..]);
+        var answer = await handle(this, generation, words[1..]);
         try
         {
             lock (process)
@@ -122,15 +126,4 @@ internal sealed partial class WorkerProcess(string name, string driver, string k
             // It was killed before it heard the answer.
         }
     }
-
-    private void Signal(int signal)
-    {
-        if (_process is { } process && Kill(process.Id, signal) != 0)
-        {
-            throw new InvalidOperationException($"Signal {signal} could not be sent to {this}.");
-        }
-    }
-
-    [LibraryImport("libc", EntryPoint = "kill")]
-    internal static partial int Kill(int process, int signal);
 }
