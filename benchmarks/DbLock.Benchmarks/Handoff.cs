@@ -12,10 +12,11 @@ internal static class Handoff
     public const string Waiter = "--waiter";
     private const string Raw = "pg_advisory_lock by hand, Npgsql";
     private const string RawOdbc = "pg_advisory_lock by hand, ODBC";
+    private const string Yielding = "Npgsql, LockWait.Yielding";
     private const long Key = 777;
 
     /// <summary>Gets what is compared with what: who waits and who lets go do it in the same way.</summary>
-    public static IReadOnlyList<(string Way, string? Floor)> Ways { get; } = [(Raw, null), ("Npgsql", Raw), ("AdoNet", Raw), (RawOdbc, null), ("Odbc", RawOdbc)];
+    public static IReadOnlyList<(string Way, string? Floor)> Ways { get; } = [(Raw, null), ("Npgsql", Raw), (Yielding, Raw), ("AdoNet", Raw), (RawOdbc, null), ("Odbc", RawOdbc)];
 
     /// <summary>Measures some rounds of each way, in turn.</summary>
     /// <returns>Microseconds.</returns>
@@ -78,6 +79,7 @@ internal static class Handoff
         private readonly Dictionary<string, Lock> _locks = new()
         {
             ["Npgsql"] = new Lock(npgsql, Key, LockInterface.Npgsql),
+            [Yielding] = new Lock(npgsql, Key, LockInterface.Npgsql, new LockOptions { Wait = LockWait.Yielding }),
             ["AdoNet"] = new Lock(npgsql, Key, LockInterface.AdoNet),
             ["Odbc"] = new Lock(odbc, Key, LockInterface.Odbc),
         };

@@ -38,8 +38,21 @@ public sealed class FakeLockTests
         await using (var liar = new NpgsqlConnection(builder.ConnectionString))
         {
             await liar.OpenAsync();
-            await ExecuteAsync(
-                liar, "set allow_system_table_mods = on; create or replace function pg_catalog.version() returns text language sql as $$ select 'CockroachDB CCL v25.4' $$");
+            await ExecuteAsync(liar, """
+                set allow_system_table_mods = on;
+                create or replace function pg_catalog.version() returns text language sql as $$ select 'CockroachDB CCL v25.4' $$;
+                create or replace function pg_catalog.pg_try_advisory_lock(bigint) returns boolean language sql as $$ select true $$;
+                create or replace function pg_catalog.pg_advisory_unlock(bigint) returns boolean language sql as $$ select true $$;
+                """);
+
+            // Everybody has the lock.
+            await using var other = new NpgsqlConnection(builder.ConnectionString);
+            await other.OpenAsync();
+            foreach (var session in new[] { liar, other })
+            {
+                await using var command = new NpgsqlCommand("select pg_catalog.pg_try_advisory_lock(1)", session);
+                Assert.Equal(true, await command.ExecuteScalarAsync());
+            }
         }
 
         var odbc = new DbConnectionStringBuilder(useOdbcRules: true) { ConnectionString = primary.OdbcConnectionString, ["Database"] = database };

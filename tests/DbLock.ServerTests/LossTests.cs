@@ -33,6 +33,46 @@ public sealed class LossTests
         Assert.True(next.IsHeld);
     }
 
+    [Theory, InlineData("restart"), InlineData("crash"), InlineData("kill -9"), InlineData("idle_session_timeout")]
+    public async Task However_a_session_ends_its_locks_are_lost(string end)
+    {
+        await using var server = await PostgreSqlServer.StartPrivateAsync();
+        await using var source = NpgsqlDataSource.Create(server.ConnectionString);
+        await using var held = await source.AcquireLockAsync(Key);
+        await using var pool = new LockPool(source);
+        await using var pooled = await pool.AcquireLockAsync(Key.Name + ":pool");
+        await using var connection = new NpgsqlConnection(server.ConnectionString + ";Pooling=false");
+        await connection.OpenAsync();
+        var @lock = new Lock(connection, Key.Name + ":caller");
+        Assert.True(await @lock.AcquireAsync());
+        if (end == "idle_session_timeout")
+        {
+            if (server.Version.Major < 14)
+            {
+                return;
+            }
+
+            // Only a caller's own session can be ended by it.
+            await connection.ExecuteAsync("set idle_session_timeout = 50");
+            await using var observer = await source.OpenConnectionAsync();
+            await TestServer.UntilAsync(async () => (long)(await observer.ExecuteAsync($"select count(*) from pg_stat_activity where pid = {connection.ProcessID}"))! == 0, "the session has ended");
+        }
+        else
+        {
+            await (end == "kill -9" ? SignalAsync("KILL", connection.ProcessID) : server.RestartAsync(immediate: end == "crash"));
+            foreach (var lost in new[] { held.Lost, pooled.Lost })
+            {
+                await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Delay(Timeout.Infinite, lost).WaitAsync(TimeSpan.FromSeconds(30)));
+            }
+        }
+
+        // A caller's connection tells at its next use.
+        await Assert.ThrowsAnyAsync<NpgsqlException>(() => connection.ExecuteAsync("select 1"));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Delay(Timeout.Infinite, @lock.Lost).WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.Throws<LockLostException>(@lock.ThrowIfLost);
+        await Assert.ThrowsAsync<LockLostException>(async () => await @lock.ReleaseAsync());
+    }
+
     [Fact]
     public async Task A_server_that_answers_no_more_is_not_trusted_for_long()
     {
