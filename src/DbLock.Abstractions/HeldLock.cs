@@ -95,7 +95,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
         {
             // Before the wait: a waiter whose client is gone leaves the queue.
             var @lock = new Lock(connection, key, lockInterface, options);
-            settings = await @lock.Keep(async).ConfigureAwait(false);
+            settings = await @lock.Keep(async, cancellationToken).ConfigureAwait(false);
             if (async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout))
             {
                 return held = new HeldLock(connection, @lock, settings);

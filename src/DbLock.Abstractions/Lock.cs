@@ -912,7 +912,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Makes the session last, which is the lock's own.</summary>
-    internal ValueTask<SessionSettings?> Keep(bool async) => SessionSettings.Set(_connection, _driver, Dialect, _options, async);
+    internal ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) => SessionSettings.Set(_connection, _driver, Dialect, _options, async, cancellationToken);
 
     /// <summary>Gets whether the hold, or the last one, was lost.</summary>
     internal bool IsLost => _hold is { IsLost: true };

@@ -54,6 +54,9 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     // A cancel of somebody else's, or a timeout of the server's, may hit a statement of many.
     private const int Attempts = 10;
 
+    // What the pump is woken with: it says nothing, and is never written to.
+    private static readonly PoolRound Beginning = new();
+
     private static readonly AsyncLocal<PoolRequest?> Innermost = new();
     private static readonly TimeSpan LongestTimeout = TimeSpan.FromMilliseconds(int.MaxValue);
 
@@ -73,6 +76,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     private readonly Timer _timer;
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Carrier? _carrier;
+    private Carrier? _silent;
     private PoolRound? _round;
     private bool _isDisposed;
     private CancellationTokenSource? _bell;
@@ -166,7 +170,6 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
             {
                 _isDisposed = true;
                 _ = _bell?.CancelAsync();
-                _timer.Dispose();
                 WakePump();
             }
         }

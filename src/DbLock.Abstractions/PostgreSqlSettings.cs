@@ -15,16 +15,17 @@ namespace DbLock;
 /// </remarks>
 internal static class PostgreSqlSettings
 {
-    // As current_setting writes them.
-    private const string Lasting = """
-        ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '2'), ('tcp_user_timeout', '20000'), ('client_connection_check_interval', '1s'),
-            ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0')
-        """;
-
-    private static readonly LockSql KeepSql = Set(Lasting);
-
-    // Nor may a limit of the role's cut the wait.
-    private static readonly LockSql KeepAndWaitSql = Set($"{Lasting}, ('statement_timeout', '0'), ('transaction_timeout', '0')");
+    // Values as current_setting writes them. What a version has not is null. The parts of a CASE run in their order, behind a subquery that OFFSET 0 fences.
+    private static readonly LockSql KeepSql = new("""
+        select pg_catalog.string_agg(b.name || '=' || b.value, ' ')
+        from (
+          select s.name, s.kept, pg_catalog.current_setting(s.name, true) as value
+          from (values ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '2'), ('tcp_user_timeout', '20000'),
+            ('client_connection_check_interval', '1s'), ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0')) as s (name, kept)
+          where cast({0} as int) = pg_catalog.pg_backend_pid()
+          offset 0) as b
+        where case when b.value <> b.kept then pg_catalog.set_config(b.name, b.kept, false) is not null end
+        """);
 
     private static readonly LockSql PutBackSql = new("""
         select count(pg_catalog.set_config(pg_catalog.split_part(b.setting, '=', 1), pg_catalog.split_part(b.setting, '=', 2), false))
@@ -32,22 +33,10 @@ internal static class PostgreSqlSettings
         """);
 
     /// <summary>Returns the statement that sets them on a session, if the client speaks to that one, and answers with what was before of those that differed; null when none did.</summary>
-    /// <param name="sessionId">The session; 0 for whichever it is.</param>
-    /// <param name="waits">Whether no limit may cut a wait either.</param>
-    public static LockStatement Keep(int sessionId, bool waits = false) => new(new LockCommand(waits ? KeepAndWaitSql : KeepSql, new LockParameter(DbType.Int32, sessionId)));
+    /// <param name="sessionId">The session.</param>
+    public static LockStatement Keep(int sessionId) => new(new LockCommand(KeepSql, new LockParameter(DbType.Int32, sessionId)));
 
     /// <summary>Returns the statement that undoes <see cref="Keep"/>.</summary>
     /// <param name="before">What that answered.</param>
     public static LockStatement PutBack(string before) => new(new LockCommand(PutBackSql, new LockParameter(DbType.String, before)));
-
-    // What a version has not is null. The parts of a CASE run in their order, behind a subquery that OFFSET 0 fences.
-    private static LockSql Set(string values) => new($$"""
-        select pg_catalog.string_agg(b.name || '=' || b.value, ' ')
-        from (
-          select s.name, s.kept, pg_catalog.current_setting(s.name, true) as value
-          from (values {{values}}) as s (name, kept)
-          where cast({0} as int) in (0, pg_catalog.pg_backend_pid())
-          offset 0) as b
-        where case when b.value <> b.kept then pg_catalog.set_config(b.name, b.kept, false) is not null end
-        """);
 }

@@ -15,28 +15,43 @@ internal sealed class SessionSettings
     private SessionSettings(DbConnection connection, ILockDriver driver, LockDialect dialect, string before) =>
         (_connection, _driver, _dialect, _before) = (connection, driver, dialect, before);
 
-    /// <summary>Sets them, unless the session may be another client's.</summary>
+    /// <summary>Gets the statement that puts back what was before.</summary>
+    public LockStatement Undo => _dialect.PutBack(_before) with { Limit = LockWatch.Trust };
+
+    /// <summary>Sets them, unless the session may be another client's; a server that refuses them is left as it is.</summary>
     /// <returns>Null when there is nothing to put back.</returns>
-    public static ValueTask<SessionSettings?> Set(DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, bool async) =>
+    /// <exception cref="OperationCanceledException">It was cancelled. If they may be set, the connection is closed, and its session ended.</exception>
+    public static ValueTask<SessionSettings?> Set(
+        DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, bool async, CancellationToken cancellationToken) =>
         !options.TrustPooler && driver.SessionId(connection) is { } sessionId && dialect.Keep(sessionId) is { } statement
-            ? Set(connection, driver, dialect, statement, QuietLogger.Of(options.Logger), async)
+            ? Set(connection, driver, dialect, statement with { Limit = LockWatch.Trust }, QuietLogger.Of(options.Logger), async, cancellationToken)
             : new(default(SessionSettings));
 
-    /// <summary>Sets them; a server that refuses them is left as it is.</summary>
-    public static async ValueTask<SessionSettings?> Set(DbConnection connection, ILockDriver driver, LockDialect dialect, LockStatement statement, ILogger logger, bool async)
+    private static async ValueTask<SessionSettings?> Set(
+        DbConnection connection, ILockDriver driver, LockDialect dialect, LockStatement statement, ILogger logger, bool async, CancellationToken cancellationToken)
     {
         try
         {
-            return await driver.Execute(connection, null, statement, async, CancellationToken.None).ConfigureAwait(false) is string before
+            return await driver.Execute(connection, null, statement, async, cancellationToken).ConfigureAwait(false) is string before
                 ? new SessionSettings(connection, driver, dialect, before)
                 : null;
         }
         catch (Exception e)
         {
             // What the server refuses has set nothing. What else went wrong may have.
-            if (dialect.Read(driver.Read(e)) is not (LockOutcome.Refused or LockOutcome.Cancelled))
+            var isRefused = dialect.Read(driver.Read(e)) is LockOutcome.Refused or LockOutcome.Cancelled;
+            if (!isRefused)
             {
                 driver.Discard(connection);
+            }
+
+            if (cancellationToken.IsCancellationRequested)
+            {
+                throw new OperationCanceledException(e.Message, e, cancellationToken);
+            }
+
+            if (!isRefused)
+            {
                 throw;
             }
 
@@ -57,7 +72,7 @@ internal sealed class SessionSettings
 
         try
         {
-            await settings._driver.Execute(connection, null, settings._dialect.PutBack(settings._before), async, CancellationToken.None).ConfigureAwait(false);
+            await settings._driver.Execute(connection, null, settings.Undo, async, CancellationToken.None).ConfigureAwait(false);
         }
         catch (Exception)
         {

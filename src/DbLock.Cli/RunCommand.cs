@@ -4,7 +4,6 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
-using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
 
 namespace DbLock.Cli;
@@ -134,10 +133,10 @@ internal static class RunCommand
             var connection = await ConnectionOption.OpenAsync(address, signals.First).ConfigureAwait(false);
             await using (connection.ConfigureAwait(false))
             {
-                // The session is dblock's own. Another client's session, behind a pooler, is left alone.
-                var keep = PostgreSqlSettings.Keep(job.TrustPooler ? 0 : connection.ProcessID, waits: true);
-                await SessionSettings.Set(connection, LockInterface.Npgsql.Driver, LockDialect.PostgreSql, keep, NullLogger.Instance, async: true).ConfigureAwait(false);
-                var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, new LockOptions { Shared = job.Shared, TrustPooler = job.TrustPooler, Fencing = true });
+                var options = new LockOptions { Shared = job.Shared, TrustPooler = job.TrustPooler, Fencing = true };
+                await PrepareAsync(connection, job.TrustPooler, signals.First).ConfigureAwait(false);
+                await SessionSettings.Set(connection, LockInterface.Npgsql.Driver, LockDialect.PostgreSql, options, async: true, signals.First).ConfigureAwait(false);
+                var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, options);
                 await using (@lock.ConfigureAwait(false))
                 {
                     return await AcquireAsync(job, @lock, signals.First).ConfigureAwait(false)
@@ -155,6 +154,20 @@ internal static class RunCommand
         {
             return ExitCode.Signal + signals.FirstNumber;
         }
+    }
+
+    // The session is dblock's own: what ends a session that idles, or a statement that waits, is not for it. Another client's session, behind a pooler, is left alone.
+    private static async Task PrepareAsync(NpgsqlConnection connection, bool trustPooler, CancellationToken cancellationToken)
+    {
+        var version = connection.PostgreSqlVersion.Major;
+        var sql = $"""
+            select pg_catalog.set_config('statement_timeout', '0', false), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false)
+              {(version >= 14 ? ", pg_catalog.set_config('idle_session_timeout', '0', false)" : "")}
+              {(version >= 17 ? ", pg_catalog.set_config('transaction_timeout', '0', false)" : "")}
+              {(trustPooler ? "" : string.Create(CultureInfo.InvariantCulture, $"where pg_catalog.pg_backend_pid() = {connection.ProcessID}"))}
+            """;
+        using var command = new NpgsqlCommand(sql, connection);
+        await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
     }
 
     private static async Task<bool> AcquireAsync(Job job, Lock @lock, CancellationToken cancellationToken)

@@ -211,7 +211,7 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
         var source = await SourceAsync();
         await using var pool = new LockPool(source);
         await (await pool.AcquireLockAsync(Key)).DisposeAsync();
-        await TestServer.UntilAsync(async () => await CountAsync($"select count(*) from pg_stat_activity where {IsOfPools} and query like '%pg_advisory_unlock_all%'") == 1, "the carrier has gone back");
+        await TestServer.UntilAsync(async () => await CountAsync($"select count(*) from pg_stat_activity where {IsOfPools} and query like '%string_to_array%'") == 1, "the carrier has gone back");
         await using var again = await pool.AcquireLockAsync(Key);
     }
 

@@ -98,11 +98,43 @@ public sealed class LossTests
         await TestServer.UntilAsync(async () => (long)(await connection.ExecuteAsync("select count(*) from pg_locks where locktype = 'advisory'"))! == 0, "the session has ended");
     }
 
-    [Theory, InlineData("Npgsql"), InlineData("AdoNet"), InlineData("Odbc")]
-    public async Task A_pool_whose_server_answers_no_more_says_so_and_goes_on_elsewhere(string driver)
+    [Theory, InlineData("Npgsql"), InlineData("AdoNet")]
+    public async Task A_cancel_is_not_held_up_by_a_session_that_answers_no_more(string driver)
     {
         await using var server = await PostgreSqlServer.StartPrivateAsync();
-        await using DbDataSource source = driver == "Odbc" ? OdbcFactory.Instance.CreateDataSource(server.OdbcConnectionString) : NpgsqlDataSource.Create(server.ConnectionString);
+
+        // Npgsql's cancel waits for the answer to a reset.
+        await using var source = NpgsqlDataSource.Create(server.ConnectionString + ";Maximum Pool Size=1;Command Timeout=0;No Reset On Close=true");
+        int pid;
+        await using (var connection = await source.OpenConnectionAsync())
+        {
+            pid = connection.ProcessID;
+        }
+
+        await SignalAsync("STOP", pid);
+        try
+        {
+            // It is what is set on the session, before the wait, that is not answered.
+            using var cancel = new CancellationTokenSource();
+            var wait = source.AcquireLockAsync(Key, lockInterface: Drivers.Interface(driver), cancellationToken: cancel.Token).AsTask();
+            Assert.False(wait.IsCompleted);
+            await cancel.CancelAsync();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => wait.WaitAsync(TimeSpan.FromSeconds(10)));
+        }
+        finally
+        {
+            await SignalAsync("CONT", pid);
+        }
+
+        await using var again = await source.OpenConnectionAsync();
+        Assert.NotEqual(pid, again.ProcessID);
+    }
+
+    [Theory, InlineData("Npgsql", ";Maximum Pool Size=1;Timeout=1"), InlineData("AdoNet", ""), InlineData("Odbc", "")]
+    public async Task A_pool_whose_server_answers_no_more_says_so_and_goes_on_elsewhere(string driver, string more)
+    {
+        await using var server = await PostgreSqlServer.StartPrivateAsync();
+        await using DbDataSource source = driver == "Odbc" ? OdbcFactory.Instance.CreateDataSource(server.OdbcConnectionString) : NpgsqlDataSource.Create(server.ConnectionString + more);
         await using var observers = NpgsqlDataSource.Create(server.ConnectionString);
         await using var connection = await observers.OpenConnectionAsync();
         var logger = new RecordingLogger();
@@ -142,6 +174,32 @@ public sealed class LossTests
         Assert.True(again.IsHeld);
         await TestServer.UntilAsync(async () => (long)(await connection.ExecuteAsync($"select count(*) from pg_stat_activity where pid = {pid}"))! == 0, "the old session has ended");
         Assert.True(await again.ReleaseAsync());
+    }
+
+    [Theory, InlineData("Npgsql"), InlineData("AdoNet"), InlineData("Odbc")]
+    public async Task A_pool_that_ends_while_the_server_answers_no_more_says_so_and_ends(string driver)
+    {
+        await using var server = await PostgreSqlServer.StartPrivateAsync();
+        await using DbDataSource source = driver == "Odbc" ? OdbcFactory.Instance.CreateDataSource(server.OdbcConnectionString) : NpgsqlDataSource.Create(server.ConnectionString);
+        await using var observers = NpgsqlDataSource.Create(server.ConnectionString);
+        await using var connection = await observers.OpenConnectionAsync();
+        var pool = new LockPool(source, Drivers.Interface(driver));
+        var held = await pool.AcquireLockAsync(Key);
+        var pid = (int)(await connection.ExecuteAsync("select distinct pid from pg_locks where locktype = 'advisory'"))!;
+        await SignalAsync("STOP", pid);
+        try
+        {
+            pool.Dispose();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Delay(Timeout.Infinite, held.Lost).WaitAsync(TimeSpan.FromSeconds(60)));
+            Assert.False(held.IsHeld);
+            await pool.DisposeAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(30));
+        }
+        finally
+        {
+            await SignalAsync("CONT", pid);
+        }
+
+        await TestServer.UntilAsync(async () => (long)(await connection.ExecuteAsync($"select count(*) from pg_stat_activity where pid = {pid}"))! == 0, "the session has ended");
     }
 
     [Theory, InlineData("Npgsql"), InlineData("AdoNet"), InlineData("Odbc")]

@@ -166,6 +166,22 @@ public sealed class SessionSettingsTests
         Assert.NotEqual(pid, await AskAsync(source, "select pg_backend_pid()"));
     }
 
+    [Fact]
+    public async Task A_pool_whose_session_cannot_be_put_back_tells_no_loss()
+    {
+        await using var source = await OneConnectionAsync();
+        var failing = new SendingDriver(LockInterface.Npgsql.Driver) { Fails = "string_to_array" };
+        var pid = await AskAsync(source, "select pg_backend_pid()");
+        var pool = new LockPool(source, failing.Interface);
+        var held = await Task.WhenAll(Enumerable.Range(0, 10).Select(n => pool.AcquireLockAsync($"{Name}{n}").AsTask()));
+
+        // Under way while the pool ends.
+        var releases = held.Select(one => one.ReleaseAsync().AsTask()).ToList();
+        await pool.DisposeAsync();
+        Assert.All(await Task.WhenAll(releases), Assert.True);
+        Assert.NotEqual(pid, await AskAsync(source, "select pg_backend_pid()"));
+    }
+
     private static async Task<object?> AskAsync(NpgsqlDataSource source, string sql)
     {
         await using var connection = await source.OpenConnectionAsync();

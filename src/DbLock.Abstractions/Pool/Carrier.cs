@@ -48,7 +48,7 @@ internal sealed class Carrier
         var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);
         var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null, options.Fencing);
         var room = says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false));
-        carrier._settings = await SessionSettings.Set(connection, lockInterface.Driver, dialect, options, async: true).ConfigureAwait(false);
+        carrier._settings = await SessionSettings.Set(connection, lockInterface.Driver, dialect, options, async: true, CancellationToken.None).ConfigureAwait(false);
         return (carrier, room);
     }
 
@@ -127,19 +127,25 @@ internal sealed class Carrier
     /// <returns>Whether all that was held was let go by us.</returns>
     public async ValueTask<bool> End()
     {
+        var isClean = false;
         try
         {
             // A pooled session keeps its locks until somebody uses it again.
-            await SessionSettings.PutBack(_settings, async: true).ConfigureAwait(false);
             await Execute(Says.End).ConfigureAwait(false);
+            isClean = true;
+            if (_settings is not null)
+            {
+                await Execute(_settings.Undo).ConfigureAwait(false);
+            }
+
             await Connection.DisposeAsync().ConfigureAwait(false);
-            return true;
         }
         catch (Exception)
         {
             Discard();
-            return false;
         }
+
+        return isClean;
     }
 
     private static (List<CarriedLock> Releases, List<CarriedLock> Acquires) WithMark(PoolRound round) => (

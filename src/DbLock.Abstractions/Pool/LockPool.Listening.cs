@@ -76,10 +76,10 @@ public sealed partial class LockPool
         {
             var connection = await _dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
             await using var closing = connection.ConfigureAwait(false);
-            var settings = await SessionSettings.Set(connection, carrier.Driver, carrier.Dialect, _options, async: true).ConfigureAwait(false);
+            var settings = await SessionSettings.Set(connection, carrier.Driver, carrier.Dialect, _options, async: true, cancellationToken).ConfigureAwait(false);
             try
             {
-                await carrier.Driver.Execute(connection, null, listen, async: true, CancellationToken.None).ConfigureAwait(false);
+                await carrier.Driver.Execute(connection, null, listen with { Limit = LockWatch.Trust }, async: true, CancellationToken.None).ConfigureAwait(false);
                 if (carrier.Driver.Hear(connection, OnBell, cancellationToken) is not { } hearing)
                 {
                     _cannotListen = true;
@@ -101,7 +101,7 @@ public sealed partial class LockPool
                 isHeard = true;
                 if (connection.State == ConnectionState.Open)
                 {
-                    await carrier.Driver.Execute(connection, null, carrier.Says.End, async: true, CancellationToken.None).ConfigureAwait(false);
+                    await carrier.Driver.Execute(connection, null, carrier.Says.End with { Limit = LockWatch.Trust }, async: true, CancellationToken.None).ConfigureAwait(false);
                 }
             }
             finally
@@ -130,7 +130,7 @@ public sealed partial class LockPool
 
     private void TickAt(long at)
     {
-        if (at < _tickAt && !_isDisposed)
+        if (at < _tickAt && !_closed.Task.IsCompleted)
         {
             _tickAt = at;
             _timer.Change(Math.Max(0, at - Environment.TickCount64), Timeout.Infinite);
@@ -146,6 +146,7 @@ public sealed partial class LockPool
             _tickAt = long.MaxValue;
             if (_isDisposed)
             {
+                TickAt(now + TickMilliseconds);
                 return;
             }
 

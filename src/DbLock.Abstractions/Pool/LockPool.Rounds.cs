@@ -10,15 +10,16 @@ public sealed partial class LockPool
     {
         if (_round is null)
         {
-            _round = new PoolRound();
-            ThreadPool.UnsafeQueueUserWorkItem(static start => _ = start.Pool.Pump(start.Round), (Pool: this, Round: _round), preferLocal: false);
+            _round = Beginning;
+            ThreadPool.UnsafeQueueUserWorkItem(static pool => _ = pool.Pump(), this, preferLocal: false);
         }
     }
 
     // One at a time speaks to the server; whatever comes meanwhile goes together in the next round. Whose round is not the pool's any more, because the server did not answer for too
     // long, has been replaced: it touches nothing but its own carrier.
-    private async Task Pump(PoolRound round)
+    private async Task Pump()
     {
+        var round = Beginning;
         while (true)
         {
             lock (_gate)
@@ -411,7 +412,15 @@ public sealed partial class LockPool
             // There is no server to ask for anybody.
             lock (_gate)
             {
-                FailAll(_ => error);
+                if (_silent?.Connection.State == ConnectionState.Open)
+                {
+                    // It has a connection that the next carrier may need.
+                    round.Asks.ForEach(request => AskLater(request, error));
+                }
+                else
+                {
+                    FailAll(_ => error);
+                }
             }
 
             return;
@@ -510,6 +519,24 @@ public sealed partial class LockPool
         }
     }
 
+    private void AskLater(PoolRequest request, Exception error)
+    {
+        request.IsSent = false;
+        Unask(request);
+        if (request.IsAbandoned)
+        {
+            GiveUp(request);
+        }
+        else if (request.IsTry)
+        {
+            Fail(request, error);
+        }
+        else
+        {
+            WaitElsewhere(request, Environment.TickCount64 + LongestPoll);
+        }
+    }
+
     // The session is gone, with all that it carried.
     private void Lose(PoolRound round, Exception error)
     {
@@ -540,13 +567,13 @@ public sealed partial class LockPool
         var error = Carrier.Silence();
         lock (_gate)
         {
-            if (_carrier != silent || _isDisposed || !silent.IsSilent(_held.Count > 0))
+            if (_carrier != silent || !silent.IsSilent(_held.Count > 0))
             {
                 return;
             }
 
-            var round = _round ?? new PoolRound();
-            _round = null;
+            var round = _round ?? Beginning;
+            (_round, _silent) = (null, silent);
             lost = LoseAll(round, error);
             round.Questions.ForEach(question => question.Answer.TrySetResult(null));
             _ = _bell?.CancelAsync();
@@ -632,24 +659,20 @@ public sealed partial class LockPool
 
     private async ValueTask CloseCarrier(PoolRound round, Carrier carrier)
     {
+        await carrier.End().ConfigureAwait(false);
         lock (_gate)
         {
-            if (_round != round)
+            if (_round == round)
             {
-                return;
+                (_carrier, _isMarked) = (null, false);
             }
-
-            (_carrier, _isMarked) = (null, false);
         }
-
-        await carrier.End().ConfigureAwait(false);
     }
 
     private async ValueTask Close(PoolRound round)
     {
         try
         {
-            var carrier = _carrier;
             lock (_gate)
             {
                 FailAll(request => new ObjectDisposedException(
@@ -658,19 +681,31 @@ public sealed partial class LockPool
                 _ = _bell?.CancelAsync();
             }
 
-            var isClean = carrier is null || await carrier.End().ConfigureAwait(false);
+            var isClean = round.Carrier is null || await round.Carrier.End().ConfigureAwait(false);
             List<PooledLock> lost;
             lock (_gate)
             {
+                if (_round != round)
+                {
+                    return;
+                }
+
                 lost = Forget(round, isClean);
             }
 
-            TellLost(lost, carrier, null);
+            TellLost(lost, round.Carrier, null);
             await _bellTask.ConfigureAwait(false);
         }
         finally
         {
-            _closed.TrySetResult();
+            lock (_gate)
+            {
+                if (_round == round)
+                {
+                    _timer.Dispose();
+                    _closed.TrySetResult();
+                }
+            }
         }
     }
 }

@@ -401,6 +401,24 @@ public sealed class RunTests : IDisposable
         Assert.Equal(69, (await DblockProcess.RunAsync([], "run", "-c", standby.ConnectionString, Key, "--", "true")).ExitCode);
     }
 
+    [Fact]
+    public async Task A_session_that_may_be_a_poolers_has_no_keepalives_of_dblocks()
+    {
+        const string keepalives = "select string_agg(name || '=' || current_setting(name), ' ' order by name) from pg_settings where name like 'tcp_%' or name = 'client_connection_check_interval'";
+        await using var pooler = await PgBouncer.StartAsync(await PostgreSqlTestServer.ServerAsync, "transaction", poolSize: 1);
+        await using var source = NpgsqlDataSource.Create(pooler.ConnectionString);
+        await using var connection = await source.OpenConnectionAsync();
+        await connection.ExecuteAsync("set statement_timeout = '99s'");
+        var before = await connection.ExecuteAsync(keepalives);
+        var (pooled, _, _) = await DblockProcess.RunAsync([], "run", "-c", pooler.ConnectionString, Key, "--", "true");
+        Assert.Equal((69, "99s"), (pooled, await connection.ExecuteAsync("select current_setting('statement_timeout')")));
+
+        // Told to trust, wrongly here, so that what it has set can be seen.
+        var (trusted, _, _) = await DblockProcess.RunAsync([], "run", "--trust-pooler", "-c", pooler.ConnectionString, Key, "--", "true");
+        Assert.Equal((0, "0"), (trusted, await connection.ExecuteAsync("select current_setting('statement_timeout')")));
+        Assert.Equal(before, await connection.ExecuteAsync(keepalives));
+    }
+
     private static async Task KillAsync(DblockProcess dblock)
     {
         var pid = dblock.Output.Split("pid ")[1].Split('.')[0];
