@@ -1,6 +1,5 @@
 using System.Data;
 using System.Data.Common;
-using System.Globalization;
 using Npgsql;
 
 namespace DbLock.Benchmarks;
@@ -94,8 +93,11 @@ internal static class Floors
         }
         else
         {
-            // psqlODBC takes longer over a parameter than over a text, most of all in a transaction.
-            text = text.Replace("{0}", key.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal).Replace("{1}", $"'{milliseconds}'", StringComparison.Ordinal);
+            while (text.IndexOf('{', StringComparison.Ordinal) is var at and >= 0)
+            {
+                Add("", text[at + 1] == '0' ? DbType.Int64 : DbType.String, text[at + 1] == '0' ? key : milliseconds!);
+                text = $"{text[..at]}?{text[(at + 3)..]}";
+            }
         }
 
         command.CommandText = text;

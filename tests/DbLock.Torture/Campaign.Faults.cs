@@ -9,6 +9,7 @@ namespace DbLock.Torture;
 internal sealed partial class Campaign
 {
     private readonly SemaphoreSlim _serverTurn = new(1);
+    private readonly SemaphoreSlim _poolerTurn = new(1);
 
     private async Task StormAsync(long end)
     {
@@ -352,6 +353,7 @@ internal sealed partial class Campaign
     private async Task OnPoolerAsync(Random random, string kind, Func<PgBouncer, Task> disturb)
     {
         var pooler = _poolers[random.Next(_poolers.Length)];
+        await _poolerTurn.WaitAsync();
         Disturbance[] disturbances;
         lock (_gate)
         {
@@ -373,6 +375,8 @@ internal sealed partial class Campaign
             {
                 Array.ForEach(disturbances, one => one.End(Observer.Now, tears: true));
             }
+
+            _poolerTurn.Release();
         }
     }
 

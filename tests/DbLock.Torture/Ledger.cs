@@ -442,8 +442,10 @@ internal sealed class Ledger(Action<string> note)
         // Another session with the same name may be one that was given up, and that the server could not be told of.
         var isLate = hold.IsOwn && IsDisturbed(hold.Worker, now - SilentIsTold, now);
         if (view is null || !isOpen || (isLate && hold.Session is null)
-            || _holds.Values.Any(other => other != hold && other.State != Hold.StateOf.Ended && other.App == hold.App && other.Targets.Intersect(hold.Targets).Any()))
+            || _holds.Values.Any(other => other != hold && other.Worker == hold.Worker && (other.State != Hold.StateOf.Ended || other.EndedAt >= view.AskedAt)
+                && other.Targets.Intersect(hold.Targets).Any()))
         {
+            // Its worker's other task, with the same pool or, behind a pooler, by now with the same session: the server tells sessions' names and locks one after the other.
             return;
         }
 
