@@ -27,6 +27,14 @@ public interface ILockDriver
     /// <param name="connection">An open connection.</param>
     int? SessionId(DbConnection connection) => null;
 
+    /// <summary>
+    /// Returns the name of the server's product, such as "MariaDB", when neither the connection's type, the server's version nor the provider's schema tells it; null (default) when the
+    /// provider does not tell either.
+    /// </summary>
+    /// <param name="connection">An open connection.</param>
+    /// <param name="transaction">The caller's transaction, to put on a command that asks the server; null when there is none.</param>
+    string? ServerProduct(DbConnection connection, DbTransaction? transaction) => null;
+
     /// <summary>Says whether <see cref="Execute"/> can be cancelled on a connection. Where it cannot, a wait that may be cancelled is cut into short ones.</summary>
     /// <param name="connection">An open connection.</param>
     bool CanCancel(DbConnection connection) => true;

@@ -138,7 +138,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// </summary>
     public long? FencingToken => _hold is { FencingToken: not 0 and var token } ? token : null;
 
-    private LockDialect Dialect => _options.Dialect ?? _session.Dialect(_connection, Interface);
+    private LockDialect Dialect => _options.Dialect ?? _session.Dialect(_connection, Interface, OpenTransaction);
 
     private DbTransaction? OpenTransaction => Transaction is { } transaction && transaction.IsOpen() ? transaction : null;
 

@@ -18,11 +18,11 @@ internal sealed class Session
 
     public static Session Of(DbConnection connection) => Sessions.GetValue(connection, static c => new Session(c));
 
-    public LockDialect Dialect(DbConnection connection, LockInterface lockInterface)
+    public LockDialect Dialect(DbConnection connection, LockInterface lockInterface, DbTransaction? transaction)
     {
         lock (_dialects)
         {
-            return _dialects.TryGetValue(lockInterface, out var dialect) ? dialect : _dialects[lockInterface] = Detect(connection, lockInterface);
+            return _dialects.TryGetValue(lockInterface, out var dialect) ? dialect : _dialects[lockInterface] = Detect(connection, lockInterface, transaction);
         }
     }
 
@@ -107,12 +107,13 @@ internal sealed class Session
         }
     }
 
-    private static LockDialect Detect(DbConnection connection, LockInterface lockInterface)
+    private static LockDialect Detect(DbConnection connection, LockInterface lockInterface, DbTransaction? transaction)
     {
         // The provider's name says enough for most; a driver for many servers (ODBC) must be asked whom it found.
         var product = $"{connection.GetType().FullName} {connection.ServerVersion}";
         return Speaker(product)
             ?? Speaker($"{product} {ProductName(connection)}")
+            ?? Speaker($"{product} {lockInterface.Driver.ServerProduct(connection, transaction)}")
             ?? throw new LockException(
                 $"It is unknown which SQL the server behind this {connection.GetType().FullName} speaks ({product}): name it as LockOptions.Dialect.");
 

@@ -52,6 +52,9 @@ internal sealed class AdoNetDriver : ILockDriver
             ? -1
             : DbErrorReader.Property(connection, "ProcessID") as int?;
 
+    // A provider that is not known to heed the token of a command is not trusted to. MySql.Data ignores it (measured with 26.10).
+    public bool CanCancel(DbConnection connection) => connection.GetType().Namespace is "Npgsql" or "Microsoft.Data.SqlClient" or "System.Data.SqlClient" or "MySqlConnector";
+
     public void Discard(DbConnection connection) => ClearPoolAndClose(connection);
 
     internal static void ClearPoolAndClose(DbConnection connection)

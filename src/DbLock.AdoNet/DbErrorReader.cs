@@ -30,8 +30,11 @@ internal static class DbErrorReader
         var sqlState = error.SqlState ?? (first is null ? null : Property(first, "SQLState") as string);
         var number = Property(error, "Number") ?? (first is null ? null : Property(first, "NativeError"));
 
-        // ODBC's "invalid cursor state": an open reader is in the way.
-        return new DbError(sqlState, number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture), NotSent: sqlState == "24000");
+        var code = number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture);
+
+        // An open reader is in the way: ODBC's "invalid cursor state"; of MySql.Data an exception with neither a number nor the network's exception inside (measured with 26.10).
+        var isNotSent = sqlState == "24000" || (code == 0 && error.InnerException is null && error.GetType().Namespace == "MySql.Data.MySqlClient");
+        return new DbError(sqlState, code, isNotSent);
     }
 
     public static object? Property(object from, string name) => from.GetType().GetProperty(name)?.GetValue(from);

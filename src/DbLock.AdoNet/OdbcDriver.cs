@@ -9,6 +9,7 @@ internal sealed class OdbcDriver : ILockDriver
     private static readonly TimeSpan CancelAgain = TimeSpan.FromMilliseconds(50);
 
     private static readonly KeptCommands<DbCommand> Kept = new();
+    private static readonly LockSql ServerVersion = new("select version()");
 
     public bool Supports(DbConnection connection) => IsOdbc(connection);
 
@@ -20,11 +21,23 @@ internal sealed class OdbcDriver : ILockDriver
 
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);
 
+    // The file of the ODBC driver tells which server it is for. GetSchema needs a culture that the globalization-invariant mode does not have.
+    public string? ServerProduct(DbConnection connection, DbTransaction? transaction)
+    {
+        var file = DriverFile(connection);
+        if (IsFor(file, "maodbc", "myodbc"))
+        {
+            // Both drivers connect to both servers, and the two tell names apart in different ways.
+            var version = new LockStatement(new LockCommand(ServerVersion));
+            return Execute(connection, transaction, version, null) is string text && text.Contains("MariaDB", StringComparison.OrdinalIgnoreCase) ? "MariaDB" : "MySQL";
+        }
+
+        return IsFor(file, "psqlodbc") ? "PostgreSQL" : IsFor(file, "tdsodbc", "msodbcsql", "sqlncli", "sqlsrv") ? "SQL Server" : null;
+    }
+
     // SQLCancel of MySQL's and MariaDB's drivers frees the statement's result when the server has just answered, while the thread that waited reads it: the
     // process crashes or hangs (measured with MariaDB Connector/ODBC 3.1.15).
-    public bool CanCancel(DbConnection connection) =>
-        DbErrorReader.Property(connection, "Driver") is not string name
-        || !(name.Contains("maodbc", StringComparison.OrdinalIgnoreCase) || name.Contains("myodbc", StringComparison.OrdinalIgnoreCase));
+    public bool CanCancel(DbConnection connection) => !IsFor(DriverFile(connection), "maodbc", "myodbc");
 
     public void Discard(DbConnection connection) => AdoNetDriver.ClearPoolAndClose(connection);
 
@@ -33,6 +46,21 @@ internal sealed class OdbcDriver : ILockDriver
         for (var type = connection.GetType(); type is not null; type = type.BaseType)
         {
             if (type.FullName == "System.Data.Odbc.OdbcConnection")
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static string DriverFile(DbConnection connection) => DbErrorReader.Property(connection, "Driver") as string ?? "";
+
+    private static bool IsFor(string file, params ReadOnlySpan<string> names)
+    {
+        foreach (var name in names)
+        {
+            if (file.Contains(name, StringComparison.OrdinalIgnoreCase))
             {
                 return true;
             }

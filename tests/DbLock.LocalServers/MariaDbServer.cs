@@ -31,6 +31,25 @@ public sealed class MariaDbServer : IAsyncDisposable
         ["PWD"] = _password,
     }.ConnectionString;
 
+    /// <summary>The connection string as MySqlConnector and MySql.Data take it, of the same user.</summary>
+    public string ConnectionString
+    {
+        get
+        {
+            var odbc = new DbConnectionStringBuilder(useOdbcRules: true) { ConnectionString = OdbcConnectionString };
+            var client = new DbConnectionStringBuilder();
+            foreach (var (name, odbcName) in new[] { ("Server", "Server"), ("Port", "Port"), ("Database", "Database"), ("User ID", "UID"), ("Password", "PWD") })
+            {
+                if (odbc.TryGetValue(odbcName, out var value))
+                {
+                    client[name] = value;
+                }
+            }
+
+            return client.ConnectionString;
+        }
+    }
+
     /// <summary>Gives the server of DBLOCK_TEST_MARIADB, an ODBC connection string, when that is set, else a private one.</summary>
     /// <exception cref="InvalidOperationException">It cannot be started; the message says what to install.</exception>
     public static async Task<MariaDbServer> StartAsync()
@@ -87,7 +106,7 @@ public sealed class MariaDbServer : IAsyncDisposable
         skip-name-resolve
         skip-log-bin
         performance_schema = OFF
-        max_connections = 200
+        max_connections = 300
         character-set-server = utf8mb4
         key_buffer_size = 1M
         aria_pagecache_buffer_size = 8M

@@ -3,7 +3,8 @@ namespace DbLock.LocalServers;
 /// <summary>The PostgreSQL programs that servers are made from.</summary>
 internal static class PostgreSqlBinaries
 {
-    private const string WithoutAny = "18";
+    /// <summary>The major version where none is asked for and this machine has none.</summary>
+    public const string WithoutAny = "18";
 
     /// <summary>Finds the folder that has <c>postgres</c> and <c>initdb</c>: this machine's own, else from npm.</summary>
     /// <exception cref="InvalidOperationException">There is none; the message says what to install.</exception>

@@ -1,6 +1,8 @@
 using System.Data.Common;
 using System.Globalization;
+using DotNet.Testcontainers.Builders;
 using Npgsql;
+using Testcontainers.PostgreSql;
 
 namespace DbLock.LocalServers;
 
@@ -46,9 +48,10 @@ public sealed class PostgreSqlServer : IAsyncDisposable
     public string? BinDirectory { get; }
 
     /// <summary>
-    /// Gives the server of DBLOCK_TEST_POSTGRES, an Npgsql connection string, when that is set, else a private one.
-    /// DBLOCK_TEST_POSTGRES_VERSION picks the major version of a private one.
+    /// Gives the server of DBLOCK_TEST_POSTGRES, an Npgsql connection string, when that is set, one in a container with
+    /// DBLOCK_TEST_CONTAINERS=1, else a private one. DBLOCK_TEST_POSTGRES_VERSION picks the major version of what is started.
     /// </summary>
+    /// <exception cref="InvalidOperationException">It cannot be started; the message says what is missing.</exception>
     public static async Task<PostgreSqlServer> StartAsync()
     {
         if (Environment.GetEnvironmentVariable("DBLOCK_TEST_POSTGRES") is { Length: > 0 } existing)
@@ -56,11 +59,7 @@ public sealed class PostgreSqlServer : IAsyncDisposable
             return new(existing, await ReadVersionAsync(existing));
         }
 
-#if TESTCONTAINERS
-        return await StartContainerAsync();
-#else
-        return await StartPrivateAsync();
-#endif
+        return Environment.GetEnvironmentVariable("DBLOCK_TEST_CONTAINERS") == "1" ? await StartContainerAsync() : await StartPrivateAsync();
     }
 
     /// <summary>Starts a private server, which may be restarted and given a standby.</summary>
@@ -237,14 +236,10 @@ public sealed class PostgreSqlServer : IAsyncDisposable
     private PrivateServer Private() =>
         _server ?? throw new NotSupportedException($"Only a server from {nameof(StartPrivateAsync)} can do this.");
 
-#if TESTCONTAINERS
     private static async Task<PostgreSqlServer> StartContainerAsync()
     {
-        var image = Environment.GetEnvironmentVariable("DBLOCK_TEST_POSTGRES_CONTAINER");
-        var container = new Testcontainers.PostgreSql.PostgreSqlBuilder()
-            .WithImage(string.IsNullOrEmpty(image) ? "postgres:18" : image)
-            .WithCommand("-c", "max_connections=200", "-c", "synchronous_commit=on")
-            .Build();
+        var version = Environment.GetEnvironmentVariable("DBLOCK_TEST_POSTGRES_VERSION");
+        var container = Container($"postgres:{(string.IsNullOrEmpty(version) ? PostgreSqlBinaries.WithoutAny : version)}");
         try
         {
             await container.StartAsync();
@@ -257,5 +252,18 @@ public sealed class PostgreSqlServer : IAsyncDisposable
             throw;
         }
     }
-#endif
+
+    // Building asks the engine whether it is there.
+    private static PostgreSqlContainer Container(string image)
+    {
+        try
+        {
+            return new PostgreSqlBuilder(image).WithCommand("-c", "max_connections=300", "-c", "synchronous_commit=on").Build();
+        }
+        catch (Exception e) when (e is ArgumentException or DockerUnavailableException)
+        {
+            throw new InvalidOperationException(
+                "DBLOCK_TEST_CONTAINERS is 1, and no Docker engine answers: start one, or unset DBLOCK_TEST_CONTAINERS to have a private server of this machine.", e);
+        }
+    }
 }

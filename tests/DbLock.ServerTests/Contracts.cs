@@ -31,6 +31,29 @@ public sealed class OdbcOnMariaDb() : LockContract(MariaDbTestServer.Instance, L
     protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync();
 }
 
+// MySQL's providers share the dialect and differ in all else: what they cancel, how they refuse, and when a pooled session is cleaned.
+public abstract class AdoNetOnMariaDb<TConnection>(bool pooled) : LockContract(MariaDbTestServer.Instance, LockInterface.AdoNet)
+    where TConnection : DbConnection, new()
+{
+    protected override bool HasFencing => false;
+
+    protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync<TConnection>(pooled);
+}
+
+public sealed class MySqlConnectorOnMariaDb() : AdoNetOnMariaDb<MySqlConnector.MySqlConnection>(pooled: false);
+
+public sealed class MySqlConnectorPooledOnMariaDb() : AdoNetOnMariaDb<MySqlConnector.MySqlConnection>(pooled: true);
+
+public sealed class MySqlDataOnMariaDb() : AdoNetOnMariaDb<MySql.Data.MySqlClient.MySqlConnection>(pooled: false)
+{
+    protected override bool ShowsCompletedTransactions => false;
+}
+
+public sealed class MySqlDataPooledOnMariaDb() : AdoNetOnMariaDb<MySql.Data.MySqlClient.MySqlConnection>(pooled: true)
+{
+    protected override bool ShowsCompletedTransactions => false;
+}
+
 // A driver and a dialect from outside src/.
 public sealed class ThirdPartyOnPostgreSql() : LockContract(HashTextTestServer.Instance, LockInterface.Plain)
 {

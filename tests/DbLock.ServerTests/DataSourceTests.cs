@@ -5,7 +5,7 @@ using Npgsql;
 namespace DbLock.ServerTests;
 
 /// <summary>Locks from a data source: one lock, one connection.</summary>
-public sealed class DataSourceTests : IAsyncLifetime
+public sealed class DataSourceTests : IAsyncDisposable
 {
     private readonly List<NpgsqlDataSource> _sources = [];
 
@@ -13,9 +13,7 @@ public sealed class DataSourceTests : IAsyncLifetime
 
     private LockKey Key { get; } = "data source:" + Guid.NewGuid();
 
-    public Task InitializeAsync() => Task.CompletedTask;
-
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         foreach (var source in _sources)
         {

@@ -14,6 +14,8 @@ public sealed class FakeLockTests
         return (primary, await primary.StartStandbyAsync());
     });
 
+    private LockKey Key { get; } = "fake:" + Guid.NewGuid();
+
     public static TheoryData<string> Interfaces => ["Npgsql", "AdoNet", "Odbc"];
 
     [Theory, MemberData(nameof(Interfaces))]
@@ -72,14 +74,14 @@ public sealed class FakeLockTests
         var (primary, _) = await Pair.Value;
         await using var pooler = await PgBouncer.StartAsync(primary, "transaction");
         await using var connection = await OpenAsync(name, pooler.ConnectionString + ";Pooling=false", "");
-        await using var @lock = new Lock(connection, "through a pooler", Drivers.Interface(name));
+        await using var @lock = new Lock(connection, Key, Drivers.Interface(name));
         await AssertRefusedAsync(@lock, "LockOptions.TrustPooler");
 
         // A lock that ends with its transaction never leaves the server session that the pooler keeps for it.
         await using var transaction = await connection.BeginTransactionAsync();
-        await using var scoped = new Lock(connection, "through a pooler", Drivers.Interface(name), new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
+        await using var scoped = new Lock(connection, Key, Drivers.Interface(name), new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
         await using var other = await OpenAsync(name, primary.ConnectionString, "");
-        await using var direct = new Lock(other, "through a pooler", Drivers.Interface(name));
+        await using var direct = new Lock(other, Key, Drivers.Interface(name));
         Assert.True(await scoped.AcquireAsync(TimeSpan.FromSeconds(10)));
         Assert.False(await direct.AcquireAsync(block: false));
         await transaction.CommitAsync();
@@ -91,14 +93,14 @@ public sealed class FakeLockTests
     {
         var (primary, _) = await Pair.Value;
         await using var connection = await OpenAsync(name, primary.ConnectionString + ";Multiplexing=true", "");
-        await using var @lock = new Lock(connection, "multiplexed", Drivers.Interface(name));
+        await using var @lock = new Lock(connection, Key, Drivers.Interface(name));
         foreach (var timeout in new[] { TimeSpan.Zero, Timeout.InfiniteTimeSpan })
         {
             Assert.Contains("Multiplexing", (await Assert.ThrowsAsync<LockException>(() => @lock.AcquireAsync(timeout).AsTask())).Message, StringComparison.Ordinal);
             await using (var transaction = await connection.BeginTransactionAsync())
             {
                 // Bound to one session, but only until the transaction ends.
-                await using var inside = new Lock(connection, "multiplexed", Drivers.Interface(name)) { Transaction = transaction };
+                await using var inside = new Lock(connection, Key, Drivers.Interface(name)) { Transaction = transaction };
                 Assert.Contains("Multiplexing", (await Assert.ThrowsAsync<LockException>(() => inside.AcquireAsync(timeout).AsTask())).Message, StringComparison.Ordinal);
             }
 
@@ -113,10 +115,10 @@ public sealed class FakeLockTests
         await using var pooler = await PgBouncer.StartAsync(primary, "session");
         await using var connection = await OpenAsync(name, pooler.ConnectionString + ";Pooling=false", "");
         await using var other = await OpenAsync(name, primary.ConnectionString, "");
-        await using var refused = new Lock(connection, "trusted", Drivers.Interface(name));
+        await using var refused = new Lock(connection, Key, Drivers.Interface(name));
         await AssertRefusedAsync(refused, "session mode");
-        await using var trusting = new Lock(connection, "trusted", Drivers.Interface(name), new LockOptions { TrustPooler = true });
-        await using var direct = new Lock(other, "trusted", Drivers.Interface(name));
+        await using var trusting = new Lock(connection, Key, Drivers.Interface(name), new LockOptions { TrustPooler = true });
+        await using var direct = new Lock(other, Key, Drivers.Interface(name));
         Assert.True(await trusting.AcquireAsync());
         Assert.False(await direct.AcquireAsync(block: false));
         Assert.True(await trusting.ReleaseAsync());

@@ -21,7 +21,7 @@ public sealed class InspectionTests
         await using var sessions = new Sessions();
         var (holder, observer) = (await sessions.OpenAsync("Application Name=holder"), await sessions.OpenAsync());
         LockKey name = "inspected:" + Unique;
-        LockKey[] keys = [name, Number, -1 - (Number & int.MaxValue), (-5, (int)Number), (int.MinValue, -1)];
+        LockKey[] keys = [name, Number, -1 - (Number & int.MaxValue), (-5, (int)Number), (int.MinValue, (int)Number)];
         var held = keys.Select(key => new Lock(holder, key)).ToList();
         foreach (var one in held)
         {

@@ -4,7 +4,7 @@ using System.Data.Common;
 namespace DbLock.ServerTests;
 
 /// <summary>What a pool promises over every driver that can carry locks. A pool stands for a process: two pools know nothing of each other but what the server tells.</summary>
-public abstract class LockPoolContract(TestServer server, LockInterface lockInterface) : IAsyncLifetime
+public abstract class LockPoolContract(TestServer server, LockInterface lockInterface) : IAsyncDisposable
 {
     private readonly List<IAsyncDisposable> _opened = [];
 
@@ -12,9 +12,7 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
 
     protected LockKey Key => Name;
 
-    public Task InitializeAsync() => Task.CompletedTask;
-
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         foreach (var opened in Enumerable.Reverse(_opened))
         {

@@ -100,8 +100,10 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
     [Fact]
     public async Task Nobody_is_told_of_a_release_when_nobody_listens()
     {
-        var pool = await PoolAsync();
-        var listener = await OpenAsync();
+        // Pools of other tests listen, too: in another database they are not heard.
+        await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
+        var pool = await PoolAsync($"Database={database.Name};Pooling=false");
+        var listener = await OpenAsync($"Database={database.Name};Pooling=false");
         var heard = 0;
         listener.Notification += (_, notification) => heard += notification.Payload.Contains(Key.Number.ToString(System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal) ? 1 : 0;
         await listener.ExecuteAsync("listen dblock_pool");

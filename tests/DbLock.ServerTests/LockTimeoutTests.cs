@@ -6,7 +6,7 @@ using Npgsql;
 namespace DbLock.ServerTests;
 
 /// <summary>The scopes of lock_timeout.</summary>
-public sealed class LockTimeoutTests : IAsyncLifetime
+public sealed class LockTimeoutTests : IAsyncDisposable
 {
     private static readonly TimeSpan Five = TimeSpan.FromSeconds(5);
 
@@ -30,9 +30,7 @@ public sealed class LockTimeoutTests : IAsyncLifetime
 
     private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
 
-    public Task InitializeAsync() => Task.CompletedTask;
-
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         foreach (var connection in _opened)
         {

@@ -16,7 +16,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
 
     private static PostgreSqlTestServer PostgreSql => PostgreSqlTestServer.Instance;
 
-    [SkippableTheory]
+    [Theory]
     [InlineData(false, LockScope.Session), InlineData(false, LockScope.Transaction), InlineData(true, LockScope.Session), InlineData(true, LockScope.Transaction)]
     public async Task A_cancel_that_meets_the_grant_in_a_transaction_leaves_it_as_the_server_has_it(bool several, LockScope scope)
     {
@@ -24,7 +24,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         await RaceAsync(async: true, several, Cancelled(delay), delay, scope);
     }
 
-    [SkippableFact]
+    [Fact]
     public async Task An_index_is_made_concurrently_beside_a_wait_that_yields_and_not_beside_one_that_queues()
     {
         var table = $"yielding_{Guid.NewGuid():N}";
@@ -59,7 +59,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         await builder.ExecuteAsync($"drop table {table}");
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task The_session_is_as_before_in_and_out_of_a_transaction(bool async)
     {
         const string Residue = """
@@ -115,7 +115,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.Empty(notices);
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_hold_of_a_transaction_that_has_ended_is_not_claimed(bool async)
     {
         // Some providers use their transaction object again.
@@ -149,7 +149,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         }
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task What_others_hold_on_the_session_is_not_let_go_by_several_keys(bool async)
     {
         LockKey[] keys = [.. LockKey.All(Key.Name + ":1", Key.Name + ":2", Key.Name + ":3").Keys];
@@ -197,7 +197,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.True(await other.Release(async));
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task Several_free_keys_leave_nothing_in_a_transaction_that_was_not_given(bool async)
     {
         var (connection, all) = (await OpenAsync(), default(Lock));
@@ -216,7 +216,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.Equal("0", await ExecuteAsync(connection, "show lock_timeout", transaction));
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task Several_keys_of_which_one_is_gone_leave_none(bool async)
     {
         var connection = await OpenAsync();
@@ -229,7 +229,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.Empty(await WhereAsync(keys.Keys, Server.IsHeldAsync));
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task Prepared_statements_that_somebody_deallocates_are_no_hindrance(bool async)
     {
         var connection = await OpenAsync();
@@ -273,7 +273,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         }
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_transaction_that_was_not_given_is_named_and_nothing_of_it_is_committed(bool async)
     {
         var table = "undeclared_" + Guid.NewGuid().ToString("N");
@@ -296,7 +296,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         await ExecuteAsync(connection, $"drop table {table}");
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_transaction_that_has_failed_is_told_and_is_the_callers_to_mend(bool async)
     {
         if (!AnErrorAbortsTheTransaction)
@@ -332,7 +332,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         }
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_missing_right_comes_out_untouched_and_leaves_nothing(bool async)
     {
         var administrator = await OpenAsync();
@@ -364,7 +364,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         await ExecuteAsync(administrator, $"drop role {role}");
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_statement_timeout_that_ends_a_wait_is_told_apart(bool async)
     {
         // psqlODBC sends a statement_timeout of its own before a wait, so a session has none to keep there.
@@ -384,7 +384,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.False(await Server.IsHeldAsync(Key));
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_wait_that_somebody_else_cancelled_is_told_apart(bool async)
     {
         var (connection, other) = (await OpenAsync(), NewLock(await OpenAsync()));
@@ -399,7 +399,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.False(await Server.IsHeldAsync(Key));
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task The_snapshot_of_a_serializable_transaction_is_warned_of_once(bool async)
     {
         var logger = new RecordingLogger();
@@ -413,7 +413,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.Contains("snapshot", Assert.Single(logger.Warnings), StringComparison.Ordinal);
     }
 
-    [SkippableFact]
+    [Fact]
     public async Task A_cancel_before_anything_is_sent_costs_the_transaction_nothing()
     {
         var connection = await OpenAsync();
@@ -433,7 +433,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.False(await Server.IsHeldAsync(Key));
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_release_that_a_cancel_hits_lets_go(bool async)
     {
         var connection = await OpenAsync();
@@ -451,7 +451,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         }
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_logger_that_fails_comes_between_nothing(bool async)
     {
         var connection = await OpenAsync();
@@ -465,7 +465,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         await Server.UntilFreeAsync(Key);
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_body_that_fails_and_leaves_its_transaction_or_reader_open_leaves_no_lock(bool async)
     {
         var transactions = await OpenAsync();
@@ -494,7 +494,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         await Server.UntilFreeAsync(Key);
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_lost_lock_is_told_in_a_transaction_that_has_failed_too(bool async)
     {
         var connection = await OpenAsync();
@@ -508,7 +508,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.False(a.IsHeld);
     }
 
-    [SkippableFact]
+    [Fact]
     public async Task Each_interface_keeps_its_own_dialect_on_a_connection()
     {
         var connection = await OpenAsync();
@@ -527,7 +527,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.True(await theirs.ReleaseAsync());
     }
 
-    [SkippableFact]
+    [Fact]
     public async Task A_connection_of_a_data_source_does_not_go_back_with_a_lock()
     {
         if (Interface == LockInterface.Odbc)
@@ -545,7 +545,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         }
     }
 
-    [SkippableFact]
+    [Fact]
     public async Task A_command_that_fails_after_the_answer_is_not_swallowed()
     {
         var statement = new LockStatement(new LockCommand(new LockSql("select 1")), new LockCommand(new LockSql("select pg_sleep(600)"))) { Wait = Timeout.InfiniteTimeSpan };
@@ -557,7 +557,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.Equal("57014", Interface.Driver.Read(await Assert.ThrowsAnyAsync<Exception>(() => running)).SqlState);
     }
 
-    [SkippableFact]
+    [Fact]
     public async Task Keys_are_what_pg_locks_shows()
     {
         var connection = await OpenAsync();
@@ -570,7 +570,7 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         }
     }
 
-    [SkippableTheory, InlineData(false), InlineData(true)]
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_method_is_run_under_a_lock_of_its_own_name(bool async)
     {
         const string Name = "DbLock.ServerTests.PostgreSqlContract.Job.Report";

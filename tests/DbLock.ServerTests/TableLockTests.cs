@@ -20,14 +20,14 @@ public sealed class TableLockTests : IAsyncLifetime
 
     private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
         var connection = await OpenAsync();
         await ExecuteAsync(connection, $"create schema {_schema}");
         await ExecuteAsync(connection, "create table a (n int); create table b (n int); create table mine (n int)");
     }
 
-    public async Task DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         foreach (var connection in _opened)
         {

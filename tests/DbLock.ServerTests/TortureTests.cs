@@ -12,8 +12,7 @@ public sealed class TortureTests
     public async Task A_faulty_library_is_found_out(string fault, string oracles)
     {
         // It ends with the first violation.
-        var here = new DirectoryInfo(AppContext.BaseDirectory);
-        using var campaign = Process.Start(new ProcessStartInfo(Path.Combine(here.Parent!.Parent!.FullName, "DbLock.Torture", here.Name, "DbLock.Torture"), ["--minutes", "2", "--sabotage", fault])
+        using var campaign = Process.Start(new ProcessStartInfo(BuiltPrograms.Path("DbLock.Torture", "DbLock.Torture"), ["--minutes", "2", "--sabotage", fault])
         {
             RedirectStandardOutput = true,
         })!;

@@ -12,7 +12,7 @@ public sealed class CompileTests
         """;
 
     [Fact]
-    public async Task The_promised_lines_compile() => Assert.Empty(await Compiler.ErrorsAsync(Usings + """
+    public void The_promised_lines_compile() => Assert.Empty(Compiler.Errors(Usings + """
         DbConnection conn = new Npgsql.NpgsqlConnection();
         LockKey key = "nightly-report";
         var @lock = new Lock(conn, key, LockInterface.AdoNet);
@@ -36,27 +36,27 @@ public sealed class CompileTests
         """));
 
     [Fact]
-    public async Task An_asynchronous_body_is_not_given_to_Run() =>
-        await AssertErrorsAsync(
+    public void An_asynchronous_body_is_not_given_to_Run() =>
+        AssertErrors(
             "CS0619",
             "@lock.Run(async () => await Task.Yield());", "@lock.Run(async () => { await Task.Yield(); return 7; });", "@lock.TryRun(async () => await Task.Yield());",
             "conn.RunLocked(async () => await Task.Yield(), \"key\");", "conn.RunLocked(async () => { await Task.Yield(); return 7; }, \"key\");", "conn.TryRunLocked(async () => await Task.Yield(), \"key\");");
 
     [Fact]
-    public async Task A_char_is_no_key() => await AssertErrorsAsync("CS0619", "_ = new Lock(conn, 'a');", "_ = LockKey.From('a');");
+    public void A_char_is_no_key() => AssertErrors("CS0619", "_ = new Lock(conn, 'a');", "_ = LockKey.From('a');");
 
     [Fact]
-    public async Task The_name_Lock_needs_its_using()
+    public void The_name_Lock_needs_its_using()
     {
-        var error = Assert.Single(await Compiler.ErrorsAsync("using DbLock; _ = new Lock(null!, \"key\");"));
+        var error = Assert.Single(Compiler.Errors("using DbLock; _ = new Lock(null!, \"key\");"));
         Assert.StartsWith("CS0104", error, StringComparison.Ordinal);
     }
 
-    private static async Task AssertErrorsAsync(string code, params string[] lines)
+    private static void AssertErrors(string code, params string[] lines)
     {
         foreach (var line in lines)
         {
-            var errors = await Compiler.ErrorsAsync(Usings + "DbConnection conn = new Npgsql.NpgsqlConnection(); var @lock = new Lock(conn, \"key\");\n" + line);
+            var errors = Compiler.Errors(Usings + "DbConnection conn = new Npgsql.NpgsqlConnection(); var @lock = new Lock(conn, \"key\");\n" + line);
             Assert.StartsWith(code, Assert.Single(errors), StringComparison.Ordinal);
         }
     }

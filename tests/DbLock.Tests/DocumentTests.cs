@@ -35,7 +35,7 @@ public sealed partial class DocumentTests
                 }
             }
 
-            var errors = await Compiler.ErrorsAsync(string.Join('\n', [.. usings, .. given, code]));
+            var errors = Compiler.Errors(string.Join('\n', [.. usings, .. given, code]));
             Assert.True(errors.Length == 0, $"{document}: {string.Join(" | ", errors)}\n{code}");
         }
     }

@@ -42,7 +42,7 @@ internal sealed class Carrier
     public static async ValueTask<(Carrier Carrier, long Room)> Open(DbConnection connection, LockInterface? lockInterface, LockOptions options)
     {
         lockInterface ??= LockInterface.For(connection);
-        var dialect = options.Dialect ?? Session.Of(connection).Dialect(connection, lockInterface);
+        var dialect = options.Dialect ?? Session.Of(connection).Dialect(connection, lockInterface, null);
         var says = dialect.Carrier ?? throw new NotSupportedException(
             $"{dialect.Name} cannot carry many locks on one connection here: use dataSource.AcquireLock, which takes a connection for each lock.");
         var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);

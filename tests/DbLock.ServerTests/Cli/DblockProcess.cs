@@ -24,7 +24,7 @@ internal sealed class DblockProcess : IAsyncDisposable
     }
 
     /// <summary>Gets the published file that DBLOCK_TEST_CLI names, or else what was built with the tests.</summary>
-    public static string Program => Environment.GetEnvironmentVariable("DBLOCK_TEST_CLI") is { Length: > 0 } published ? published : Path.Combine(AppContext.BaseDirectory, "dblock");
+    public static string Program => Environment.GetEnvironmentVariable("DBLOCK_TEST_CLI") is { Length: > 0 } published ? published : BuiltPrograms.Path("DbLock.Cli", "dblock");
 
     public int Pid => _process.Id;
 
@@ -67,7 +67,7 @@ internal sealed class DblockProcess : IAsyncDisposable
 
     public async Task UntilAsync(string text)
     {
-        for (var clock = Stopwatch.StartNew(); !Says(text); await Task.Yield())
+        for (var clock = Stopwatch.StartNew(); !Says(text); await Task.Delay(1))
         {
             Assert.True(
                 clock.Elapsed < TimeSpan.FromSeconds(60) && (!_reading.IsCompleted || Says(text)),

@@ -28,6 +28,15 @@ public sealed class MariaDbTestServer : TestServer
         return connection;
     }
 
+    /// <summary>Opens a connection of MySqlConnector's or MySql.Data's.</summary>
+    public static async Task<TConnection> OpenAsync<TConnection>(bool pooled)
+        where TConnection : DbConnection, new()
+    {
+        var connection = new TConnection { ConnectionString = $"{(await Started.Value).ConnectionString};Pooling={pooled}" };
+        await connection.OpenAsync();
+        return connection;
+    }
+
     public override async Task<DbConnection> OpenObserverAsync() => await OpenAsync();
 
     public override Task<bool> IsHeldAsync(LockKey key) => AskWhetherAsync("select is_used_lock(?) is not null", LockDialect.MariaDb.Identify(key));

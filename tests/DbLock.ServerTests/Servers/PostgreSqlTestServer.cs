@@ -36,6 +36,15 @@ public class PostgreSqlTestServer : TestServer
         return connection;
     }
 
+    /// <summary>Creates an empty database of its own for a test, which is dropped with all its sessions when it is disposed.</summary>
+    public static async Task<TestDatabase> CreateDatabaseAsync()
+    {
+        var database = new TestDatabase("test_" + Guid.NewGuid().ToString("N"));
+        await using var administrator = await OpenNpgsqlAsync();
+        await administrator.ExecuteAsync($"create database {database.Name} template template0");
+        return database;
+    }
+
     public override async Task<DbConnection> OpenObserverAsync() => await OpenNpgsqlAsync("Pooling=false");
 
     public override async Task<bool> IsHeldAsync(LockKey key) => await AskWhetherAsync($"select count(*) from pg_locks where {IsKey}", await ColumnsAsync(key));
@@ -57,6 +66,16 @@ public class PostgreSqlTestServer : TestServer
 
     public Task<bool> IsRunningAsync(long sessionId, string sql) =>
         AskWhetherAsync("select count(*) from pg_stat_activity where pid = @p0 and state = 'active' and strpos(query, @p1) > 0", (int)sessionId, sql);
+
+    /// <summary>A database of one test.</summary>
+    public sealed record TestDatabase(string Name) : IAsyncDisposable
+    {
+        public async ValueTask DisposeAsync()
+        {
+            await using var administrator = await OpenNpgsqlAsync();
+            await administrator.ExecuteAsync($"drop database {Name} with (force)");
+        }
+    }
 
     /// <summary>Returns classid, objid and objsubid.</summary>
     protected virtual Task<object[]> ColumnsAsync(LockKey key)

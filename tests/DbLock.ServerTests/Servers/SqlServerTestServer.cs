@@ -14,7 +14,7 @@ public sealed class SqlServerTestServer : TestServer
 
     public static async Task<DbConnection> OpenSqlClientAsync()
     {
-        Skip.If(SqlServer.ConnectionString is null, SqlServer.SkipReason);
+        Assert.SkipWhen(SqlServer.ConnectionString is null, SqlServer.SkipReason);
         var connection = new SqlConnection(SqlServer.ConnectionString);
         await connection.OpenAsync();
         return connection;
@@ -22,7 +22,7 @@ public sealed class SqlServerTestServer : TestServer
 
     public static DbConnection OpenOdbc()
     {
-        Skip.If(SqlServer.ConnectionString is null, SqlServer.SkipReason);
+        Assert.SkipWhen(SqlServer.ConnectionString is null, SqlServer.SkipReason);
         var connection = new OdbcConnection(SqlServer.OdbcConnectionString!);
         connection.Open();
         return connection;
