@@ -3,9 +3,6 @@ using System.Data.Odbc;
 using System.Globalization;
 using DbLock.LocalServers;
 using Npgsql;
-#if PEERS
-using Medallion.Threading.Postgres;
-#endif
 
 namespace DbLock.Benchmarks;
 
@@ -44,7 +41,7 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             }
         }
 
-        foreach (var row in Many().Concat(Crowded()).Concat(Cold()).Concat(Others()).Concat(Peers()))
+        foreach (var row in Many().Concat(Crowded()).Concat(Cold()).Concat(Others()))
         {
             yield return row;
         }
@@ -165,30 +162,6 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             command.Parameters.AddWithValue("", key);
             return command;
         }
-    }
-
-    [System.Diagnostics.CodeAnalysis.SuppressMessage("Performance", "CA1822", Justification = "Without peers it needs nothing.")]
-    private IEnumerable<Row> Peers()
-    {
-#if PEERS
-        const string Group = "Peers: try on a held connection";
-        yield return new(Group, "DbLock", null, null, async () =>
-        {
-            var connection = await NpgsqlAsync();
-            return Loop(new Lock(connection, _key++, LockInterface.Npgsql), connection);
-        });
-        yield return new(Group, "DistributedLock.Postgres", "DbLock", null, async () =>
-        {
-            var connection = await NpgsqlAsync();
-            var peer = new PostgresDistributedLock(new PostgresAdvisoryLockKey(_key++), connection);
-            return new Work(
-                () => peer.TryAcquire()!.Dispose(),
-                async () => await (await peer.TryAcquireAsync())!.DisposeAsync(),
-                connection);
-        });
-#else
-        return [];
-#endif
     }
 
     private async Task<Work> ByHandAsync(string group, string driver, TimeSpan timeout, LockScope scope, bool inTransaction, bool shared, bool heldElsewhere)

@@ -34,6 +34,12 @@ await using var mariaDb = await MariaDbServer.StartAsync();
 var handoff = await Handoff.MeasureAsync(server.ConnectionString, server.OdbcConnectionString, handoffs);
 var crowd = await new Crowd(server.ConnectionString, TimeSpan.FromMilliseconds(isShort ? 300 : 500), isShort ? 3 : 9).MeasureAsync();
 await PinAsync(server);
+IReadOnlyList<Peers.Comparison> comparisons;
+await using (var peers = new Peers(server.ConnectionString, isShort ? 30 : 200))
+{
+    comparisons = await peers.MeasureAsync();
+}
+
 var rows = new Catalog(server, mariaDb).All().Where(row => row.ToString().Contains(only, StringComparison.Ordinal)).ToList();
 Benchmarks.Rows = rows;
 
@@ -64,7 +70,7 @@ for (var lap = 0; lap < laps; lap++)
     }
 }
 
-var page = new Report(rows, results, handoff, crowd, server.Version, isShort, only.Length > 0);
+var page = new Report(rows, results, handoff, crowd, comparisons, server.Version, isShort, only.Length > 0);
 if (only.Length == 0 && !isShort)
 {
     page.Write(Path.Combine(folder, "performance.md"), Path.Combine(folder, "performance.svg"));

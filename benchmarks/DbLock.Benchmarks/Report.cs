@@ -15,10 +15,24 @@ internal sealed class Report
     private readonly StringBuilder _tables = new();
     private readonly List<(string Name, double Ratio, double Budget)> _bars = [];
 
-    public Report(IReadOnlyList<Row> rows, Results results, Dictionary<string, List<double>> handoff, IReadOnlyList<Crowd.Figure> crowd, Version server, bool isShort, bool isPart)
+    public Report(IReadOnlyList<Row> rows, Results results, Dictionary<string, List<double>> handoff, IReadOnlyList<Crowd.Figure> crowd, IReadOnlyList<Peers.Comparison> comparisons, Version server, bool isShort, bool isPart)
     {
         Line((FormattableString)$"Medians of one run of {DateTime.UtcNow:yyyy-MM-dd}{(isShort ? " (short: less exact)" : "")}{(isPart ? " (a part)" : "")}: .NET {Environment.Version}, PostgreSQL {server}, {Environment.ProcessorCount} cores, the client on one and the server on the others, loopback.");
         Line((FormattableString)$"Times are microseconds for one acquire and one release; bytes are what the client allocates for them. A ratio is the median over pairs of measurements, one of the row just after one of its floor; none is told when half of the floor's measurements lie more than {MostSpread:P0} from the one before.");
+        Line("");
+        Line("### Beside DistributedLock.Postgres");
+        Line("");
+        Line("The same work by both, in turn, asynchronously; quartiles are of the ratio.");
+        Line("");
+        Line("| | DbLock | DistributedLock | DbLock is | quartiles | DistributedLock is used |");
+        Line("|---|---:|---:|---:|---:|---|");
+        foreach (var comparison in comparisons)
+        {
+            var ratios = comparison.Times.Select(times => times.Peer / times.DbLock).ToList();
+            var ratio = Results.Median(ratios);
+            Line((FormattableString)$"| {comparison.What} | {Number(Results.Median(comparison.Times.Select(times => times.DbLock)))} | {Number(Results.Median(comparison.Times.Select(times => times.Peer)))} | **{Than(ratio)}** | {Than(Quartile(ratios, 1))} to {Than(Quartile(ratios, 3))} | {(comparison.Remark.Length == 0 ? "alike" : comparison.Remark)} |");
+        }
+
         foreach (var group in rows.GroupBy(row => row.Group))
         {
             Line("");
@@ -100,6 +114,10 @@ internal sealed class Report
     private static double Quartile(List<double> values, int quartile) => values.Order().ElementAt(values.Count * quartile / 4);
 
     private static string Number(double value) => value.ToString(value < 1000 ? "0.0" : "0", CultureInfo.InvariantCulture);
+
+    private static string Than(double ratio) => ratio >= 1
+        ? string.Create(CultureInfo.InvariantCulture, $"{ratio:0.0} × faster")
+        : string.Create(CultureInfo.InvariantCulture, $"{1 / ratio:0.0} × slower");
 
     private void Line(FormattableString line) => Line(line.ToString(CultureInfo.InvariantCulture));
 

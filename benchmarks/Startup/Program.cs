@@ -5,15 +5,18 @@ using Npgsql;
 
 // From start to exit, each in turn so that what else the machine does hits all alike.
 const int Rounds = 60;
-const double Budget = 1.3;
 await using var server = await PostgreSqlServer.StartAsync();
 var address = new NpgsqlConnectionStringBuilder(server.ConnectionString);
+string[] run = ["run", "-n", "KEY", "--", "true"];
 (string Name, string[] Line)[] programs =
 [
-    ("a bare Npgsql program", [args[1]]),
-    ("dblock run -n KEY -- true", [args[0], "run", "-n", "KEY", "--", "true"]),
-    ("psql -c 'select pg_try_advisory_lock(42)'", ["psql", "-Xqc", "select pg_try_advisory_lock(42)"]),
+    ("psql -c 'select pg_try_advisory_lock(42)'", [Psql(server), "-Xqc", "select pg_try_advisory_lock(42)"]),
+    ("dblock run -n KEY -- true, NativeAOT", [Path.Combine(args[0], "aot", "dblock"), .. run]),
+    ("a bare Npgsql program, NativeAOT", [Path.Combine(args[0], "bare-aot", "bare")]),
+    ("dblock run -n KEY -- true, ReadyToRun", [Path.Combine(args[0], "r2r", "dblock"), .. run]),
+    ("a bare Npgsql program, ReadyToRun", [Path.Combine(args[0], "bare-r2r", "bare")]),
 ];
+(int Program, int Floor, double Most)[] budgets = [(1, 0, 4), (3, 4, 1.3)];
 var times = programs.ToDictionary(program => program.Name, _ => new List<double>());
 for (var round = -5; round < Rounds; round++)
 {
@@ -43,20 +46,37 @@ for (var round = -5; round < Rounds; round++)
     }
 }
 
-var floor = Median(times[programs[0].Name]);
-Console.WriteLine("| from start to exit | median | quartiles | of the bare program |");
-Console.WriteLine("|---|---|---|---|");
+Console.WriteLine("| from start to exit | median | quartiles | of psql |");
+Console.WriteLine("|---|---:|---:|---:|");
 foreach (var (name, _) in programs)
 {
     var sorted = times[name].Order().ToList();
     Console.WriteLine(string.Create(
         CultureInfo.InvariantCulture,
-        $"| `{name}` | {Median(sorted):0.0} ms | {sorted[sorted.Count / 4]:0.0} to {sorted[sorted.Count * 3 / 4]:0.0} ms | {Median(sorted) / floor:0.00} |"));
+        $"| `{name}` | {Median(sorted):0.0} ms | {sorted[sorted.Count / 4]:0.0} to {sorted[sorted.Count * 3 / 4]:0.0} ms | {Median(sorted) / Median(times[programs[0].Name]):0.00} |"));
 }
 
-var ratio = Median(times[programs[1].Name]) / floor;
-Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(ratio <= Budget ? "1 budget held, 0 missed" : "0 budgets held, 1 missed")}: {ratio:0.00} of at most {Budget:0.0}"));
-return ratio <= Budget ? 0 : 1;
+var missed = 0;
+foreach (var (program, floor, most) in budgets)
+{
+    var ratio = Median(times[programs[program].Name]) / Median(times[programs[floor].Name]);
+    missed += ratio > most ? 1 : 0;
+    Console.WriteLine(string.Create(
+        CultureInfo.InvariantCulture, $"{(ratio <= most ? "held" : "missed")}: {programs[program].Name}: {ratio:0.00} × {programs[floor].Name}, at most {most:0.0}"));
+}
+
+Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{budgets.Length - missed} budgets held, {missed} missed"));
+return missed == 0 ? 0 : 1;
+
+// The program itself, which lies beside the server's: Debian's psql in PATH is a script in Perl that takes four times as long.
+static string Psql(PostgreSqlServer server)
+{
+    var postgres = new FileInfo(Path.Combine(server.BinDirectory ?? "/usr/bin", "postgres"));
+    var psql = Path.Combine((postgres.ResolveLinkTarget(returnFinalTarget: true) ?? postgres).FullName, "../psql");
+    return File.Exists(Path.GetFullPath(psql))
+        ? Path.GetFullPath(psql)
+        : throw new InvalidOperationException($"There is no psql beside {postgres.FullName}: apt-get install postgresql-client, and unset DBLOCK_TEST_POSTGRES.");
+}
 
 static double Median(IEnumerable<double> values)
 {

@@ -887,9 +887,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     return true;
                 }
             }
-            catch (Exception e) when (_connection.State == ConnectionState.Open && Dialect.Read(_driver.Read(e)) == LockOutcome.Cancelled)
+            catch (Exception e) when (_connection.State == ConnectionState.Open && Dialect.Read(_driver.Read(e)) is not (LockOutcome.ConnectionLost or LockOutcome.Unknown))
             {
-                // Somebody else's cancel, and no answer.
+                // The server answers that it cannot say: somebody's cancel, a full lock table, a missing right. The session lives, and with it what it holds.
                 return true;
             }
             catch (Exception e)

@@ -33,6 +33,34 @@ public sealed class LossTests
         Assert.True(next.IsHeld);
     }
 
+    [Theory, InlineData("Npgsql"), InlineData("AdoNet"), InlineData("Odbc")]
+    public async Task A_server_that_cannot_say_whether_the_lock_is_held_has_not_lost_it(string driver)
+    {
+        await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
+        await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync($"Database={database.Name};Pooling=false");
+        await administrator.ExecuteAsync($"revoke select on pg_catalog.pg_locks from public; create role {database.Name} login password 'blind'");
+        var server = await PostgreSqlTestServer.ServerAsync;
+        var odbc = new DbConnectionStringBuilder(useOdbcRules: true) { ConnectionString = server.OdbcConnectionString, ["Database"] = database.Name, ["UID"] = database.Name, ["PWD"] = "blind" };
+        await using (DbDataSource source = driver == "Odbc"
+            ? OdbcFactory.Instance.CreateDataSource(odbc.ConnectionString)
+            : NpgsqlDataSource.Create($"{server.ConnectionString};Database={database.Name};Username={database.Name};Password=blind;Pooling=false"))
+        await using (var held = await source.AcquireLockAsync(Key, lockInterface: Drivers.Interface(driver)))
+        {
+            // Each question is another statement of the session.
+            var beats = new HashSet<DateTime>();
+            await TestServer.UntilAsync(
+                async () => beats.Add((DateTime)(await administrator.ExecuteAsync($"select query_start at time zone 'utc' from pg_stat_activity where usename = '{database.Name}'"))!) && beats.Count > 3,
+                "it was asked three times");
+            held.ThrowIfLost();
+            Assert.True(held.IsHeld);
+            Assert.True(await held.ReleaseAsync());
+        }
+
+        await database.DisposeAsync();
+        await using var cleaner = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        await cleaner.ExecuteAsync($"drop role {database.Name}");
+    }
+
     [Theory, InlineData("restart"), InlineData("crash"), InlineData("kill -9"), InlineData("idle_session_timeout")]
     public async Task However_a_session_ends_its_locks_are_lost(string end)
     {

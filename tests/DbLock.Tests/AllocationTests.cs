@@ -4,6 +4,13 @@ namespace DbLock.Tests;
 
 public sealed class AllocationTests
 {
+    // A debug build makes an object for each asynchronous method.
+#if DEBUG
+    private const int Most = 2048;
+#else
+    private const int Most = 112;
+#endif
+
     [Fact]
     public void An_acquire_and_a_release_allocate_their_hold_and_nothing_else()
     {
@@ -22,7 +29,7 @@ public sealed class AllocationTests
             @lock.Release();
         }
 
-        Assert.InRange((GC.GetAllocatedBytesForCurrentThread() - before) / 1000, 1, 112);
+        Assert.InRange((GC.GetAllocatedBytesForCurrentThread() - before) / 1000, 1, Most);
     }
 
     private sealed class GrantingDriver : ILockDriver

@@ -73,7 +73,7 @@ public class PostgreSqlTestServer : TestServer
         public async ValueTask DisposeAsync()
         {
             await using var administrator = await OpenNpgsqlAsync();
-            await administrator.ExecuteAsync($"drop database {Name} with (force)");
+            await administrator.ExecuteAsync($"drop database if exists {Name} with (force)");
         }
     }
 

@@ -14,7 +14,7 @@ public sealed class SqlServerTestServer : TestServer
 
     public static async Task<DbConnection> OpenSqlClientAsync()
     {
-        Assert.SkipWhen(SqlServer.ConnectionString is null, SqlServer.SkipReason);
+        SkipWithoutServer();
         var connection = new SqlConnection(SqlServer.ConnectionString);
         await connection.OpenAsync();
         return connection;
@@ -22,7 +22,7 @@ public sealed class SqlServerTestServer : TestServer
 
     public static DbConnection OpenOdbc()
     {
-        Assert.SkipWhen(SqlServer.ConnectionString is null, SqlServer.SkipReason);
+        SkipWithoutServer();
         var connection = new OdbcConnection(SqlServer.OdbcConnectionString!);
         connection.Open();
         return connection;
@@ -41,4 +41,8 @@ public sealed class SqlServerTestServer : TestServer
         "select count(*) from sys.dm_tran_locks where resource_type = 'APPLICATION' and request_status in ('WAIT', 'CONVERT') and request_session_id = @p0", (int)sessionId);
 
     public override Task KillAsync(long sessionId) => AskAsync($"kill {sessionId.ToString(CultureInfo.InvariantCulture)}");
+
+#pragma warning disable RS0030 // The only server that may be missing.
+    private static void SkipWithoutServer() => Assert.SkipWhen(SqlServer.ConnectionString is null, SqlServer.SkipReason);
+#pragma warning restore RS0030
 }
