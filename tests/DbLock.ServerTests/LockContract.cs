@@ -44,6 +44,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task Held_by_one_session_at_a_time(bool async)
     {
         var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
@@ -76,6 +77,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false, false), InlineData(true, false), InlineData(false, true), InlineData(true, true)]
+    [Trait("Part", "Quick")]
     public async Task A_wait_is_granted_when_the_holder_lets_go(bool async, bool forEver)
     {
         var connection = await OpenAsync();
@@ -105,6 +107,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task A_timeout_answers_false_and_leaves_nothing(bool async)
     {
         var (a, b) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
@@ -129,6 +132,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Fact]
+    [Trait("Part", "Quick")]
     public async Task A_cancelled_wait_is_not_held()
     {
         var connection = await OpenAsync();
@@ -179,6 +183,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task Fencing_tokens_grow_with_each_grant(bool async)
     {
         var options = new LockOptions { Fencing = true };
@@ -271,6 +276,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task A_reentrant_lock_counts(bool async)
     {
         var connection = await OpenAsync();
@@ -290,6 +296,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task Shared_holders_stand_together_and_keep_an_exclusive_one_out(bool async)
     {
         var shared = new LockOptions { Shared = true };
@@ -333,6 +340,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task Several_keys_are_acquired_all_or_none(bool async)
     {
         LockKey[] keys = [Key.Name + ":1", Key.Name + ":2", Key.Name + ":3", Key.Name + ":4"];
@@ -484,6 +492,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task Several_keys_in_transaction_scope_end_with_it(bool async)
     {
         if (!HasSeveral || !Server.HasTransactionScope)
@@ -518,6 +527,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task Every_kind_of_key_is_locked(bool async)
     {
         var unique = Guid.NewGuid();
@@ -539,6 +549,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task Names_are_not_cut_folded_or_trimmed(bool async)
     {
         var connection = await OpenAsync();
@@ -596,6 +607,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task Transaction_scope_ends_with_the_transaction(bool async)
     {
         var connection = await OpenAsync();
@@ -673,6 +685,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task An_open_transaction_survives_a_timeout_with_its_work(bool async)
     {
         if (!Server.HasSql)
@@ -917,6 +930,7 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    [Trait("Part", "Quick")]
     public async Task A_killed_session_is_told_as_a_lost_lock(bool async)
     {
         var connection = await OpenAsync();

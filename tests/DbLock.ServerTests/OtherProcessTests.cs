@@ -1,0 +1,35 @@
+using System.Diagnostics;
+
+namespace DbLock.ServerTests;
+
+/// <summary>The quick part of the contract (its tests with the trait <c>Part=Quick</c>) in processes that are set up unlike this one, on the same servers.</summary>
+public sealed class OtherProcessTests
+{
+    [Fact]
+    public Task Odbc_without_globalization_finds_what_the_server_speaks() =>
+        PassesAsync([("DOTNET_SYSTEM_GLOBALIZATION_INVARIANT", "1")], nameof(OdbcOnPostgreSql), nameof(OdbcOnMariaDb));
+
+    /// <summary>Runs the quick part of some classes in a process of their own.</summary>
+    private static async Task PassesAsync((string Name, string Value)[] environment, params string[] classes)
+    {
+        var start = new ProcessStartInfo(
+            Path.Combine(AppContext.BaseDirectory, "DbLock.ServerTests"),
+            ["-noColor", "-noLogo", "-trait", "Part=Quick", .. classes.SelectMany(name => new[] { "-class", $"DbLock.ServerTests.{name}" })])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.Environment["DBLOCK_TEST_POSTGRES"] = (await PostgreSqlTestServer.ServerAsync).ConnectionString;
+        start.Environment["DBLOCK_TEST_MARIADB"] = (await MariaDbTestServer.ServerAsync).OdbcConnectionString;
+        foreach (var (name, value) in environment)
+        {
+            start.Environment[name] = value;
+        }
+
+        using var process = Process.Start(start)!;
+        var output = await Task.WhenAll(process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync()).WaitAsync(TimeSpan.FromMinutes(5));
+        await process.WaitForExitAsync();
+        Assert.True(process.ExitCode == 0, string.Join('\n', output));
+        Assert.Matches("Total: [1-9][0-9]*, Errors: 0, Failed: 0, Skipped: 0", output[0]);
+    }
+}
