@@ -27,9 +27,9 @@ public static class DbDataSourceExtensions
     /// <inheritdoc cref="AcquireLock(DbDataSource, LockKey, TimeSpan?, LockInterface?, LockOptions?)" path="/returns"/>
     /// <inheritdoc cref="AcquireLock(DbDataSource, LockKey, TimeSpan?, LockInterface?, LockOptions?)" path="/exception"/>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
-    public static async ValueTask<HeldLock> AcquireLockAsync(
+    public static ValueTask<HeldLock> AcquireLockAsync(
         this DbDataSource dataSource, LockKey key, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null, CancellationToken cancellationToken = default) =>
-        (await HeldLock.TryAcquire(dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: true, cancellationToken).ConfigureAwait(false))!;
+        HeldLock.TryAcquire(dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: true, cancellationToken)!;
 
     /// <summary>Acquires a lock, or answers that it is held elsewhere.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>

@@ -77,11 +77,13 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
 
     /// <summary>Acquires a lock on a connection from a data source.</summary>
     /// <returns>Null when the lock was held elsewhere for the whole timeout.</returns>
-    internal static async ValueTask<HeldLock?> TryAcquire(
+    internal static ValueTask<HeldLock?> TryAcquire(
         DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow, bool async, CancellationToken cancellationToken)
     {
+        // Wrong arguments are told by the call itself, before there is a connection.
         ArgumentNullException.ThrowIfNull(dataSource);
         ArgumentNullException.ThrowIfNull(key);
+        Lock.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
         if (options?.Scope == LockScope.Transaction)
         {
             throw new ArgumentException(
@@ -89,6 +91,12 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
                 nameof(options));
         }
 
+        return OpenAndAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken);
+    }
+
+    private static async ValueTask<HeldLock?> OpenAndAcquire(
+        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow, bool async, CancellationToken cancellationToken)
+    {
         var connection = async ? await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false) : dataSource.OpenConnection();
         var (held, settings) = (default(HeldLock), default(SessionSettings));
         try

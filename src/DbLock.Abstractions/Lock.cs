@@ -49,6 +49,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private bool _errorHandled;
     private bool _warnedOfCommit;
     private bool _warnedOfSnapshot;
+    private bool _isGivenAnew;
     private bool _disposed;
 
     /// <summary>Initializes a new lock. Nothing is sent to the server.</summary>
@@ -120,6 +121,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             }
 
             field = value;
+            _isGivenAnew = true;
         }
     }
 
@@ -333,8 +335,11 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
 
-    private ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken) =>
-        Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOne(timeout, async, cancellationToken);
+    private ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        CheckTimeout(timeout, Key, TimeSpan.MaxValue, dialect: null);
+        return Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOne(timeout, async, cancellationToken);
+    }
 
     private ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken) => Telemetry.Tell(
         () => AcquireOne(timeout, async, cancellationToken), static acquired => acquired, () => (_connection.Database, _identity?.Dialect), Key, _options);
@@ -362,7 +367,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 Fencing: _options.Fencing);
             var identity = Identity(dialect);
             var holds = _session.Find(identity);
-            if (_options.Scope == LockScope.Transaction && AreOfOneTransaction(holds))
+            if (_options.Scope == LockScope.Transaction && _isGivenAnew && AreOfOneTransaction(holds))
             {
                 // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out. The very same lock can
                 // be granted to its transaction once more, and the answer tells which that is; of any other the server looks before.
@@ -724,6 +729,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         _count = _hold == hold ? _count + 1 : 1;
         _hold = hold;
+        _isGivenAnew = false;
         _errorHandled = false;
     }
 
@@ -787,7 +793,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                         case var _ when _connection.State != ConnectionState.Open:
                             return Lose(hold, e);
                         case var _ when read.NotSent:
-                            return ReleaseFailed(NotSent(e, "The lock is still held: release it again."));
+                            return await ReleaseFailed(hold, NotSent(e, "The lock is still held: release it again."), async).ConfigureAwait(false);
                         case LockOutcome.Cancelled when attempt < CancelAttempts:
                             continue;
                         case LockOutcome.TransactionAborted when transaction is not null && _options.RollbackOnError:
@@ -795,14 +801,15 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                             await Rollback(async).ConfigureAwait(false);
                             return OpenTransaction is null && await ReleaseOne(async).ConfigureAwait(false);
                         case LockOutcome.TransactionAborted:
-                            return ReleaseFailed(new LockException(
+                            var aborted = new LockException(
                                 $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
                                 + (transaction is null
                                     ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
                                     : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
-                                e));
+                                e);
+                            return await ReleaseFailed(hold, aborted, async).ConfigureAwait(false);
                         default:
-                            return ReleaseFailed(e);
+                            return await ReleaseFailed(hold, e, async).ConfigureAwait(false);
                     }
                 }
             }
@@ -841,16 +848,22 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         return _errorHandled ? false : throw Loss(error);
     }
 
-    private bool ReleaseFailed(Exception error)
+    // After HandleError nobody would release it again, unless a transaction that the lock knows is the caller's to roll back first.
+    private async ValueTask<bool> ReleaseFailed(Hold hold, Exception error, bool async)
     {
         if (!_errorHandled)
         {
             ExceptionDispatchInfo.Throw(error);
         }
 
-        Log.ReleaseFailed(_logger, Key, error);
+        if (OpenTransaction is not null && !_options.RollbackOnError)
+        {
+            Log.ReleaseFailed(_logger, Key, error);
+            return false;
+        }
 
-        return false;
+        await EndSession(Dialect, error, async).ConfigureAwait(false);
+        return Lose(hold, error);
     }
 
     internal static OperationCanceledException Cancelled(LockKey key, Exception? error, CancellationToken cancellationToken) =>
@@ -913,6 +926,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     /// <summary>Makes the session last, which is the lock's own.</summary>
     internal ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) => SessionSettings.Set(_connection, _driver, Dialect, _options, async, cancellationToken);
+
+    internal DbConnection Connection => _connection;
+
+    internal LockScope Scope => _options.Scope;
+
+    internal bool IsOnSqlServer => Dialect.SystemName == "microsoft.sql_server";
 
     /// <summary>Gets whether the hold, or the last one, was lost.</summary>
     internal bool IsLost => _hold is { IsLost: true };
@@ -992,11 +1011,59 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             throw;
         }
 
-        await Release(async).ConfigureAwait(false);
+        await ReleaseAfterBody(async).ConfigureAwait(false);
         return true;
     }
 
-    private async ValueTask RunOrThrow(Func<CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
+    // Nobody but this call knows when to release, so that a lock which cannot be let go costs the session.
+    internal async ValueTask ReleaseAfterBody(bool async)
+    {
+        try
+        {
+            await Release(async).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not LockLostException && IsHeld && _hold!.Options.Scope == LockScope.Session)
+        {
+            await EndSession(Dialect, e, async).ConfigureAwait(false);
+            throw new LockException(
+                $"The body ran to its end, and lock '{Key}' could not be let go after it, so that the session was ended, with its transaction and its other locks: {e.Message} "
+                + "Dispose every reader, and end every transaction that the lock does not know, in the body.",
+                e);
+        }
+    }
+
+    /// <summary>Lets go after a body failed in a savepoint that was rolled back; nothing may be thrown over the body's exception.</summary>
+    internal async ValueTask LetGoAfterError(bool async)
+    {
+        Enter();
+        try
+        {
+            if (_hold is { Options.Scope: LockScope.Transaction } hold)
+            {
+                // It has ended with the savepoint, unless it was acquired before that.
+                await ForgetEnded([hold], Dialect, new LockRequest(Key), OpenTransaction, async).ConfigureAwait(false);
+                return;
+            }
+
+            _errorHandled = true;
+            await ReleaseOrEndSession(async).ConfigureAwait(false);
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    /// <summary>Acquires, and throws when the lock was held elsewhere for the whole timeout.</summary>
+    internal async ValueTask AcquireOrThrow(TimeSpan? timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (!await Acquire(timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
+        {
+            throw await NotAcquired(timeout.GetValueOrDefault(), ", and the body did not run", "TryRun to skip it", async).ConfigureAwait(false);
+        }
+    }
+
+    internal async ValueTask RunOrThrow(Func<CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
     {
         if (!await Run(body, timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
         {

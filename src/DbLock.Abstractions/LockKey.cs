@@ -13,6 +13,9 @@ namespace DbLock;
 /// </remarks>
 public sealed class LockKey : IEquatable<LockKey>
 {
+    // A name of a megabyte is a key like any other, and no help in a message.
+    private const int MostToShow = 200;
+
     private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     private readonly KeyScheme? _textScheme;
@@ -117,8 +120,10 @@ public sealed class LockKey : IEquatable<LockKey>
         KeyScheme.PostgresqlLock => From(number.ToString(CultureInfo.InvariantCulture), scheme),
         KeyScheme.DjangoPglock or KeyScheme.DjangoPglocks1 or KeyScheme.DjangoPglocks2 or KeyScheme.DistributedLock or KeyScheme.Sqlx => From(number),
         KeyScheme.WithAdvisoryLock => From((int)(number & int.MaxValue), 0),
-        KeyScheme.GoodJob or KeyScheme.Pals => throw new NotSupportedException(
+        KeyScheme.GoodJob => throw new NotSupportedException(
             $"{scheme} has no numeric keys: give it a text, such as \"{number.ToString(CultureInfo.InvariantCulture)}\"."),
+        KeyScheme.Pals => throw new NotSupportedException(
+            $"{scheme} has no numeric keys: it locks a number as a text behind the name of its application, so give it \"app.{number.ToString(CultureInfo.InvariantCulture)}\" for lock({number.ToString(CultureInfo.InvariantCulture)}) of an application named app."),
         _ => throw new ArgumentOutOfRangeException(nameof(scheme), scheme, "There is no such key scheme."),
     };
 
@@ -204,10 +209,11 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <inheritdoc />
     public override int GetHashCode() => HashCode.Combine(_number, _isPair, Keys.Count);
 
-    /// <summary>Returns the name.</summary>
-    public override string ToString() => Name;
+    /// <summary>Returns the name, as messages have it: of a longer one the first 200 characters and how many there are.</summary>
+    public override string ToString() =>
+        Name.Length <= MostToShow ? Name : string.Create(CultureInfo.InvariantCulture, $"{Name[..MostToShow]}… ({Name.Length} characters)");
 
-    private InvalidOperationException Several() => new($"These are {Keys.Count} keys ({Name}), and each has a number of its own: take them from LockKey.Keys.");
+    private InvalidOperationException Several() => new($"'{this}' stands for several keys, and each has a number of its own: take them from LockKey.Keys.");
 
     internal static byte[] Utf8(string text)
     {
@@ -218,7 +224,7 @@ public sealed class LockKey : IEquatable<LockKey>
         catch (EncoderFallbackException e)
         {
             throw new ArgumentException(
-                $"The key has half of a surrogate pair at position {e.Index}: it is no valid text, and other programs would lock another name. Mend the text.",
+                $"The key has half of a surrogate pair at position {e.Index.ToString(CultureInfo.InvariantCulture)}: it is no valid text, and other programs would lock another name. Mend the text.",
                 nameof(text), e);
         }
     }

@@ -19,8 +19,8 @@ internal sealed class PostgreSqlDialect : LockDialect
     private const int AlreadyHeld = 3;
 
     /// <summary>Gets the parts of a CASE that look whether the server's locks can be trusted at all.</summary>
-    internal static readonly string Untrusted =
-        $"  when pg_catalog.pg_is_in_recovery() then {Standby}\n  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}\n";
+    internal static readonly string Untrusted = string.Create(
+        CultureInfo.InvariantCulture, $"  when pg_catalog.pg_is_in_recovery() then {Standby}\n  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}\n");
 
     /// <summary>
     /// A fencing token: the timeline, which grows with each failover, before the number of this transaction, before room for grants in memory (<see cref="LockPool"/>). The
@@ -154,7 +154,7 @@ internal sealed class PostgreSqlDialect : LockDialect
             Numbered => throw new LockException(
                 "The connection is in a transaction that the lock does not know, whose number is older than the grant would be, so that it is no fencing token. Acquire before the transaction begins."),
             > AlreadyHeld or < Numbered => LockOutcome.Acquired,
-            var code => throw new LockException($"The server answered {code} where PostgreSQL answers whether the lock was taken: it is no PostgreSQL."),
+            var code => throw new LockException(string.Create(CultureInfo.InvariantCulture, $"The server answered {code} where PostgreSQL answers whether the lock was taken: it is no PostgreSQL.")),
         },
     };
 
@@ -209,8 +209,8 @@ internal sealed class PostgreSqlDialect : LockDialect
         var numbers = key.Keys.Select(one => (one.Number, one.IsPair)).Distinct().ToList();
         return
         [
-            new(DbType.String, string.Create(CultureInfo.InvariantCulture, $"{{{string.Join(',', numbers.Select(one => one.Number))}}}")),
-            new(DbType.String, $"{{{string.Join(',', numbers.Select(one => one.IsPair ? 't' : 'f'))}}}"),
+            new(DbType.String, $"{{{string.Join(",", numbers.Select(one => one.Number.ToString(CultureInfo.InvariantCulture)))}}}"),
+            new(DbType.String, $"{{{string.Join(",", numbers.Select(one => one.IsPair ? "t" : "f"))}}}"),
         ];
     }
 
@@ -255,7 +255,7 @@ internal sealed class PostgreSqlDialect : LockDialect
             // pg_locks has one row for a session's lock, however often it was taken. Its key columns are unsigned; the shift makes the number signed again.
             var number = pair ? "((cast({0} as bigint) << 32) | (cast({1} as bigint) & 4294967295))" : "cast({0} as bigint)";
             var isKey = $"""
-                l.objsubid = {(pair ? 2 : 1)} and ((l.classid::bigint << 32) | l.objid::bigint) = {number}
+                l.objsubid = {(pair ? "2" : "1")} and ((l.classid::bigint << 32) | l.objid::bigint) = {number}
                     and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database())
                 """;
             var held = $"""
@@ -394,12 +394,14 @@ internal sealed class PostgreSqlDialect : LockDialect
         private const string ThisTransaction = "(pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::bigint";
 
         public string InSession => Case
-            + (guard.Session ? $"  when {IsElsewhere} then {Pooler}\n" : "")
-            + (guard.Fencing ? $"  when pg_catalog.pg_current_xact_id_if_assigned() is not null then {Numbered}\n" : "");
+            + (guard.Session ? string.Create(CultureInfo.InvariantCulture, $"  when {IsElsewhere} then {Pooler}\n") : "")
+            + (guard.Fencing ? string.Create(CultureInfo.InvariantCulture, $"  when pg_catalog.pg_current_xact_id_if_assigned() is not null then {Numbered}\n") : "");
 
         public string Granted => guard.Fencing ? Token : "1";
 
-        public string InTransaction => guard.HeldIn ? $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {AlreadyHeld}\n" : Case;
+        public string InTransaction => guard.HeldIn
+            ? string.Create(CultureInfo.InvariantCulture, $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {AlreadyHeld}\n")
+            : Case;
 
         public string Acquired => guard.Session ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end" : ThisTransaction;
 
@@ -409,6 +411,6 @@ internal sealed class PostgreSqlDialect : LockDialect
 
         private string IsElsewhere => $"{Parameter(0, "int")} <> pg_catalog.pg_backend_pid()";
 
-        private string Parameter(int index, string type) => $"cast({{{next + index}}} as {type})";
+        private string Parameter(int index, string type) => string.Create(CultureInfo.InvariantCulture, $"cast({{{next + index}}} as {type})");
     }
 }

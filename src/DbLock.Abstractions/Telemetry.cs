@@ -124,7 +124,8 @@ internal static class Telemetry
             activity.SetTag("db.operation.name", activity.OperationName);
             if (error is not null)
             {
-                activity.SetStatus(ActivityStatusCode.Error, error.Message);
+                // A message names the key, and may name who holds it.
+                activity.SetStatus(ActivityStatusCode.Error, options.TelemetryKey ? error.Message : outcome);
             }
         }
     }

@@ -107,16 +107,17 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         {
             // An AND goes from left to right and stops at the first that is held elsewhere. sysdate() is the clock, which SET timestamp does not move as it moves now().
             // A derived table with a LIMIT is made once, before what looks at it.
-            var left = $"greatest(0, {{{count}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
+            var number = count.ToString(CultureInfo.InvariantCulture);
+            var left = $"greatest(0, {{{number}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
             var wait = isMariaDb ? left : $"ceil({left})";
             var giveBack = Each(" + ", name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), 0) else 0 end");
             Acquire = new LockSql(
                 $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select {Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them from (select sysdate(6) as at limit 1) as began limit 1) as taken");
             IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
             Undo = new LockSql($"select case when {giveBack} > 0 then 1 else 0 end");
-            Release = new LockSql($"select case when {Each(" + ", name => $"coalesce(release_lock({name}), 0)")} = {count} then 1 else 0 end");
+            Release = new LockSql($"select case when {Each(" + ", name => $"coalesce(release_lock({name}), 0)")} = {number} then 1 else 0 end");
 
-            string Each(string between, Func<string, string> text) => string.Join(between, Enumerable.Range(0, count).Select(n => text($"{{{n}}}")));
+            string Each(string between, Func<string, string> text) => string.Join(between, Enumerable.Range(0, count).Select(n => text(string.Create(CultureInfo.InvariantCulture, $"{{{n}}}"))));
         }
 
         public LockSql Acquire { get; }

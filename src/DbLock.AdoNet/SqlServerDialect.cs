@@ -51,7 +51,7 @@ internal sealed class SqlServerDialect : LockDialect
             -2 => LockOutcome.Cancelled,
             -3 => LockOutcome.Deadlock,
             var code => throw new LockException(
-                $"sp_getapplock answered {code}: it refused the call's parameters. The lock is not acquired; check the user's rights in this database and the transaction."),
+                $"sp_getapplock answered {code.ToString(CultureInfo.InvariantCulture)}: it refused the call's parameters. The lock is not acquired; check the user's rights in this database and the transaction."),
         },
     };
 
@@ -84,6 +84,7 @@ internal sealed class SqlServerDialect : LockDialect
     {
         public Texts(string owner, int count)
         {
+            var number = count.ToString(CultureInfo.InvariantCulture);
             Acquire = count == 1 ? AcquireOne("Exclusive") : AcquireSeveral("Exclusive");
             AcquireShared = count == 1 ? AcquireOne("Shared") : AcquireSeveral("Shared");
             IsHeld = new LockSql($"select case when {string.Join(" or ", Names().Select(name => $"applock_mode('public', {name}, '{owner}') = 'NoLock'"))} then 0 else 1 end");
@@ -97,10 +98,10 @@ internal sealed class SqlServerDialect : LockDialect
                       exec @code = sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';
                     if @code = 0 set @released = @released + 1;
                     """))}
-                select case when @released = {count} then 1 else 0 end
+                select case when @released = {number} then 1 else 0 end
                 """);
 
-            IEnumerable<string> Names() => Enumerable.Range(0, count).Select(n => $"{{{n}}}");
+            IEnumerable<string> Names() => Enumerable.Range(0, count).Select(n => string.Create(CultureInfo.InvariantCulture, $"{{{n}}}"));
 
             LockSql AcquireOne(string mode) => new($$"""
                 declare @answer int;
@@ -114,14 +115,14 @@ internal sealed class SqlServerDialect : LockDialect
                 {{string.Join("\n", Names().Select(name => $$"""
                     if @answer >= 0
                     begin
-                      set @left = case when {{{count}}} <= 0 then {{{count}}}
-                        when datediff_big(millisecond, @start, sysutcdatetime()) >= {{{count}}} then 0
-                        else {{{count}}} - datediff_big(millisecond, @start, sysutcdatetime()) end;
+                      set @left = case when {{{number}}} <= 0 then {{{number}}}
+                        when datediff_big(millisecond, @start, sysutcdatetime()) >= {{{number}}} then 0
+                        else {{{number}}} - datediff_big(millisecond, @start, sysutcdatetime()) end;
                       exec @answer = sp_getapplock @Resource = {{name}}, @LockMode = '{{mode}}', @LockOwner = '{{owner}}', @LockTimeout = @left;
                       if @answer >= 0 set @taken = @taken + 1;
                     end
                     """))}}
-                {{string.Join("\n", Names().Select((name, n) => $"if @answer < 0 and @taken > {n} exec sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';"))}}
+                {{string.Join("\n", Names().Select((name, n) => string.Create(CultureInfo.InvariantCulture, $"if @answer < 0 and @taken > {n} exec sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';")))}}
                 select @answer
                 """);
         }

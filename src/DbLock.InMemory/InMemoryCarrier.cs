@@ -33,7 +33,7 @@ internal sealed class InMemoryCarrier : LockCarrier
         [.. ((string)text).Split(';', StringSplitOptions.RemoveEmptyEntries).Select(one => one.Split(':')).Select(parts => (parts[0], parts[1] == "s", parts[2]))];
 
     private static LockParameter Text(IReadOnlyList<CarriedLock> locks) =>
-        new(DbType.String, string.Join(';', locks.Select(one => string.Create(CultureInfo.InvariantCulture, $"{Name(one)}:{(one.Shared ? "s" : "x")}:{one.Group}"))));
+        new(DbType.String, string.Join(";", locks.Select(one => string.Create(CultureInfo.InvariantCulture, $"{Name(one)}:{(one.Shared ? "s" : "x")}:{one.Group}"))));
 
     private static string Name(CarriedLock one) =>
         LockDialect.PostgreSql.Identify(one.IsPair ? LockKey.From((int)(one.Number >> 32), (int)one.Number) : LockKey.From(one.Number));

@@ -77,5 +77,5 @@ internal sealed class InMemoryDriver : ILockDriver
         return string.Create(CultureInfo.InvariantCulture, $"{released}|{(listens ? "1" : "")}|{Digits(acquired)}|{(parameters[3].Value is 1 ? session.NextToken() : 0)}|{(parameters[4].Value is 1 ? session.Count() : null)}");
     }
 
-    private static string Digits(IEnumerable<bool> answers) => string.Concat(answers.Select(answer => answer ? '1' : '0'));
+    private static string Digits(IEnumerable<bool> answers) => string.Concat(answers.Select(answer => answer ? "1" : "0"));
 }

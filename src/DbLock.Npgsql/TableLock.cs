@@ -93,7 +93,7 @@ public sealed class TableLock
         }
     }
 
-    private string Names => string.Join(", ", _tables.AsEnumerable());
+    private string Names => string.Join(", ", _tables.Select(table => table.ToString()));
 
     /// <summary>Acquires the lock.</summary>
     /// <param name="block">True waits for ever; false tries once.</param>

@@ -109,7 +109,7 @@ public sealed record TableName
         ArgumentNullException.ThrowIfNull(part, parameter);
         var reason = part.Length == 0 ? "is empty"
             : part.Contains('\0', StringComparison.Ordinal) ? "has a NUL character in it"
-            : string.Concat(part.EnumerateRunes()) != part ? "has half of a surrogate pair in it"
+            : string.Concat(part.EnumerateRunes().Select(rune => rune.ToString())) != part ? "has half of a surrogate pair in it"
             : null;
         return reason is null ? part : throw new ArgumentException($"The {parameter} of a table {reason}, and no table can be called so: give the name that it was created with.", parameter);
     }

@@ -21,6 +21,25 @@ public sealed class DataSourceTests : IAsyncDisposable
         }
     }
 
+    [Fact]
+    public async Task A_wrong_timeout_is_told_by_the_call_before_there_is_a_connection()
+    {
+        // Nobody listens there.
+        await using var source = NpgsqlDataSource.Create("Host=127.0.0.1;Port=1;Username=nobody");
+        await using var pool = new LockPool(source);
+        await using var connection = source.CreateConnection();
+        var @lock = new Lock(connection, Key);
+        var wrong = TimeSpan.FromSeconds(-2);
+        foreach (var call in new Action[]
+        {
+            () => source.AcquireLock(Key, wrong), () => source.TryAcquireLock(Key, wrong), () => source.AcquireLockAsync(Key, wrong).AsTask(), () => source.TryAcquireLockAsync(Key, wrong).AsTask(),
+            () => pool.AcquireLockAsync(Key, wrong).AsTask(), () => pool.TryAcquireLockAsync(Key, wrong).AsTask(), () => @lock.Acquire(wrong), () => @lock.AcquireAsync(wrong).AsTask(),
+        })
+        {
+            Assert.Equal("timeout", Assert.Throws<ArgumentOutOfRangeException>(call).ParamName);
+        }
+    }
+
     [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_lock_is_held_until_it_is_disposed(string driver, bool async)
     {

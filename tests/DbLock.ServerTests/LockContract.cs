@@ -1120,6 +1120,117 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         Assert.False(await Server.IsHeldAsync(b.Key));
     }
 
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task A_body_that_leaves_a_reader_open_leaves_no_lock(bool async)
+    {
+        if (!Server.HasSql)
+        {
+            return;
+        }
+
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        var error = await Record.ExceptionAsync(() => a.Run(async, () =>
+        {
+            var command = connection.CreateCommand();
+            command.CommandText = "select 1";
+            command.ExecuteReader();
+        }));
+
+        // Some ODBC drivers have read all there is, and then no reader is in the way.
+        Assert.True(error is LockException || (error is null && Interface == LockInterface.Odbc), $"{error}");
+        Assert.Contains("Dispose every reader", error?.Message ?? "Dispose every reader", StringComparison.Ordinal);
+        Assert.False(a.IsHeld);
+        await Server.UntilFreeAsync(Key);
+    }
+
+    [Theory, InlineData(false, false), InlineData(false, true), InlineData(true, false), InlineData(true, true)]
+    public async Task A_body_in_a_transaction_is_committed_or_rolled_back_with_it(bool async, bool transactionScope)
+    {
+        if (!Server.HasSql || (transactionScope && !Server.HasTransactionScope))
+        {
+            return;
+        }
+
+        var table = await CreateTableAsync();
+        var (connection, observer) = (await OpenAsync(), await OpenAsync());
+        var options = new LockOptions { Scope = transactionScope ? LockScope.Transaction : LockScope.Session };
+        var a = NewLock(connection, options);
+        await InTransaction(() => Insert(1));
+        Assert.Equal(1L, await CountAsync());
+        await Assert.ThrowsAsync<DivideByZeroException>(() => InTransaction(() =>
+        {
+            Insert(2);
+            throw new DivideByZeroException();
+        }));
+        Assert.Equal(1L, await CountAsync());
+        Assert.False(await Server.IsHeldAsync(Key));
+
+        // In an open transaction an error costs the body's part alone.
+        await using (var outer = await connection.BeginTransactionAsync())
+        {
+            a.Transaction = outer;
+            await ExecuteAsync(connection, $"insert into {table} values (3)", outer);
+            await Assert.ThrowsAsync<DivideByZeroException>(() => InTransaction(() =>
+            {
+                Insert(4);
+                throw new DivideByZeroException();
+            }));
+            Assert.False(a.IsHeld);
+            Assert.False(await Server.IsHeldAsync(Key));
+            await InTransaction(() => Insert(5));
+            Assert.Equal(transactionScope, await Server.IsHeldAsync(Key));
+            await outer.CommitAsync();
+            a.Transaction = null;
+        }
+
+        Assert.False(await Server.IsHeldAsync(Key));
+        Assert.Equal(3L, await CountAsync());
+        Assert.Equal(9L, Convert.ToInt64(await ExecuteAsync(observer, $"select sum(n) from {table}"), CultureInfo.InvariantCulture));
+
+        // The body does not run without the lock.
+        var holder = NewLock(observer);
+        Assert.True(await holder.Try(async));
+        await Assert.ThrowsAsync<LockNotAcquiredException>(() => InTransaction(() => Assert.Fail("It ran."), ShortWait));
+        Assert.True(await holder.Release(async));
+        await DropTableAsync(table);
+
+        async Task InTransaction(Action body, TimeSpan? timeout = null)
+        {
+            void Checked(DbTransaction transaction)
+            {
+                Assert.True(a.IsHeld);
+                Assert.Same(a.Transaction, transaction);
+                body();
+            }
+
+            if (async)
+            {
+                await a.RunInTransactionAsync(
+                    async (transaction, _) =>
+                    {
+                        await Task.Yield();
+                        Checked(transaction);
+                    },
+                    timeout);
+            }
+            else
+            {
+                a.RunInTransaction(Checked, timeout);
+            }
+        }
+
+        void Insert(int n)
+        {
+            using var command = connection.CreateCommand();
+            command.CommandText = string.Create(CultureInfo.InvariantCulture, $"insert into {table} values ({n})");
+            command.Transaction = a.Transaction;
+            command.ExecuteNonQuery();
+        }
+
+        async Task<long> CountAsync() => Convert.ToInt64(await ExecuteAsync(observer, $"select count(*) from {table}"), CultureInfo.InvariantCulture);
+    }
+
     [Fact]
     public async Task The_promised_lines_work()
     {

@@ -24,6 +24,48 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         await RaceAsync(async: true, several, Cancelled(delay), delay, scope);
     }
 
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task What_a_rollback_to_a_savepoint_let_go_is_acquired_again(bool async)
+    {
+        var connection = await OpenAsync();
+        await using var transaction = await connection.BeginTransactionAsync();
+        var a = NewLock(connection, new LockOptions { Scope = LockScope.Transaction });
+        a.Transaction = transaction;
+        foreach (var timeout in new[] { TimeSpan.Zero, ShortWait, Timeout.InfiniteTimeSpan })
+        {
+            await ExecuteAsync(connection, "savepoint mine", transaction);
+            Assert.True(await a.Acquire(async, timeout));
+            Assert.False(await a.Try(async));
+            await ExecuteAsync(connection, "rollback to savepoint mine", transaction);
+            Assert.False(await Server.IsHeldAsync(Key));
+            Assert.True(await a.Acquire(async, timeout));
+            Assert.True(await Server.IsHeldAsync(Key));
+            Assert.False(await a.Try(async));
+            await ExecuteAsync(connection, "rollback to savepoint mine", transaction);
+        }
+
+        await transaction.CommitAsync();
+        Assert.False(await Server.IsHeldAsync(Key));
+    }
+
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task After_an_error_in_a_transaction_that_the_lock_does_not_know_no_lock_stays(bool async)
+    {
+        var logger = new RecordingLogger();
+        var connection = await OpenAsync();
+        var a = NewLock(connection, new LockOptions { Logger = logger });
+        Assert.True(await a.Try(async));
+        await using var transaction = await connection.BeginTransactionAsync();
+        var error = await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, Server.FailingSql, transaction));
+        await a.HandleError(async, error);
+
+        // PostgreSQL refuses to unlock, or ODBC to send it without its transaction. Nobody would release it again, so that its session is ended.
+        Assert.False(await a.Release(async));
+        Assert.False(a.IsHeld);
+        await Server.UntilFreeAsync(Key);
+        Assert.Contains(logger.Warnings, line => line.Contains("session was ended", StringComparison.Ordinal));
+    }
+
     [Fact]
     public async Task An_index_is_made_concurrently_beside_a_wait_that_yields_and_not_beside_one_that_queues()
     {

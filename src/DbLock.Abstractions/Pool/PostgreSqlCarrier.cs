@@ -11,13 +11,13 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     private static readonly string Marker = Listening.Number.ToString(CultureInfo.InvariantCulture);
 
     // What the lock table has at least: https://www.postgresql.org/docs/current/runtime-config-locks.html. A quarter of it is left to others.
-    private static readonly LockSql LookSql = new($"""
+    private static readonly LockSql LookSql = new(string.Create(CultureInfo.InvariantCulture, $"""
         select case
         {PostgreSqlDialect.Untrusted}  when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlDialect.Pooler}
           else (select greatest(0, 3 * pg_catalog.current_setting('max_locks_per_transaction')::bigint
             * (pg_catalog.current_setting('max_connections')::bigint + pg_catalog.current_setting('max_prepared_transactions')::bigint) / 4 - count(*))
             from pg_catalog.pg_locks) end
-        """);
+        """));
 
     private static readonly string Singly = $$"""
         select pg_catalog.string_agg(case when {{Call("pg_try_advisory_lock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{2}", "{3}")}} as u (k, s, n)
@@ -122,5 +122,5 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     private static LockParameter Kinds(IReadOnlyList<CarriedLock> locks) => new(DbType.String, Array(locks, one => (one.IsPair ? 2 : 0) + (one.Shared ? 1 : 0)));
 
     private static string Array(IReadOnlyList<CarriedLock> locks, Func<CarriedLock, long> value) =>
-        string.Create(CultureInfo.InvariantCulture, $"{{{string.Join(',', locks.Select(value))}}}");
+        $"{{{string.Join(",", locks.Select(one => value(one).ToString(CultureInfo.InvariantCulture)))}}}";
 }

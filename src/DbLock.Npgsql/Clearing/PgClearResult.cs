@@ -29,10 +29,10 @@ public sealed class PgClearResult : IReadOnlyList<PgClearedSession>
     {
         if (!IsClear)
         {
-            throw new LockException($"The way is not clear: {string.Join("; ", _sessions.Where(session => session.IsLeft))}.");
+            throw new LockException($"The way is not clear: {string.Join("; ", _sessions.Where(session => session.IsLeft).Select(session => session.ToString()))}.");
         }
     }
 
     /// <summary>Returns it in words, one line for each session.</summary>
-    public override string ToString() => string.Join(Environment.NewLine, _sessions);
+    public override string ToString() => string.Join(Environment.NewLine, _sessions.Select(session => session.ToString()));
 }

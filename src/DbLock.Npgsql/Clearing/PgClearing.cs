@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Npgsql;
 using NpgsqlTypes;
 
@@ -76,7 +77,7 @@ internal sealed class PgClearing(
         if (options.MaxSessions < open.Count)
         {
             throw new LockException(
-                $"{open.Count} sessions would be signalled and PgClearOptions.MaxSessions allows {options.MaxSessions}, so none was: narrow the filter, or allow more.");
+                $"{open.Count.ToString(CultureInfo.InvariantCulture)} sessions would be signalled and PgClearOptions.MaxSessions allows {options.MaxSessions?.ToString(CultureInfo.InvariantCulture)}, so none was: narrow the filter, or allow more.");
         }
 
         if (options.DryRun)

@@ -1,4 +1,5 @@
 using System.Data;
+using System.Globalization;
 using Npgsql;
 
 namespace DbLock;
@@ -53,7 +54,7 @@ public sealed class PgPriority : IAsyncDisposable
         await _looking.ConfigureAwait(false);
         return Error is null
             ? Cleared
-            : throw new LockException($"Who blocks the session with pid {_pid} could not be looked for to the end: its waits took as long as they took. {Error.Message}", Error);
+            : throw new LockException($"Who blocks the session with pid {_pid.ToString(CultureInfo.InvariantCulture)} could not be looked for to the end: its waits took as long as they took. {Error.Message}", Error);
     }
 
     /// <summary>Ends the priority: when this is done, nobody is signalled any more. It does not throw.</summary>
@@ -142,7 +143,7 @@ public sealed class PgPriority : IAsyncDisposable
         return starts is [var start]
             ? start
             : throw new LockException(
-                $"The server has no session with pid {pid} that is this connection's: a connection pooler stands between. Connect to the server directly to give a session priority.");
+                $"The server has no session with pid {pid.ToString(CultureInfo.InvariantCulture)} that is this connection's: a connection pooler stands between. Connect to the server directly to give a session priority.");
     }
 
     private async Task LookAndClear()

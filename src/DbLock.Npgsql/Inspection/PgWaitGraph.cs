@@ -38,7 +38,7 @@ public sealed class PgWaitGraph
         while (next.TryPop(out var item))
         {
             var first = shown.Add(item.Node);
-            text.Append(' ', 2 * item.Depth).Append(item.Node).Append(item.Node.IsDeadlocked ? " (deadlock)" : "")
+            text.Append(' ', 2 * item.Depth).Append(item.Node.ToString()).Append(item.Node.IsDeadlocked ? " (deadlock)" : "")
                 .AppendLine(first || item.Node.Waiters.Count == 0 ? "" : " (see above)");
             foreach (var waiter in first ? item.Node.Waiters.Reverse() : [])
             {
