@@ -159,7 +159,8 @@ internal static partial class ConnectionOption
         if (addresses is not null && names is not null && builder.SslMode == SslMode.VerifyFull && !addresses.SequenceEqual(names))
         {
             throw new UsageException(
-                $"{words.Source("hostaddr")} beside a host whose certificate is verified in full: dblock would look for the address in the certificate; unset {words.Source("hostaddr")}, or use sslmode verify-ca");
+                $"{words.Source("hostaddr")} beside a host whose certificate is verified in full: dblock would look for the address in the certificate; "
+                + $"unset {words.Source("hostaddr")}, or use sslmode verify-ca");
         }
 
         var places = Enumerable.Range(0, count).Select(i =>
@@ -187,7 +188,8 @@ internal static partial class ConnectionOption
         }
         else
         {
-            Set(builder, "Host", string.Join(',', places.Select(place => place.Host.Contains(':', StringComparison.Ordinal) ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}")), words.Source("host"));
+            var list = places.Select(place => place.Host.Contains(':', StringComparison.Ordinal) ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}");
+            Set(builder, "Host", string.Join(',', list), words.Source("host"));
         }
     }
 

@@ -79,16 +79,20 @@ internal sealed class ConnectionWords
         foreach (var (word, _, keyword) in Known)
         {
             // What .NET does anyway.
-            var isUsual = (word, Value(word)) is ("sslcertmode", "allow") or ("ssl_min_protocol_version", "TLSv1" or "TLSv1.1" or "TLSv1.2") or ("ssl_max_protocol_version", "TLSv1.3");
+            var isUsual = (word, Value(word)) is ("sslcertmode", "allow") or ("ssl_min_protocol_version", "TLSv1" or "TLSv1.1" or "TLSv1.2")
+                or ("ssl_max_protocol_version", "TLSv1.3");
             if (keyword is null && _said.ContainsKey(word) && !isUsual)
             {
-                throw new UsageException($"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{(Source(word).StartsWith("PG", StringComparison.Ordinal) ? $" (env -u {Source(word)} dblock …)" : "")}, or demand it of the server");
+                var how = Source(word).StartsWith("PG", StringComparison.Ordinal) ? $" (env -u {Source(word)} dblock …)" : "";
+                throw new UsageException(
+                    $"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{how}, or demand it of the server");
             }
         }
 
         if (Value("sslrootcert") == "system")
         {
-            throw new UsageException($"{Source("sslrootcert")} is 'system', which dblock does not know: name the file, such as /etc/ssl/certs/ca-certificates.crt");
+            throw new UsageException(
+                $"{Source("sslrootcert")} is 'system', which dblock does not know: name the file, such as /etc/ssl/certs/ca-certificates.crt");
         }
     }
 

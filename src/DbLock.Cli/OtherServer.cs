@@ -17,7 +17,8 @@ internal static class OtherServer
     public static async Task<string?> NameAsync(Exception failure, string host, int port, CancellationToken cancellationToken)
     {
         // A server that speaks PostgreSQL says what is wrong; one that cannot be reached, or says nothing, cannot be told.
-        if (failure is PostgresException or SocketException or TimeoutException || failure.InnerException is SocketException or TimeoutException || host.StartsWith('/') || host.Contains(',', StringComparison.Ordinal))
+        if (failure is PostgresException or SocketException or TimeoutException || failure.InnerException is SocketException or TimeoutException
+            || host.StartsWith('/') || host.Contains(',', StringComparison.Ordinal))
         {
             return null;
         }

@@ -27,8 +27,9 @@ internal static class ServiceFile
         ];
         if (!files.Any(path => File.Exists(path) && Read(path, name, words)))
         {
+            var who = words.Value("service") is null ? "PGSERVICE" : words.Source("service");
             throw new UsageException(
-                $"{(words.Value("service") is null ? "PGSERVICE" : words.Source("service"))} asks for the service '{name}', which is in no file ({string.Join(", ", files)}): define it there, or name its file with PGSERVICEFILE");
+                $"{who} asks for the service '{name}', which is in no file ({string.Join(", ", files)}): define it there, or name its file with PGSERVICEFILE");
         }
     }
 
@@ -60,9 +61,8 @@ internal static class ServiceFile
                     var isLdap = line.StartsWith("ldap", StringComparison.Ordinal) && line.Contains("://", StringComparison.Ordinal);
                     if (pair.Length < 2 || pair[0] is "service" or "servicefile")
                     {
-                        throw new UsageException(string.Create(
-                            CultureInfo.InvariantCulture,
-                            $"{path}, line {number}: {(isLdap ? "dblock asks no LDAP server: write the connection into the file" : "in a service each line is word=value, and none names another service")}"));
+                        var why = isLdap ? "dblock asks no LDAP server: write the connection into the file" : "in a service each line is word=value, and none names another service";
+                        throw new UsageException(string.Create(CultureInfo.InvariantCulture, $"{path}, line {number}: {why}"));
                     }
 
                     words.Add(pair[0], pair[1], string.Create(CultureInfo.InvariantCulture, $"{path}, line {number} ({pair[0]})"));

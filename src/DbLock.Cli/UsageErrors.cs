@@ -51,8 +51,9 @@ internal static class UsageErrors
             return $"{numbers.Name} takes whole numbers, and '{given}' is none";
         }
 
-        return command.Subcommands.Count > 0
-            ? $"there is no command {given}{DidYouMean(given, [.. command.Subcommands.Select(known => known.Name)])}: write {InWords([.. command.Subcommands.Select(known => known.Name)])}"
+        List<string> commands = [.. command.Subcommands.Select(known => known.Name)];
+        return commands.Count > 0
+            ? $"there is no command {given}{DidYouMean(given, commands)}: write {InWords(commands)}"
             : $"dblock {command.Name} does not take '{given}': {(command.Arguments.Count == 0 ? "it takes options alone" : $"write {Usage(command)}")}";
     }
 
@@ -129,7 +130,8 @@ internal static class UsageErrors
 
     private static string DidYouMean(string given, IReadOnlyCollection<string> known)
     {
-        var near = known.Select(name => (Name: name, Distance: name.StartsWith(given, StringComparison.OrdinalIgnoreCase) ? 0 : Distance(given.ToUpperInvariant(), name.ToUpperInvariant())))
+        var near = known
+            .Select(name => (Name: name, Distance: name.StartsWith(given, StringComparison.OrdinalIgnoreCase) ? 0 : Distance(given.ToUpperInvariant(), name.ToUpperInvariant())))
             .Where(candidate => candidate.Distance <= Math.Max(1, given.TrimStart('-').Length / 3)).OrderBy(candidate => candidate.Distance).ToList();
         return near.Count == 0 || given.Length == 0 ? "" : $" (did you mean {near[0].Name}?)";
     }
