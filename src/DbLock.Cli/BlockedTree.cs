@@ -1,6 +1,4 @@
 using System.Text.Json;
-using Spectre.Console;
-using Spectre.Console.Rendering;
 
 namespace DbLock.Cli;
 
@@ -9,7 +7,7 @@ internal static class BlockedTree
 {
     private static readonly string[] Columns = ["pid", "blocked_by", "hard", "type", "object", "mode", "wait_s", "user", "application", "query"];
 
-    public static void Write(string format, PgWaitGraph graph)
+    public static void Write(string format, PgWaitGraph graph, bool wide)
     {
         if (Output.IsJson(format))
         {
@@ -30,48 +28,34 @@ internal static class BlockedTree
             var edges = graph.Edges.Concat(graph.QueueEdges).Select(Row).ToList();
             Output.Write(format, Columns, edges);
         }
-        else if (Output.IsTerminal)
-        {
-            AnsiConsole.Write(ToTree(graph));
-        }
         else
         {
-            Console.Out.Write(Output.Clean(graph.ToString()));
+            Output.WriteLines(Lines(graph, wide));
         }
     }
 
-    /// <summary>Returns the trees, side by side from top to bottom.</summary>
-    public static IRenderable ToTree(PgWaitGraph graph)
+    /// <summary>Returns the trees from top to bottom, a line for each session.</summary>
+    public static List<string> Lines(PgWaitGraph graph, bool wide)
     {
-        if (graph.Roots.Count == 0)
+        var (lines, seen) = (new List<string>(), new HashSet<PgWaitNode>());
+        var next = new Stack<(PgWaitNode Node, string First, string Below)>(graph.Roots.Reverse().Select(root => (root, "", "")));
+        while (next.TryPop(out var item))
         {
-            return new Text("Nobody waits.\n");
-        }
-
-        var seen = new HashSet<PgWaitNode>();
-        return new Rows(graph.Roots.Select(root =>
-        {
-            var tree = new Tree(new Text(Title(root), new Style(Color.Red)));
-            seen.Add(root);
-            Add(tree, root, seen);
-            return tree;
-        }));
-    }
-
-    // Each session's own waiters are shown once, however many it waits for.
-    private static void Add(IHasTreeNodes parent, PgWaitNode node, HashSet<PgWaitNode> seen)
-    {
-        foreach (var waiter in node.Waiters)
-        {
-            var added = parent.AddNode(new Text(Title(waiter)));
-            if (seen.Add(waiter))
+            // Each session's own waiters are shown once, however many it waits for.
+            var (node, isNew) = (item.Node, seen.Add(item.Node));
+            var title = Output.OneLine(string.Concat(node, node.IsDeadlocked ? " (deadlock)" : "", isNew || node.Waiters.Count == 0 ? "" : " (see above)"));
+            var line = Output.IsTerminal && !wide ? Output.Cut(item.First + title, Output.Width) : item.First + title;
+            lines.Add(item.First.Length == 0 ? Output.Styled(Output.Red, line) : line);
+            for (var i = isNew ? node.Waiters.Count - 1 : -1; i >= 0; i--)
             {
-                Add(added, waiter, seen);
+                var isLast = i == node.Waiters.Count - 1;
+                var (branch, below) = Output.IsTerminal ? (isLast ? "└── " : "├── ", isLast ? "    " : "│   ") : ("  ", "  ");
+                next.Push((node.Waiters[i], item.Below + branch, item.Below + below));
             }
         }
-    }
 
-    private static string Title(PgWaitNode node) => Output.Clean(node.IsDeadlocked ? $"{node} (deadlock)" : node.ToString()).Replace('\n', ' ');
+        return lines is [] && Output.IsTerminal ? ["Nobody waits."] : lines;
+    }
 
     private static object?[] Row(PgWaitEdge edge)
     {

@@ -1,11 +1,16 @@
 using System.CommandLine;
+using System.Globalization;
 
 namespace DbLock.Cli;
 
 /// <summary><c>dblock cancel</c> and <c>dblock terminate</c>: clear the way.</summary>
 internal static class ClearCommand
 {
-    private static readonly string[] Columns = ["pid", "user", "application", "object", "outcome", "signal", "reason"];
+    private const int ShownWaiters = 5;
+
+    private static readonly string[] Columns = ["pid", "user", "application", "object", "outcome", "signal", "reason", "state", "state_s", "waiters", "query"];
+    private static readonly string[] Important = ["pid", "outcome", "reason", "object", "state", "waiters", "query", "user", "application", "signal", "state_s"];
+    private static readonly string[] LockColumns = ["pid", "user", "application", "object"];
 
     public static Command Create(string name, PgSignal signal)
     {
@@ -22,11 +27,13 @@ internal static class ClearCommand
         var exceptUsers = new Option<string[]>("--except-user") { Description = "Never this role's sessions", HelpName = "role" };
         var exceptApplications = new Option<string[]>("--except-application") { Description = "Never sessions with this application_name", HelpName = "name" };
         var output = Output.Option();
+        var wide = Output.WideOption();
         var command = new Command(name, (signal == PgSignal.Cancel
                 ? "Cancels the running statement of the sessions that have locks which match. A session that is idle does not notice: dblock terminate ends it."
                 : "Ends the sessions that have locks which match, with their transactions.")
-            + " Shows them and asks first. Exit code 0: nothing is left in the way; 1: something is, or the answer was no.")
-        { pids, connection, yes, dry, grace, max, superusers, replication, autovacuum, exceptUsers, exceptApplications, output };
+            + " Shows them and asks first. Exit code 0: nothing is left in the way; 1: something is, or the answer was no. "
+            + "With --dry-run 0: nothing would be spared; 1: something would be.")
+        { pids, connection, yes, dry, grace, max, superusers, replication, autovacuum, exceptUsers, exceptApplications, output, wide };
         if (signal == PgSignal.Cancel)
         {
             command.Add(escalate);
@@ -72,7 +79,9 @@ internal static class ClearCommand
             var opened = await ConnectionOption.OpenAsync(ConnectionOption.Resolve(parsed.GetValue(connection)), cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
+                FilterOptions.RefuseOtherDatabases(which, opened.Database);
                 var locks = await opened.GetLocksAsync(which, filter.Names(parsed), cancellationToken).ConfigureAwait(false);
+                var waiters = Waiters(await opened.GetWaitGraphAsync(null, filter.Names(parsed), cancellationToken).ConfigureAwait(false));
                 var sent = parsed.GetValue(escalate) ? PgSignal.CancelThenTerminate : signal;
                 PgClearResult result;
                 try
@@ -88,7 +97,7 @@ internal static class ClearCommand
                 var planned = result.Count(session => session.Outcome == PgClearOutcome.Planned);
                 if (asks)
                 {
-                    Write(format, result);
+                    Show(result, waiters);
                     if (planned > 0 && !Ask($"{(sent == PgSignal.Cancel ? "Cancel" : "Terminate")} {planned} session{(planned == 1 ? "" : "s")}? (y/N) "))
                     {
                         Dblock.Say("nothing was done");
@@ -101,12 +110,17 @@ internal static class ClearCommand
                     result = await opened.ClearLocksAsync(locks, sent, options with { DryRun = false }, cancellationToken).ConfigureAwait(false);
                 }
 
-                if (!asks || planned > 0)
+                if (parsed.GetValue(dry) && Output.IsTerminal && Output.IsTable(format) && !parsed.GetValue(wide))
                 {
-                    Write(format, result);
+                    Show(result, waiters);
+                }
+                else if (!asks || planned > 0)
+                {
+                    Write(format, result, waiters, parsed.GetValue(wide));
                 }
 
-                return result.IsClear ? ExitCode.Ok : ExitCode.NotDone;
+                // What a dry run would signal is no failure of its.
+                return result.All(session => !session.IsLeft || session.Outcome == PgClearOutcome.Planned) ? ExitCode.Ok : ExitCode.NotDone;
             }
         });
         return command;
@@ -118,7 +132,55 @@ internal static class ClearCommand
         return Console.In.ReadLine()?.Trim().ToUpperInvariant() is "Y" or "YES";
     }
 
-    private static void Write(string format, PgClearResult result)
+    // Who waits for whom, by the process that is in the way: through others too.
+    private static Dictionary<int, List<int>> Waiters(PgWaitGraph graph) =>
+        graph.Roots.SelectMany(root => root.SelfAndAllWaiters()).Distinct().Where(node => node.Pid is not null && node.Waiters.Count > 0)
+            .ToDictionary(node => node.Pid!.Value, node => node.SelfAndAllWaiters().Where(waiter => waiter != node && waiter.Pid is not null).Select(waiter => waiter.Pid!.Value).ToList());
+
+    private static string InWords(List<int> pids) => string.Join(", ", pids.Take(ShownWaiters).Select(pid => pid.ToString(CultureInfo.InvariantCulture)))
+        + (pids.Count > ShownWaiters ? string.Create(CultureInfo.InvariantCulture, $" and {pids.Count - ShownWaiters} more") : "");
+
+    private static List<int> Of(Dictionary<int, List<int>> waiters, PgClearedSession session) =>
+        (session.Session?.LeaderPid ?? session.Locks[0].Pid) is { } pid && waiters.TryGetValue(pid, out var pids) ? pids : [];
+
+    // What a person needs to say yes: who it is, what he does, since when, on which locks, and who waits for it.
+    private static void Show(PgClearResult result, Dictionary<int, List<int>> waiters)
+    {
+        List<string> lines = result.Count == 0 ? ["Nothing matches."] : [];
+        foreach (var session in result)
+        {
+            var who = session.Session?.ToString() ?? session.Locks[0].ToString();
+            Add(Output.Bold, session.Session is { State: { } state, StateAge: { } age }
+                ? string.Create(CultureInfo.InvariantCulture, $"{who}: {state} for {age.TotalSeconds:0} s") : who);
+            Add(null, $"  locks: {string.Join(", ", session.Locks.OrderBy(@lock => @lock is { Relation: null, Key: null }).Take(ShownWaiters).Select(Lock))}"
+                + (session.Locks.Count > ShownWaiters ? string.Create(CultureInfo.InvariantCulture, $" and {session.Locks.Count - ShownWaiters} more") : ""));
+            var pids = Of(waiters, session);
+            Add(null, pids.Count == 0 ? "  nobody waits for it" : $"  waiting for it: {(pids.Count == 1 ? "process" : "processes")} {InWords(pids)}");
+            if (session.Session?.Query is { Length: > 0 } query)
+            {
+                Add(null, $"  {(session.Session.State == "active" ? "its" : "its last")} statement: {query}");
+            }
+
+            if (session.Outcome != PgClearOutcome.Planned)
+            {
+                Add(Output.Red, $"  {session.Outcome}: {AsOption(session.Reason)}");
+            }
+        }
+
+        Output.WriteLines(lines);
+
+        void Add(string? style, string text)
+        {
+            var indent = text.Length - text.TrimStart().Length;
+            var line = Output.Cut(new string(' ', indent) + Output.OneLine(text), Output.IsTerminal ? Output.Width : int.MaxValue);
+            lines.Add(style is null ? line : Output.Styled(style, line));
+        }
+    }
+
+    private static string Lock(PgLock @lock) =>
+        $"{(@lock.Granted ? "" : "waits for ")}{@lock.Mode} on {(LockRows.Row(@lock, ["object"])[0] is string { Length: > 0 } what ? what : @lock.LockType)}";
+
+    private static void Write(string format, PgClearResult result, Dictionary<int, List<int>> waiters, bool wide)
     {
         if (Output.IsTable(format) && result.Count == 0)
         {
@@ -126,9 +188,12 @@ internal static class ClearCommand
             return;
         }
 
-        string[] lockColumns = ["pid", "user", "application", "object"];
-        Output.Write(format, Columns, [.. result.Select(session =>
-            (object?[])[.. LockRows.Row(session.Locks[0], lockColumns), session.Outcome.ToString(), session.Signal?.ToString(), AsOption(session.Reason)])]);
+        var rows = result.Select(session => (object?[])
+        [
+            .. LockRows.Row(session.Locks[0], LockColumns), session.Outcome.ToString(), session.Signal?.ToString(), AsOption(session.Reason), session.Session?.State,
+            LockRows.Seconds(session.Session?.StateAge), InWords(Of(waiters, session)), session.Session?.Query,
+        ]);
+        Output.Write(format, Columns, [.. rows], wide ? null : Important);
     }
 
     // What the library calls an option of its own is one of the command line here.

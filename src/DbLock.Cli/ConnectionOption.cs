@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Data.Common;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Text.RegularExpressions;
@@ -7,13 +6,19 @@ using Npgsql;
 
 namespace DbLock.Cli;
 
-/// <summary>Where the database is: an option, DBLOCK_CONNECTION, or the PG* variables that psql reads. It is never shown.</summary>
+/// <summary>Where the database is: an option, DBLOCK_CONNECTION, or what psql would find. It is never shown.</summary>
 internal static partial class ConnectionOption
 {
+    private const string DefaultPort = "5432";
+
+    private static readonly string[] SocketFolders = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
+
+    private const string Right = "write postgres://user@host:5432/database, with %xx for special characters, or Host=…;Username=…;Database=…";
+
     public static Option<string?> Create() => new("--connection", "-c")
     {
-        Description = "The database: a postgres:// URL or an Npgsql connection string. Else $DBLOCK_CONNECTION, else PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, "
-            + "PGSSLMODE and .pgpass, as for psql",
+        Description = "The database: a postgres:// URL or an Npgsql connection string. Else $DBLOCK_CONNECTION, else where psql would go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, "
+            + "PGDATABASE, PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE and the others",
         HelpName = "url",
     };
 
@@ -31,11 +36,15 @@ internal static partial class ConnectionOption
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             await connection.DisposeAsync().ConfigureAwait(false);
-            if (e is NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException)
+            // Npgsql takes what another engine answers for a fault of its own.
+            if (e is NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException or InvalidOperationException or IOException)
             {
                 var address = new NpgsqlConnectionStringBuilder(connectionString);
-                throw new UnavailableException(string.Create(
-                    CultureInfo.InvariantCulture, $"no connection to {address.Host}, port {address.Port}: {(e.InnerException is SocketException inner ? inner : e).Message}"));
+                var place = address.Host!.Contains(',', StringComparison.Ordinal) ? address.Host : string.Create(CultureInfo.InvariantCulture, $"{address.Host}, port {address.Port}");
+                var reason = await OtherServer.NameAsync(e, address.Host, address.Port, cancellationToken).ConfigureAwait(false) is { } other
+                    ? $"{other} answers there, and dblock works with PostgreSQL alone: give the host and port of a PostgreSQL server"
+                    : (e.InnerException is SocketException inner ? inner : e).Message;
+                throw new UnavailableException($"no connection to {place}: {reason}");
             }
 
             throw;
@@ -44,29 +53,65 @@ internal static partial class ConnectionOption
 
     public static string Resolve(string? option) => Resolve(option, Environment.GetEnvironmentVariable);
 
+    // In libpq's order: what is given, the service, the other variables, what is usual.
     public static string Resolve(string? option, Func<string, string?> variable)
     {
         var given = option ?? NullIfEmpty(variable("DBLOCK_CONNECTION"));
-        var builder = given is null ? [] : given.StartsWith("postgres", StringComparison.Ordinal) && Url().Match(given) is { Success: true } url ? FromUrl(url) : FromConnectionString(given);
+        RefuseOtherEngines(given);
+        var words = new ConnectionWords();
+        NpgsqlConnectionStringBuilder builder = [];
+        if (given is not null && Url().Match(given) is { Success: true } url)
+        {
+            ReadUrl(url, words);
+        }
+        else if (given is not null)
+        {
+            builder = FromConnectionString(given);
+        }
 
-        // Npgsql's own builder says that it contains every keyword that it knows.
-        var said = new DbConnectionStringBuilder { ConnectionString = builder.ConnectionString };
+        // An Npgsql connection string that names its host needs no other; PGPORT and the like fill in what it leaves out.
+        var saysHost = builder.ContainsKey("Host") && !string.IsNullOrEmpty(builder.Host);
+        if (!saysHost)
+        {
+            ServiceFile.AddTo(words, variable);
+        }
 
-        // Npgsql itself reads PGUSER, PGPASSWORD, PGPASSFILE, PGOPTIONS and those of the certificates.
-        Default("Host", "PGHOST", "localhost");
-        Default("Port", "PGPORT", null);
-        Default("Database", "PGDATABASE", null);
-        Default("SSL Mode", "PGSSLMODE", null);
-        Default("Timeout", "PGCONNECT_TIMEOUT", null);
-        Default("Application Name", "PGAPPNAME", "dblock");
+        words.AddVariables(variable);
+        if (saysHost)
+        {
+            words.Remove("host");
+            words.Remove("hostaddr");
+
+            // psql's own "host=… password=…" would come out as the name of a host.
+            if (builder.Host!.Any(c => char.IsWhiteSpace(c) || c == '='))
+            {
+                throw Malformed();
+            }
+        }
+
+        words.RefuseWhatIsNotKnown();
+        foreach (var (keyword, value, source) in words.Keywords())
+        {
+            if (!IsSaid(builder, keyword))
+            {
+                Set(builder, keyword, value, source);
+            }
+        }
+
+        SetPlace(builder, words, saysHost, variable);
+        if (builder.ApplicationName is null)
+        {
+            builder.ApplicationName = "dblock";
+        }
+
+        // What PGCLIENTENCODING says is for psql's terminal; what comes is read as UTF-8 here.
+        if (builder.ClientEncoding is null)
+        {
+            builder.ClientEncoding = "UTF8";
+        }
+
         builder.Pooling = false;
         builder.Multiplexing = false;
-
-        // psql's own "host=… password=…" would come out as the name of a host.
-        if (builder.Host!.Any(c => char.IsWhiteSpace(c) || c == '='))
-        {
-            throw Malformed();
-        }
 
         // Npgsql takes it for several hosts only; what a lock needs, a primary, is asked of the server anyway.
         if (!builder.Host!.Contains(',', StringComparison.Ordinal) && builder.TargetSessionAttributes is "any" or "primary" or "read-write" or "prefer-primary")
@@ -75,15 +120,82 @@ internal static partial class ConnectionOption
         }
 
         return builder.ConnectionString;
+    }
 
-        void Default(string keyword, string name, string? otherwise)
+    // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
+    private static void SetPlace(NpgsqlConnectionStringBuilder builder, ConnectionWords words, bool saysHost, Func<string, string?> variable)
+    {
+        if (IsSaid(builder, "Port"))
         {
-            if (!said.ContainsKey(keyword) && (NullIfEmpty(variable(name)) ?? otherwise) is { } value)
+            words.Remove("port");
+        }
+
+        var port = words.Value("port");
+        if (saysHost)
+        {
+            if (port is not null)
             {
-                Set(builder, keyword, value, name);
+                Set(builder, "Port", port, words.Source("port"));
             }
+
+            return;
+        }
+
+        var (names, addresses) = (words.Value("host")?.Split(','), words.Value("hostaddr")?.Split(','));
+        if (names is not null && addresses is not null && names.Length != addresses.Length)
+        {
+            throw new UsageException(string.Create(
+                CultureInfo.InvariantCulture, $"{words.Source("hostaddr")} has {addresses.Length} addresses and {words.Source("host")} {names.Length} hosts: give an address for each host"));
+        }
+
+        var count = (addresses ?? names ?? [""]).Length;
+        var ports = port?.Split(',') ?? [""];
+        if (ports.Length != 1 && ports.Length != count)
+        {
+            throw new UsageException(string.Create(
+                CultureInfo.InvariantCulture, $"{words.Source("port")} has {ports.Length} ports for {count} host{(count == 1 ? "" : "s")}: give one for all, or one for each"));
+        }
+
+        if (addresses is not null && names is not null && builder.SslMode == SslMode.VerifyFull && !addresses.SequenceEqual(names))
+        {
+            throw new UsageException(
+                $"{words.Source("hostaddr")} beside a host whose certificate is verified in full: dblock would look for the address in the certificate; "
+                + $"unset {words.Source("hostaddr")}, or use sslmode verify-ca");
+        }
+
+        var places = Enumerable.Range(0, count).Select(i =>
+        {
+            var number = NullIfEmpty(ports[ports.Length == 1 ? 0 : i].Trim()) ?? (IsSaid(builder, "Port") ? builder.Port.ToString(CultureInfo.InvariantCulture) : DefaultPort);
+            if (!ushort.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var parsed) || parsed == 0)
+            {
+                throw new UsageException($"{words.Source("port")} has a value that is no port: give a number from 1 to 65535");
+            }
+
+            var name = NullIfEmpty(names?[i].Trim());
+            return (Host: NullIfEmpty(addresses?[i].Trim()) ?? name ?? DefaultHost(number), Port: number, Name: name ?? NullIfEmpty(addresses?[i].Trim()) ?? "localhost");
+        }).ToList();
+        if (places is [var (host, single, name)])
+        {
+            Set(builder, "Host", host, words.Source("host"));
+            Set(builder, "Port", single, words.Source("port"));
+            if (host[0] == '/')
+            {
+                // On a socket of the machine there is none, as libpq knows.
+                builder.SslMode = SslMode.Disable;
+            }
+
+            builder.Password ??= PassFile.Find(builder.Passfile, name, single, builder.Database, builder.Username, variable);
+        }
+        else
+        {
+            var list = places.Select(place => place.Host.Contains(':', StringComparison.Ordinal) ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}");
+            Set(builder, "Host", string.Join(',', list), words.Source("host"));
         }
     }
+
+    // Without a host, psql goes to the socket of this machine: to the folder it was built for, which is one of these.
+    private static string DefaultHost(string port) =>
+        SocketFolders.FirstOrDefault(folder => File.Exists($"{folder}/.s.PGSQL.{port}")) ?? "localhost";
 
     private static NpgsqlConnectionStringBuilder FromConnectionString(string text)
     {
@@ -98,40 +210,69 @@ internal static partial class ConnectionOption
         }
     }
 
-    private static UsageException Malformed() => new(
-        "the database is given in a way that is not understood: write postgres://user@host:5432/database, with %xx for special characters, or Host=…;Username=…;Database=…");
+    private static UsageException Malformed() => new($"the database is given in a way that is not understood: {Right}");
+
+    // Only the scheme is shown: what follows may have a password in it.
+    private static void RefuseOtherEngines(string? given)
+    {
+        if (given is null)
+        {
+            return;
+        }
+
+        var scheme = Scheme().Match(given).Groups["scheme"].Value;
+        var name = scheme.ToUpperInvariant() switch
+        {
+            "MYSQL" or "MYSQLX" => "MySQL",
+            "MARIADB" => "MariaDB",
+            "SQLSERVER" or "MSSQL" or "TDS" => "SQL Server",
+            "SQLITE" or "SQLITE3" => "SQLite",
+            "ORACLE" or "ORACLEDB" => "Oracle",
+            "MONGODB" or "REDIS" or "REDISS" or "CONSUL" or "ETCD" => scheme,
+            _ => null,
+        };
+        if (name is not null)
+        {
+            throw new UsageException($"{scheme}: is an address of {name}, and dblock works with PostgreSQL alone: {Right}");
+        }
+
+        if (OtherWords().Match(given) is { Success: true } word)
+        {
+            throw new UsageException($"a connection string with {word.Value} is one of SQL Server or SQLite, and dblock works with PostgreSQL alone: {Right}");
+        }
+
+        if (given.Contains("://", StringComparison.Ordinal) && scheme.Length > 0 && !Url().IsMatch(given))
+        {
+            throw Malformed();
+        }
+    }
+
+    [GeneratedRegex(@"^\s*(jdbc:)?(?<scheme>[A-Za-z][A-Za-z0-9]*)(\+[A-Za-z0-9_+]+)?:", RegexOptions.ExplicitCapture)]
+    private static partial Regex Scheme();
+
+    [GeneratedRegex("\\b(Initial Catalog|Data Source|Integrated Security|Trusted_Connection)(?=\\s*=)", RegexOptions.IgnoreCase)]
+    private static partial Regex OtherWords();
 
     // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
-    private static NpgsqlConnectionStringBuilder FromUrl(Match url)
+    private static void ReadUrl(Match url, ConnectionWords words)
     {
-        var builder = new NpgsqlConnectionStringBuilder();
-        var hosts = url.Groups["host"].Captures.Zip(url.Groups["port"].Captures, (host, port) => (Host: Decoded(host.Value.Trim('[', ']')), Port: port.Value.TrimStart(':'))).ToList();
-        if (hosts is [var (host, port)])
+        // libpq keeps an empty place in the list of ports for a host that names none.
+        words.Set("host", string.Join(',', url.Groups["host"].Captures.Select(host => Decoded(host.Value.Trim('[', ']')))), "the URL");
+        var ports = url.Groups["port"].Captures.Select(port => port.Value.TrimStart(':')).ToList();
+        if (ports.Any(port => port.Length > 0))
         {
-            Set(builder, "Host", host, "the URL");
-            Set(builder, "Port", port, "the URL");
-        }
-        else
-        {
-            Set(builder, "Host", string.Join(',', hosts.Select(one => one.Port.Length == 0 ? one.Host : $"{one.Host}:{one.Port}")), "the URL");
+            words.Set("port", string.Join(',', ports), "the URL");
         }
 
-        Set(builder, "Username", Decoded(url.Groups["user"].Value), "the URL");
-        Set(builder, "Password", Decoded(url.Groups["password"].Value), "the URL");
-        Set(builder, "Database", Decoded(url.Groups["database"].Value), "the URL");
+        words.Set("user", Decoded(url.Groups["user"].Value), "the URL");
+        words.Set("password", Decoded(url.Groups["password"].Value), "the URL");
+        words.Set("dbname", Decoded(url.Groups["database"].Value), "the URL");
         foreach (var part in url.Groups["query"].Value.Split('&', StringSplitOptions.RemoveEmptyEntries))
         {
             var pair = part.Split('=', 2);
             var name = Decoded(pair[0]);
-
-            // libpq's own affairs.
-            if (!name.StartsWith("keepalives", StringComparison.Ordinal) && name != "gssencmode")
-            {
-                Set(builder, Keyword(name), pair.Length > 1 ? Decoded(pair[1]) : "", $"the URL's {name}");
-            }
+            words.Set(name, pair.Length > 1 ? Decoded(pair[1]) : "", $"the URL's {name}");
         }
-
-        return builder;
     }
 
     private static string Decoded(string text) => Uri.UnescapeDataString(text);
@@ -141,38 +282,23 @@ internal static partial class ConnectionOption
         RegexOptions.ExplicitCapture)]
     private static partial Regex Url();
 
-    private static string Keyword(string name) => name switch
-    {
-        "host" => "Host",
-        "port" => "Port",
-        "dbname" => "Database",
-        "user" => "Username",
-        "password" => "Password",
-        "passfile" => "Passfile",
-        "sslmode" => "SSL Mode",
-        "sslcert" => "SSL Certificate",
-        "sslkey" => "SSL Key",
-        "sslrootcert" => "Root Certificate",
-        "application_name" => "Application Name",
-        "connect_timeout" => "Timeout",
-        "options" => "Options",
-        "target_session_attrs" => "Target Session Attributes",
-        "client_encoding" => "Client Encoding",
-        "channel_binding" => "Channel Binding",
-        "sslnegotiation" => "SSL Negotiation",
-        _ => throw new UsageException(string.Create(CultureInfo.InvariantCulture, $"the URL's parameter {name} is not known: use host, port, dbname, user, password, sslmode, application_name, connect_timeout, options or target_session_attrs")),
-    };
+    // Npgsql's own builder says that it contains every keyword that it knows.
+    private static bool IsSaid(NpgsqlConnectionStringBuilder builder, string keyword) =>
+        new System.Data.Common.DbConnectionStringBuilder { ConnectionString = builder.ConnectionString }.ContainsKey(keyword);
 
     private static void Set(NpgsqlConnectionStringBuilder builder, string keyword, string value, string source)
     {
-        if (value.Length == 0)
-        {
-            return;
-        }
-
         try
         {
-            builder[keyword] = keyword == "SSL Mode" ? value.Replace("-", "", StringComparison.Ordinal) : value;
+            builder[keyword] = keyword switch
+            {
+                "SSL Mode" => value.Replace("-", "", StringComparison.Ordinal),
+                "Load Balance Hosts" => value switch { "random" => "true", "disable" => "false", _ => value },
+
+                // As for libpq, a negative time is none.
+                "Timeout" when int.TryParse(value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var seconds) && seconds < 0 => "0",
+                _ => value,
+            };
         }
         catch (Exception e) when (e is ArgumentException or FormatException or InvalidCastException or OverflowException)
         {

@@ -8,12 +8,17 @@ namespace DbLock.Cli;
 /// <summary>The command line: what there is, and how every failure ends.</summary>
 internal static class Dblock
 {
+    private const int MaxHelpWidth = 110;
+
     private static readonly (string Name, Func<Command> Create)[] Commands =
     [
         ("run", RunCommand.Create), ("list", LookCommand.List), ("blocked", LookCommand.Blocked), ("watch", WatchCommand.Create),
         ("cancel", () => ClearCommand.Create("cancel", PgSignal.Cancel)), ("terminate", () => ClearCommand.Create("terminate", PgSignal.Terminate)),
         ("key", KeyCommand.Create), ("doctor", DoctorCommand.Create), ("completion", CompletionCommand.Create),
     ];
+
+    /// <summary>Gets how wide the help is.</summary>
+    public static int HelpWidth => Output.IsTerminal ? Math.Clamp(Output.Width, 40, MaxHelpWidth) : MaxHelpWidth;
 
     public static async Task<int> RunAsync(string[] args)
     {
@@ -26,9 +31,10 @@ internal static class Dblock
             }
 
             var parsed = Root(args[0]).Parse(SavedOptions.Expand(args), new ParserConfiguration { ResponseFileTokenReplacer = null });
-            if (parsed.Action is ParseErrorAction)
+            var wrong = parsed.Action is ParseErrorAction || parsed.CommandResult.Command.Action == parsed.Action ? UsageErrors.Of(parsed) : [];
+            if (wrong.Count > 0)
             {
-                foreach (var message in parsed.Errors.Select(error => error.Message).Distinct())
+                foreach (var message in wrong)
                 {
                     Say(message);
                 }
@@ -80,7 +86,7 @@ internal static class Dblock
     private static Command Root(string? name = null)
     {
         var help = new Option<bool>("--help", "-h", "-?") { Description = "Show help and usage information", Recursive = true };
-        help.Action = new DetailedHelp(new HelpAction { MaxWidth = 110 });
+        help.Action = new DetailedHelp(new HelpAction { MaxWidth = HelpWidth });
         if (Array.Find(Commands, command => command.Name == name) is { Create: { } create })
         {
             return new Command("dblock") { help, create() };

@@ -29,7 +29,13 @@ internal sealed class DetailedHelp(HelpAction help) : SynchronousCommandLineActi
         };
         if (details is not null)
         {
-            parseResult.InvocationConfiguration.Output.WriteLine(details);
+            foreach (var line in details.Split('\n'))
+            {
+                foreach (var part in Output.Wrap(line, Dblock.HelpWidth, indent: line.StartsWith(' ') ? 4 : 0))
+                {
+                    parseResult.InvocationConfiguration.Output.WriteLine(part);
+                }
+            }
         }
 
         return code;

@@ -43,11 +43,27 @@ internal static class DoctorCommand
             await using (opened.ConfigureAwait(false))
             {
                 var findings = await ExamineAsync(opened, address, parsed.GetValue(trust), cancellationToken).ConfigureAwait(false);
+                if (Output.IsTable(parsed.GetValue(output)!) && Output.IsTerminal)
+                {
+                    Output.WriteLines(findings.SelectMany(InLines));
+                    return findings.Any(finding => finding.Result == Error) ? ExitCode.NotDone : ExitCode.Ok;
+                }
+
                 Output.Write(parsed.GetValue(output)!, Columns, [.. findings.Select(finding => (object?[])[finding.Check, finding.Result, finding.Text, finding.Remedy])]);
                 return findings.Any(finding => finding.Result == Error) ? ExitCode.NotDone : ExitCode.Ok;
             }
         });
         return command;
+    }
+
+    // A remedy is read whole, so that its lines are broken rather than cut.
+    private static IEnumerable<string> InLines(Finding finding)
+    {
+        const int Indent = 9;
+        var lines = Output.Wrap(Output.OneLine($"{finding.Check}: {finding.Text}"), Output.Width - Indent, indent: 0)
+            .Concat(finding.Remedy is null ? [] : Output.Wrap(Output.OneLine($"→ {finding.Remedy}"), Output.Width - Indent, indent: 2));
+        return lines.Select((line, i) => (i > 0 ? "" : finding.Result == Good ? finding.Result : Output.Styled(Output.Red, finding.Result))
+            + new string(' ', i > 0 ? Indent : Indent - finding.Result.Length) + line);
     }
 
     private static async Task<List<Finding>> ExamineAsync(NpgsqlConnection connection, string address, bool trustPooler, CancellationToken cancellationToken)

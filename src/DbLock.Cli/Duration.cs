@@ -15,7 +15,7 @@ internal static partial class Duration
             return duration;
         }
 
-        result.AddError($"'{text}' is no duration: write 30s, 500ms, 1.5m, 2h or 1d");
+        result.AddError($"{(result.Parent as OptionResult)?.Option.Name}: '{text}' is no duration: write 30s, 500ms, 1.5m, 2h or 1d");
         return null;
     }
 
@@ -52,9 +52,9 @@ internal static partial class Duration
         }
     }
 
-    [GeneratedRegex(@"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$")]
+    [GeneratedRegex(@"^(([0-9]+(\.[0-9]+)?|\.[0-9]+)(ms|s|m|h|d))+$")]
     private static partial Regex Whole();
 
-    [GeneratedRegex(@"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")]
+    [GeneratedRegex(@"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ms|s|m|h|d)")]
     private static partial Regex Part();
 }

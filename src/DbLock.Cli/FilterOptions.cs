@@ -1,12 +1,22 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using System.Globalization;
+using System.Text;
 
 namespace DbLock.Cli;
 
 /// <summary>The options that say which locks are meant.</summary>
 internal sealed class FilterOptions
 {
+    private const string Advisory = "advisory";
+
+    // https://www.postgresql.org/docs/current/monitoring-stats.html#WAIT-EVENT-LOCK-TABLE
+    private static readonly string[] Types =
+        [Advisory, "applytransaction", "extend", "frozenid", "object", "page", "relation", "spectoken", "transactionid", "tuple", "userlock", "virtualxid"];
+
+    // https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
+    private static readonly string[] States =
+        ["active", "idle", "idle in transaction", "idle in transaction (aborted)", "fastpath function call", "starting", "disabled"];
+
     private readonly Option<int[]> _pids = new("--pid") { Description = "Of the server process with this id", HelpName = "pid" };
     private readonly Option<string[]> _databases = new("--database", "-d") { Description = "In this database", HelpName = "name" };
     private readonly Option<string[]> _relations = new("--relation", "-r") { Description = "On this table or index, name or schema.name, exactly as it was created", HelpName = "name" };
@@ -58,29 +68,84 @@ internal sealed class FilterOptions
             throw new UsageException("--filter was not understood: write --filter NAME");
         }
 
-        if (parsed.GetValue(_granted) && parsed.GetValue(_waiting))
-        {
-            throw new UsageException("--granted and --waiting exclude each other: leave both out for all locks");
-        }
-
-        return new PgLockFilter
+        Refuse(parsed.GetValue(_granted) && parsed.GetValue(_waiting), "--granted and --waiting match nothing together: leave both out for all locks");
+        var filter = new PgLockFilter
         {
             Pids = Given<int>([.. pids ?? [], .. parsed.GetValue(_pids) ?? []]),
-            Databases = Given(parsed.GetValue(_databases)),
+            Databases = Names("--database", parsed.GetValue(_databases)),
             Relations = Given(parsed.GetValue(_relations))?.Select(Table).ToArray(),
             Keys = Given(parsed.GetValue(_keys))?.Select(key => KeyOption.Parse(key, parsed.GetValue(_scheme)!)).ToArray(),
-            LockTypes = Given(parsed.GetValue(_types)),
+            LockTypes = Among("--type", parsed.GetValue(_types), Types),
             Modes = Given(parsed.GetValue(_modes)),
             Granted = parsed.GetValue(_granted) ? true : parsed.GetValue(_waiting) ? false : null,
             BlockingOnly = parsed.GetValue(_blocking),
-            Applications = Given(parsed.GetValue(_applications)),
-            Users = Given(parsed.GetValue(_users)),
-            States = Given(parsed.GetValue(_states)),
+            Applications = Names("--application", parsed.GetValue(_applications)),
+            Users = Names("--user", parsed.GetValue(_users)),
+            States = Among("--state", parsed.GetValue(_states), States),
             MinTransactionAge = parsed.GetValue(_transactionAge),
             MinStateAge = parsed.GetValue(_stateAge),
             MinWait = parsed.GetValue(_wait),
         };
+        RefuseWhatCannotMatch(filter);
+        return filter;
     }
+
+    /// <summary>Refuses names of tables together with other databases, whose tables cannot be seen from the connection's own.</summary>
+    public static void RefuseOtherDatabases(PgLockFilter filter, string database)
+    {
+        if (filter is { Relations: not null, Databases: { } databases } && !databases.Contains(database))
+        {
+            throw new UsageException(
+                $"--relation and --database {databases[0]} match nothing together: names of tables are known in the connection's own database alone, which is {database}; connect to the other one");
+        }
+    }
+
+    // An empty answer must not mean that nothing could have been found.
+    private static void RefuseWhatCannotMatch(PgLockFilter filter)
+    {
+        var waits = filter.MinWait is not null ? "--min-wait" : filter.Granted == false ? "--waiting" : null;
+        var granted = filter.BlockingOnly ? "--blocking" : filter.Granted == true ? "--granted" : null;
+        Refuse(granted is not null && waits is not null, $"{granted} and {waits} match nothing together: {granted} means locks that are held, {waits} locks that are waited for");
+        Refuse(filter is { Keys: not null, Relations: not null }, "--key and --relation match nothing together: a lock is on a key or on a table");
+        var kind = filter.Keys is not null ? "--key" : filter.Relations is not null ? "--relation" : null;
+        string[] possible = filter.Keys is not null ? [Advisory] : ["relation", "extend", "page", "tuple"];
+        Refuse(
+            kind is not null && filter.LockTypes is { } types && !types.Intersect(possible).Any(),
+            $"{kind} and --type {filter.LockTypes?[0]} match nothing together: locks on a {(filter.Keys is not null ? "key" : "table")} are of type {string.Join(", ", possible)}");
+        var isAdvisory = filter.Keys is not null || filter.LockTypes is { } only && only.All(type => type == Advisory);
+        Refuse(
+            isAdvisory && filter.Modes is { } modes && !modes.Any(mode => mode is PgLockMode.Exclusive or PgLockMode.Share),
+            $"{(filter.Keys is not null ? "--key" : "--type advisory")} and --mode {filter.Modes?[0]} match nothing together: advisory locks are Exclusive or Share");
+        Refuse(
+            (waits ?? (filter.BlockingOnly ? granted : null)) is not null && filter.Modes is { } harmless && harmless.All(mode => mode == PgLockMode.SIRead),
+            $"{waits ?? granted} and --mode SIRead match nothing together: nobody waits for such a lock");
+        Refuse(
+            waits is not null && filter.States is { } idle && idle.All(state => state.StartsWith("idle", StringComparison.Ordinal)),
+            $"{waits} and --state \"{filter.States?[0]}\" match nothing together: a session that waits for a lock is active");
+        Refuse(
+            filter.MinTransactionAge is not null && filter.States is { } without && without.All(state => state == "idle"),
+            "--min-transaction-age and --state idle match nothing together: a session that is idle has no transaction; \"idle in transaction\" has one, and --min-state-age goes with both");
+        Refuse(filter.Pids is { } pids && pids.All(pid => pid < 1), $"{filter.Pids?[0]} is no process id: they begin with 1");
+    }
+
+    private static void Refuse(bool isImpossible, string why)
+    {
+        if (isImpossible)
+        {
+            throw new UsageException(why);
+        }
+    }
+
+    // The server cuts what is longer, and a session that has no name matches none.
+    private static string[]? Names(string option, string[]? given)
+    {
+        Refuse(given?.Any(name => name.Length == 0) == true, $"{option} matches nothing without a name: write one, or leave it out");
+        Refuse(given?.Any(name => Encoding.UTF8.GetByteCount(name) > 63) == true, $"{option} matches nothing with a name of over 63 bytes: PostgreSQL keeps no more of one");
+        return Given(given);
+    }
+
+    private static string[]? Among(string name, string[]? given, string[] known) =>
+        Given(given)?.Select(value => known.Contains(value) ? value : throw new UsageException(UsageErrors.NoSuchChoice(name, value, known))).ToArray();
 
     /// <summary>Returns the keys whose names are known.</summary>
     public LockKey[] Names(ParseResult parsed) => [.. (parsed.GetValue(_names) ?? []).Select(name => KeyOption.Parse(name, parsed.GetValue(_scheme)!))];

@@ -12,12 +12,13 @@ internal static class KeyCommand
     {
         var name = new Argument<string>("NAME") { Description = "The name" };
         var output = Output.Option();
+        var wide = Output.WideOption();
         var command = new Command("key", "Prints the number or pair that a name is under each scheme, how it looks in pg_locks, and the SQL that takes the lock by hand. It needs no database.")
-        { name, output };
+        { name, output, wide };
         command.SetAction(parsed =>
         {
             var text = parsed.GetValue(name)!;
-            Output.Write(parsed.GetValue(output)!, Columns, [.. Keys(text).Select(Row)]);
+            Output.Write(parsed.GetValue(output)!, Columns, [.. Keys(text).Select(Row)], parsed.GetValue(wide) ? null : Columns);
             return ExitCode.Ok;
         });
         return command;

@@ -6,6 +6,9 @@ internal static class LockRows
     /// <summary>Gets the columns of a table, which has little room.</summary>
     public static IReadOnlyList<string> Short { get; } = ["pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "state", "state_s", "query"];
 
+    /// <summary>Gets the columns of a table from the most important on: as many are shown as fit the terminal.</summary>
+    public static IReadOnlyList<string> Important { get; } = ["pid", "object", "mode", "granted", "wait_s", "query", "state", "application", "user", "state_s", "type", "database"];
+
     /// <summary>Gets all columns.</summary>
     public static IReadOnlyList<string> All { get; } =
     [
@@ -57,5 +60,5 @@ internal static class LockRows
         _ => "",
     };
 
-    private static double? Seconds(TimeSpan? time) => time is { } duration ? Math.Round(duration.TotalSeconds, 3) : null;
+    public static double? Seconds(TimeSpan? time) => time is { } duration ? Math.Round(duration.TotalSeconds, 3) : null;
 }

@@ -18,21 +18,38 @@ internal static class LookCommand
             + "The options keep the trees in which a lock matches. Nobody waiting is an empty answer and exit code 0.",
         ShowBlockedAsync);
 
-    public static async Task ShowLocksAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, string format, CancellationToken cancellationToken)
+    /// <summary>Returns the locks as lines of a table.</summary>
+    public static async Task<List<string>> LocksAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken) =>
+        Output.Lines(
+            LockRows.Short,
+            [.. (await connection.GetLocksAsync(filter, names, cancellationToken).ConfigureAwait(false)).Select(@lock => LockRows.Row(@lock, LockRows.Short))],
+            Output.IsTerminal && !wide ? LockRows.Important : null);
+
+    /// <summary>Returns who waits for whom as lines of a tree.</summary>
+    public static async Task<List<string>> BlockedAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken) =>
+        BlockedTree.Lines(await connection.GetWaitGraphAsync(filter, names, cancellationToken).ConfigureAwait(false), wide);
+
+    private static async Task ShowLocksAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, string format, bool wide, CancellationToken cancellationToken)
     {
+        if (Output.IsTable(format))
+        {
+            Output.WriteLines(await LocksAsync(connection, filter, names, wide, cancellationToken).ConfigureAwait(false));
+            return;
+        }
+
         var locks = await connection.GetLocksAsync(filter, names, cancellationToken).ConfigureAwait(false);
-        var columns = Output.IsTable(format) ? LockRows.Short : LockRows.All;
-        Output.Write(format, columns, [.. locks.Select(@lock => LockRows.Row(@lock, columns))]);
+        Output.Write(format, LockRows.All, [.. locks.Select(@lock => LockRows.Row(@lock, LockRows.All))]);
     }
 
-    public static async Task ShowBlockedAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, string format, CancellationToken cancellationToken) =>
-        BlockedTree.Write(format, await connection.GetWaitGraphAsync(filter, names, cancellationToken).ConfigureAwait(false));
+    private static async Task ShowBlockedAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, string format, bool wide, CancellationToken cancellationToken) =>
+        BlockedTree.Write(format, await connection.GetWaitGraphAsync(filter, names, cancellationToken).ConfigureAwait(false), wide);
 
-    private static Command Create(string name, string description, Func<NpgsqlConnection, PgLockFilter, LockKey[], string, CancellationToken, Task> show)
+    private static Command Create(string name, string description, Func<NpgsqlConnection, PgLockFilter, LockKey[], string, bool, CancellationToken, Task> show)
     {
         var connection = ConnectionOption.Create();
         var output = Output.Option();
-        var command = new Command(name, description) { connection, output };
+        var wide = Output.WideOption();
+        var command = new Command(name, description) { connection, output, wide };
         var filter = FilterOptions.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
@@ -40,7 +57,8 @@ internal static class LookCommand
             var opened = await ConnectionOption.OpenAsync(ConnectionOption.Resolve(parsed.GetValue(connection)), cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
-                await show(opened, which, names, parsed.GetValue(output)!, cancellationToken).ConfigureAwait(false);
+                FilterOptions.RefuseOtherDatabases(which, opened.Database);
+                await show(opened, which, names, parsed.GetValue(output)!, parsed.GetValue(wide), cancellationToken).ConfigureAwait(false);
                 return ExitCode.Ok;
             }
         });

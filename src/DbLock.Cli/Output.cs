@@ -11,6 +11,13 @@ internal static class Output
 {
     public const string Table = "table";
 
+    /// <summary>The styles of a text on a terminal.</summary>
+    public const string Bold = "1";
+
+    public const string Dim = "2";
+
+    public const string Red = "31";
+
     private const string Json = "json";
     private const string Csv = "csv";
 
@@ -27,11 +34,14 @@ internal static class Output
 
     public static bool IsJson(string format) => format == Json;
 
+    public static Option<bool> WideOption() => new("--wide", "-w") { Description = "All columns, and nothing cut off, however wide the terminal is" };
+
     /// <summary>Writes rows in a format.</summary>
     /// <param name="format">One of the three.</param>
     /// <param name="columns">The names of the columns.</param>
     /// <param name="rows">A value for each column: text, number, truth or null.</param>
-    public static void Write(string format, IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows)
+    /// <param name="important">For a terminal the columns from the most important on, of which as many are shown as fit; null for all.</param>
+    public static void Write(string format, IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows, IReadOnlyList<string>? important = null)
     {
         switch (format)
         {
@@ -42,46 +52,167 @@ internal static class Output
                 var csv = new StringBuilder().AppendJoin(',', columns).Append("\r\n");
                 foreach (var row in rows)
                 {
-                    csv.AppendJoin(',', row.Select(value => Quote(Text(value)))).Append("\r\n");
+                    // For programs a text stays as it is; a terminal is not to obey it.
+                    csv.AppendJoin(',', row.Select(value => Quote(IsTerminal ? Clean(Text(value)) : Text(value)))).Append("\r\n");
                 }
 
                 Console.Out.Write(csv);
                 break;
-            case var _ when IsTerminal:
-                AnsiConsole.Write(ToTable(columns, rows));
-                break;
             default:
-                WritePlain(columns, rows);
+                WriteLines(Lines(columns, rows, IsTerminal ? important : null));
                 break;
         }
     }
 
-    public static Spectre.Console.Table ToTable(IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows)
+    /// <summary>Returns a table as lines: a header and a line for each row.</summary>
+    /// <param name="columns">The names of the columns.</param>
+    /// <param name="rows">A value for each column.</param>
+    /// <param name="important">The columns from the most important on, of which as many are shown as fit the terminal; null for all, uncut.</param>
+    public static List<string> Lines(IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows, IReadOnlyList<string>? important)
     {
-        var table = new Spectre.Console.Table().Border(TableBorder.Rounded);
-        foreach (var column in columns)
+        var cells = rows.Select(row => row.Select(value => OneLine(Text(value))).ToArray()).ToList();
+        var widths = columns.Select((name, i) => cells.Select(row => row[i].GetCellWidth()).Append(name.Length).Max()).ToArray();
+        var shown = Enumerable.Range(0, columns.Count).ToList();
+        if (important is not null)
         {
-            table.AddColumn(new TableColumn($"[bold]{Markup.Escape(column)}[/]"));
+            shown = Fit(columns, widths, important);
         }
 
-        foreach (var row in rows)
+        List<string> lines = [Styled(Bold, Line([.. columns], null))];
+        lines.AddRange(cells.Select((row, i) => Line(row, rows[i])));
+        if (shown.Count < columns.Count)
         {
-            table.AddRow([.. row.Select(value => new Text(Short(OneLine(Text(value))), value is false ? new Style(Color.Red) : Style.Plain))]);
+            lines.Add(Styled(Dim, Cut($"Not shown: {string.Join(", ", columns.Where((_, i) => !shown.Contains(i)))} (--wide)", Width)));
         }
 
-        return table;
+        return lines;
+
+        string Line(string[] texts, object?[]? values) => string.Join("  ", shown.Select(i =>
+        {
+            var cell = Cut(texts[i], widths[i]);
+            var padding = i == shown[^1] ? "" : new string(' ', widths[i] - cell.GetCellWidth());
+            return (values?[i] is false ? Styled(Red, cell) : cell) + padding;
+        })).TrimEnd();
+    }
+
+    /// <summary>Writes lines of which nothing commands the terminal.</summary>
+    public static void WriteLines(IEnumerable<string> lines) => Console.Out.Write(string.Concat(lines.Select(line => line + '\n')));
+
+    /// <summary>Gets how many cells a line of the terminal has.</summary>
+    public static int Width => Size("COLUMNS", () => Console.WindowWidth, 80);
+
+    /// <summary>Gets how many lines the terminal has.</summary>
+    public static int Height => Size("LINES", () => Console.WindowHeight, 24);
+
+    /// <summary>Returns as much of a text as fits into so many cells.</summary>
+    public static string Cut(string text, int width)
+    {
+        if (text.GetCellWidth() <= width)
+        {
+            return text;
+        }
+
+        var (kept, cells) = (new StringBuilder(), 0);
+        foreach (var rune in text.EnumerateRunes())
+        {
+            cells += rune.ToString().GetCellWidth();
+            if (cells > width - 1)
+            {
+                break;
+            }
+
+            kept.Append(rune);
+        }
+
+        return kept.Append('…').ToString();
+    }
+
+    /// <summary>Returns a text in a style, where colours are shown.</summary>
+    public static string Styled(string style, string text) =>
+        IsTerminal && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")) && Environment.GetEnvironmentVariable("TERM") != "dumb"
+            ? $"\u001b[{style}m{text}\u001b[0m"
+            : text;
+
+    /// <summary>Returns a text in lines of so many cells, broken between words, the second and later ones indented.</summary>
+    public static IEnumerable<string> Wrap(string text, int width, int indent)
+    {
+        string? line = null;
+        foreach (var word in text.Split(' '))
+        {
+            if (!string.IsNullOrWhiteSpace(line) && line.GetCellWidth() + 1 + word.GetCellWidth() > width)
+            {
+                yield return line.TrimEnd();
+                line = new string(' ', indent) + word;
+            }
+            else
+            {
+                line = line is null ? word : $"{line} {word}";
+            }
+        }
+
+        yield return line!;
+    }
+
+    // Which columns are shown, and how wide: as many as fit, from the most important on; what is left goes to those that were cut, to the query last.
+    private static List<int> Fit(IReadOnlyList<string> columns, int[] widths, IReadOnlyList<string> important)
+    {
+        const int Gap = 2;
+        var (wanted, shown, left) = (widths.ToArray(), new List<int>(), Width);
+        foreach (var column in important.Select(name => columns.TakeWhile(other => other != name).Count()))
+        {
+            var least = Math.Min(wanted[column], columns[column] switch
+            {
+                "query" or "reason" or "waiters" => 12,
+                "object" or "application" or "user" or "database" => 16,
+                _ => int.MaxValue,
+            });
+            var cost = least + (shown.Count == 0 ? 0 : Gap);
+            if (shown.Count == 0 || cost <= left)
+            {
+                (left, widths[column]) = (left - cost, least);
+                shown.Add(column);
+            }
+        }
+
+        foreach (var column in shown.OrderBy(column => columns[column] == "query"))
+        {
+            var more = Math.Clamp(wanted[column] - widths[column], 0, Math.Max(0, left));
+            (left, widths[column]) = (left - more, widths[column] + more);
+        }
+
+        shown.Sort();
+        return shown;
+    }
+
+    private static int Size(string variable, Func<int> ask, int otherwise)
+    {
+        if (int.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out var said) && said > 0)
+        {
+            return said;
+        }
+
+        try
+        {
+            return ask() is var size and > 0 ? size : otherwise;
+        }
+        catch (Exception e) when (e is IOException or PlatformNotSupportedException)
+        {
+            return otherwise;
+        }
     }
 
     /// <summary>Writes one value of JSON.</summary>
     public static void WriteJson(Action<Utf8JsonWriter> write)
     {
-        using var stream = Console.OpenStandardOutput();
-        using (var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        using var buffer = new MemoryStream();
+        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Indented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
         {
             write(json);
         }
 
-        stream.WriteByte((byte)'\n');
+        // The encoder escapes control characters, but not those that turn the writing direction. They can be in texts alone, where the escape says the same.
+        var text = Encoding.UTF8.GetString(buffer.ToArray());
+        Console.Out.Write(string.Concat(text.EnumerateRunes().Select(rune => IsCommand(rune) && rune.Value != '\n' ? Escaped(rune) : rune.ToString())) + '\n');
     }
 
     public static void WriteValue(Utf8JsonWriter json, string name, object? value)
@@ -124,16 +255,6 @@ internal static class Output
         json.WriteEndArray();
     });
 
-    private static void WritePlain(IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows)
-    {
-        var lines = rows.Select(row => row.Select(value => OneLine(Text(value))).ToArray()).Prepend([.. columns]).ToList();
-        var widths = columns.Select((_, i) => lines.Max(line => line[i].GetCellWidth())).ToArray();
-        foreach (var line in lines)
-        {
-            Console.Out.WriteLine(string.Join("  ", line.Select((cell, i) => cell + new string(' ', widths[i] - cell.GetCellWidth()))).TrimEnd());
-        }
-    }
-
     private static string Text(object? value) => value switch
     {
         null => "",
@@ -145,13 +266,16 @@ internal static class Output
 
     /// <summary>Returns a text without what would command a terminal; a query or a name may be anybody's.</summary>
     public static string Clean(string text) => text.AsSpan().ContainsAnyExceptInRange(' ', '~')
-        ? string.Concat(text.Select(c => c != '\n' && (char.IsControl(c) || char.GetUnicodeCategory(c) == UnicodeCategory.Format) ? '\uFFFD' : c))
+        ? string.Concat(text.EnumerateRunes().Select(rune => rune.Value != '\n' && IsCommand(rune) ? "\uFFFD" : rune.ToString()))
         : text;
 
-    private static string OneLine(string text) => Clean(string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)));
+    // Format characters turn the writing direction, and hide what is there.
+    private static bool IsCommand(Rune rune) => Rune.IsControl(rune) || Rune.GetUnicodeCategory(rune) == UnicodeCategory.Format;
 
-    // What does not fit is in the other formats.
-    private static string Short(string text) => text.Length <= 100 ? text : text[..99] + '…';
+    /// <summary>Returns a text in one line, without what would command a terminal.</summary>
+    public static string OneLine(string text) => Clean(string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)));
+
+    private static string Escaped(Rune rune) => string.Concat(rune.ToString().Select(unit => string.Create(CultureInfo.InvariantCulture, $"\\u{(int)unit:X4}")));
 
     private static string Quote(string text) => text.AsSpan().ContainsAny(",\"\r\n") ? $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"" : text;
 }

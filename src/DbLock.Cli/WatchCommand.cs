@@ -1,6 +1,6 @@
 using System.CommandLine;
+using System.Globalization;
 using Microsoft.Win32.SafeHandles;
-using Spectre.Console;
 
 namespace DbLock.Cli;
 
@@ -17,8 +17,9 @@ internal static class WatchCommand
         what.AcceptOnlyFromAmong(Blocked, List);
         var interval = new Option<TimeSpan?>("--interval", "-i") { Description = "From one look to the next. Default: 2s", HelpName = "duration", CustomParser = Duration.Parse };
         var count = new Option<int?>("--count") { Description = "How many looks. Default: until Ctrl-C", HelpName = "n" };
+        var wide = Output.WideOption();
         var command = new Command("watch", "Shows the same as dblock blocked, or list, again and again. On a terminal the picture is renewed in place, elsewhere one follows the other.")
-        { what, connection, interval, count };
+        { what, connection, interval, count, wide };
         var filter = FilterOptions.AddTo(command);
         command.SetAction(async (parsed, _) =>
         {
@@ -46,6 +47,7 @@ internal static class WatchCommand
                 var opened = await ConnectionOption.OpenAsync(ConnectionOption.Resolve(parsed.GetValue(connection)), signals.First).ConfigureAwait(false);
                 await using (opened.ConfigureAwait(false))
                 {
+                    FilterOptions.RefuseOtherDatabases(which, opened.Database);
                     for (var look = 0; parsed.GetValue(count) is not { } looks || look < looks; look++)
                     {
                         if (look > 0)
@@ -53,15 +55,10 @@ internal static class WatchCommand
                             await Task.Delay(pause, signals.First).ConfigureAwait(false);
                         }
 
-                        if (Output.IsTerminal)
-                        {
-                            AnsiConsole.Clear();
-                        }
-
-                        Console.Out.WriteLine(DateTimeOffset.Now.ToString("u"));
-                        await (parsed.GetValue(what) == List
-                            ? LookCommand.ShowLocksAsync(opened, which, names, Output.Table, signals.First)
-                            : LookCommand.ShowBlockedAsync(opened, which, names, Output.Table, signals.First)).ConfigureAwait(false);
+                        var lines = await (parsed.GetValue(what) == List
+                            ? LookCommand.LocksAsync(opened, which, names, parsed.GetValue(wide), signals.First)
+                            : LookCommand.BlockedAsync(opened, which, names, parsed.GetValue(wide), signals.First)).ConfigureAwait(false);
+                        Show([DateTimeOffset.Now.ToString("u", CultureInfo.InvariantCulture), .. lines]);
                     }
                 }
 
@@ -77,5 +74,25 @@ internal static class WatchCommand
             }
         });
         return command;
+    }
+
+    // A picture longer than the screen would leave only its end to be seen.
+    private static void Show(List<string> lines)
+    {
+        if (!Output.IsTerminal)
+        {
+            Output.WriteLines(lines);
+            return;
+        }
+
+        var room = Math.Max(2, Output.Height - 1);
+        if (lines.Count > room)
+        {
+            var more = Output.Styled(Output.Dim, string.Create(CultureInfo.InvariantCulture, $"… and {lines.Count - room + 1} more lines"));
+            lines = [.. lines[..(room - 1)], more];
+        }
+
+        Console.Out.Write("\u001b[H\u001b[2J");
+        Output.WriteLines(lines);
     }
 }

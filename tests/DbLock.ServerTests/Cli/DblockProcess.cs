@@ -37,11 +37,11 @@ internal sealed class DblockProcess : IAsyncDisposable
     public static DblockProcess Start(IEnumerable<(string, string?)> environment, params string[] arguments) =>
         new(Prepare("env", environment, [DefaultSignals, Program, .. arguments]));
 
-    /// <summary>Starts it in a pseudo-terminal, of which its input and output are the keyboard and the screen.</summary>
+    /// <summary>Starts it in a pseudo-terminal of 80 columns and 24 lines, of which its input and output are the keyboard and the screen.</summary>
     public static async Task<DblockProcess> StartInTerminalAsync(params string[] arguments)
     {
         // Not under a shell, which would end with its own interrupt.
-        var line = $"exec env {DefaultSignals} " + string.Join(' ', arguments.Prepend(Program).Select(word => $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
+        var line = $"stty cols 80 rows 24; exec env {DefaultSignals} " + string.Join(' ', arguments.Prepend(Program).Select(word => $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
         return new(Prepare("script", [.. await EnvironmentAsync(), ("TERM", "xterm-256color"), ("SHELL", "/bin/sh")], ["--quiet", "--return", "--flush", "--command", line, "/dev/null"]));
     }
 

@@ -1,0 +1,104 @@
+namespace DbLock.Cli;
+
+/// <summary>What libpq's own words say of a connection, and where each was found. What is found first stays.</summary>
+internal sealed class ConnectionWords
+{
+    // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS; where the keyword is null, Npgsql cannot do it.
+    private static readonly (string Word, string? Variable, string? Keyword)[] Known =
+    [
+        ("host", "PGHOST", ""), ("hostaddr", "PGHOSTADDR", ""), ("port", "PGPORT", ""),
+        ("dbname", "PGDATABASE", "Database"), ("user", "PGUSER", "Username"), ("password", "PGPASSWORD", "Password"), ("passfile", "PGPASSFILE", "Passfile"),
+        ("sslmode", "PGSSLMODE", "SSL Mode"), ("sslcert", "PGSSLCERT", "SSL Certificate"), ("sslkey", "PGSSLKEY", "SSL Key"), ("sslpassword", null, "SSL Password"),
+        ("sslrootcert", "PGSSLROOTCERT", "Root Certificate"), ("sslnegotiation", "PGSSLNEGOTIATION", "SSL Negotiation"),
+        ("channel_binding", "PGCHANNELBINDING", "Channel Binding"), ("require_auth", "PGREQUIREAUTH", "Require Auth"),
+        ("krbsrvname", "PGKRBSRVNAME", "Kerberos Service Name"), ("load_balance_hosts", "PGLOADBALANCEHOSTS", "Load Balance Hosts"),
+        ("application_name", "PGAPPNAME", "Application Name"), ("connect_timeout", "PGCONNECT_TIMEOUT", "Timeout"), ("options", "PGOPTIONS", "Options"),
+        ("target_session_attrs", "PGTARGETSESSIONATTRS", "Target Session Attributes"), ("client_encoding", null, "Client Encoding"),
+        ("gssencmode", "PGGSSENCMODE", "GSS Encryption Mode"),
+        ("requirepeer", "PGREQUIREPEER", null), ("sslcrl", "PGSSLCRL", null), ("sslcrldir", "PGSSLCRLDIR", null), ("sslcertmode", "PGSSLCERTMODE", null),
+        ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", null), ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", null),
+        ("service", "PGSERVICE", ""), ("servicefile", "PGSERVICEFILE", ""),
+    ];
+
+    // They change neither where the connection leads nor how safe it is.
+    private static readonly string[] Harmless =
+        ["fallback_application_name", "tcp_user_timeout", "sslcompression", "sslsni", "gsslib", "gssdelegation", "min_protocol_version", "max_protocol_version"];
+
+    private readonly Dictionary<string, (string Value, string Source)> _said = [];
+
+    public string? Value(string word) => _said.TryGetValue(word, out var said) ? said.Value : null;
+
+    public string Source(string word) => _said.TryGetValue(word, out var said) ? said.Source : word;
+
+    public void Remove(string word) => _said.Remove(word);
+
+    /// <summary>Says a word over; an empty value says nothing.</summary>
+    /// <exception cref="UsageException">libpq knows no such word, or dblock does not.</exception>
+    public void Set(string word, string value, string source)
+    {
+        if (word.StartsWith("keepalives", StringComparison.Ordinal) || Harmless.Contains(word))
+        {
+            return;
+        }
+
+        if (!Known.Any(known => known.Word == word))
+        {
+            throw new UsageException(
+                $"{source}: there is no such parameter: use {string.Join(", ", Known.Where(known => known.Keyword is not null).Select(known => known.Word))}");
+        }
+
+        if (value.Length > 0)
+        {
+            _said[word] = (value, source);
+        }
+    }
+
+    public void Add(string word, string value, string source)
+    {
+        if (!_said.ContainsKey(word))
+        {
+            Set(word, value, source);
+        }
+    }
+
+    public void AddVariables(Func<string, string?> variable)
+    {
+        foreach (var (word, name, _) in Known)
+        {
+            if (name is not null && variable(name) is { Length: > 0 } value)
+            {
+                Add(word, value, name);
+            }
+        }
+    }
+
+    /// <summary>Refuses what demands something that dblock cannot do: without it the connection would be less safe than psql's.</summary>
+    /// <exception cref="UsageException">Something is demanded that dblock cannot do.</exception>
+    public void RefuseWhatIsNotKnown()
+    {
+        foreach (var (word, _, keyword) in Known)
+        {
+            // What .NET does anyway.
+            var isUsual = (word, Value(word)) is ("sslcertmode", "allow") or ("ssl_min_protocol_version", "TLSv1" or "TLSv1.1" or "TLSv1.2")
+                or ("ssl_max_protocol_version", "TLSv1.3");
+            if (keyword is null && _said.ContainsKey(word) && !isUsual)
+            {
+                var how = Source(word).StartsWith("PG", StringComparison.Ordinal) ? $" (env -u {Source(word)} dblock …)" : "";
+                throw new UsageException(
+                    $"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{how}, or demand it of the server");
+            }
+        }
+
+        if (Value("sslrootcert") == "system")
+        {
+            throw new UsageException(
+                $"{Source("sslrootcert")} is 'system', which dblock does not know: name the file, such as /etc/ssl/certs/ca-certificates.crt");
+        }
+    }
+
+    /// <summary>Returns what Npgsql is told; the place is not among it.</summary>
+    public IEnumerable<(string Keyword, string Value, string Source)> Keywords() =>
+        from known in Known
+        where known.Keyword is { Length: > 0 } && _said.ContainsKey(known.Word)
+        select (known.Keyword, _said[known.Word].Value, _said[known.Word].Source);
+}

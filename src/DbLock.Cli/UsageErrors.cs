@@ -1,0 +1,158 @@
+using System.CommandLine;
+using System.CommandLine.Completions;
+using System.CommandLine.Parsing;
+
+namespace DbLock.Cli;
+
+/// <summary>What is wrong with a command line, in words: the argument, what it takes, and what was probably meant.</summary>
+internal static class UsageErrors
+{
+    /// <summary>Returns what is wrong; nothing when the parser can be believed.</summary>
+    public static IReadOnlyList<string> Of(ParseResult parsed)
+    {
+        var command = parsed.CommandResult;
+        if (Unknown(parsed) is { } unknown)
+        {
+            return [NoSuchOption(command.Command, unknown)];
+        }
+
+        // One word that is too many makes several errors of the parser.
+        return parsed.Errors.Count > 0 && parsed.UnmatchedTokens is [var first, ..]
+            ? [Unmatched(command.Command, first)]
+            : [.. parsed.Errors.Select(error => InWords(command, error)).Distinct()];
+    }
+
+    /// <summary>Says that there is no such choice, which there are, and which was probably meant.</summary>
+    public static string NoSuchChoice(string name, string given, IReadOnlyCollection<string> choices) =>
+        $"{name} cannot be '{given}'{DidYouMean(given, choices)}: write {InWords(choices)}";
+
+    private static string NoSuchOption(Command command, string given)
+    {
+        var names = command.Options.Concat(command.Parents.OfType<Command>().SelectMany(parent => parent.Options.Where(option => option.Recursive)))
+            .SelectMany(option => option.Aliases.Prepend(option.Name)).Where(name => name.StartsWith("--", StringComparison.Ordinal)).ToList();
+        return $"there is no option {given}{DidYouMean(given.Split('=', ':')[0], names)}; what begins so and is no option goes after --";
+    }
+
+    private static string Unmatched(Command command, string given)
+    {
+        if (given.Length > 1 && given[0] == '-')
+        {
+            return NoSuchOption(command, given);
+        }
+
+        // It may have a password in it.
+        if (given.Contains("://", StringComparison.Ordinal) || given.Contains("password=", StringComparison.OrdinalIgnoreCase))
+        {
+            return $"dblock {command.Name} takes the address of the database after --connection";
+        }
+
+        if (command.Arguments.FirstOrDefault(argument => argument.ValueType == typeof(int[])) is { } numbers)
+        {
+            return $"{numbers.Name} takes whole numbers, and '{given}' is none";
+        }
+
+        List<string> commands = [.. command.Subcommands.Select(known => known.Name)];
+        return commands.Count > 0
+            ? $"there is no command {given}{DidYouMean(given, commands)}: write {InWords(commands)}"
+            : $"dblock {command.Name} does not take '{given}': {(command.Arguments.Count == 0 ? "it takes options alone" : $"write {Usage(command)}")}";
+    }
+
+    // To the parser, an option that it does not know is an argument where there is room for one. Negative numbers are meant.
+    private static string? Unknown(ParseResult parsed)
+    {
+        var isRun = parsed.CommandResult.Command.Name == "run";
+        if (isRun && parsed.Tokens.All(token => token.Type != TokenType.DoubleDash))
+        {
+            return null;
+        }
+
+        var operands = parsed.CommandResult.Children.OfType<ArgumentResult>().SelectMany(argument => argument.Tokens).ToHashSet(ReferenceEqualityComparer.Instance);
+        return parsed.Tokens.TakeWhile(token => token.Type != TokenType.DoubleDash)
+            .FirstOrDefault(token => operands.Contains(token) && token.Value is ['-', not (>= '0' and <= '9'), ..])?.Value;
+    }
+
+    private static string InWords(CommandResult command, ParseError error)
+    {
+        if (error.SymbolResult is CommandResult)
+        {
+            return MissingInWords(command)
+                ?? (command.Command.Subcommands.Count > 0 ? $"say what is to be done: dblock {InWords([.. command.Command.Subcommands.Select(known => known.Name)])}" : error.Message);
+        }
+
+        // The error of an option's value may be told of its argument.
+        var result = error.SymbolResult is ArgumentResult { Parent: OptionResult owner } ? owner : error.SymbolResult;
+        Symbol? symbol = result is OptionResult { Option: var option } ? option : (result as ArgumentResult)?.Argument;
+        if (result is null || symbol is null)
+        {
+            return error.Message;
+        }
+
+        var (name, arity, type) = symbol is Option known ? (known.Name, known.Arity, known.ValueType) : (symbol.Name, ((Argument)symbol).Arity, ((Argument)symbol).ValueType);
+        var element = type.IsArray ? type.GetElementType()! : Nullable.GetUnderlyingType(type) ?? type;
+        var choices = symbol.GetCompletions(CompletionContext.Empty).Select(choice => choice.Label).ToList();
+        if (result.Tokens.Count == 0 && arity.MinimumNumberOfValues > 0)
+        {
+            return result is OptionResult
+                ? $"{name} lacks its value: write {name} {(choices.Count > 0 ? InWords(choices) : ((Option)symbol).HelpName?.ToUpperInvariant() ?? "VALUE")}"
+                : MissingInWords(command) ?? error.Message;
+        }
+
+        if (result.Tokens.Count > arity.MaximumNumberOfValues && !type.IsArray)
+        {
+            return $"{name} is given {result.Tokens.Count} times: give it once";
+        }
+
+        if (choices.Count > 0 && result.Tokens.FirstOrDefault(token => !choices.Contains(token.Value, StringComparer.Ordinal)) is { } wrong)
+        {
+            return element == typeof(bool) ? $"{name} takes no value: leave '{wrong.Value}' out" : NoSuchChoice(name, wrong.Value, choices);
+        }
+
+        return element == typeof(int) && result.Tokens.FirstOrDefault(token => !int.TryParse(token.Value, out _)) is { } odd
+            ? $"{name} takes a whole number, and '{odd.Value}' is none"
+            : error.Message;
+    }
+
+    private static string? MissingInWords(CommandResult command)
+    {
+        var missing = command.Command.Arguments
+            .Where(argument => argument.Arity.MinimumNumberOfValues > 0 && command.GetResult(argument) is not { Tokens.Count: > 0 }).Select(argument => argument.Name).ToList();
+        return missing.Count == 0 ? null : $"{InWords(missing, "and")} {(missing.Count > 1 ? "are" : "is")} missing: write {Usage(command.Command)}";
+    }
+
+    private static string Usage(Command command) => command.Name == "run"
+        ? "dblock run [options] KEY -- COMMAND [ARGUMENT...]"
+        : string.Join(' ', command.Arguments
+            .Select(argument => argument.Arity.MaximumNumberOfValues > 1 ? $"{argument.Name}..." : argument.Name)
+            .Zip(command.Arguments, (name, argument) => argument.Arity.MinimumNumberOfValues > 0 ? name : $"[{name}]").Prepend($"dblock {command.Name}"));
+
+    private static string InWords(IReadOnlyCollection<string> names, string word = "or") =>
+        names.Count < 2 ? string.Concat(names) : $"{string.Join(", ", names.SkipLast(1))} {word} {names.Last()}";
+
+    private static string DidYouMean(string given, IReadOnlyCollection<string> known)
+    {
+        var near = known
+            .Select(name => (Name: name, Distance: name.StartsWith(given, StringComparison.OrdinalIgnoreCase) ? 0 : Distance(given.ToUpperInvariant(), name.ToUpperInvariant())))
+            .Where(candidate => candidate.Distance <= Math.Max(1, given.TrimStart('-').Length / 3)).OrderBy(candidate => candidate.Distance).ToList();
+        return near.Count == 0 || given.Length == 0 ? "" : $" (did you mean {near[0].Name}?)";
+    }
+
+    // How many letters have to be put in, left out, exchanged for another or for their neighbour (Damerau and Levenshtein).
+    private static int Distance(string a, string b)
+    {
+        var table = new int[a.Length + 1, b.Length + 1];
+        for (var i = 0; i <= a.Length; i++)
+        {
+            for (var j = 0; j <= b.Length; j++)
+            {
+                table[i, j] = i == 0 || j == 0 ? i + j
+                    : Math.Min(Math.Min(table[i - 1, j], table[i, j - 1]) + 1, table[i - 1, j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1));
+                if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                {
+                    table[i, j] = Math.Min(table[i, j], table[i - 2, j - 2] + 1);
+                }
+            }
+        }
+
+        return table[a.Length, b.Length];
+    }
+}
