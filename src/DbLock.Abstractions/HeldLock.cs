@@ -89,12 +89,12 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
                 nameof(options));
         }
 
-        var connection = async ? await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false) : dataSource.OpenConnection();
+        var connection = await OwnConnection.Open(dataSource, async, cancellationToken).ConfigureAwait(false);
         var (held, settings) = (default(HeldLock), default(SessionSettings));
         try
         {
             // Before the wait: a waiter whose client is gone leaves the queue.
-            var @lock = new Lock(connection, key, lockInterface, options);
+            var @lock = new Lock(connection, key, lockInterface, options) { HasOwnConnection = true };
             settings = await @lock.Keep(async, cancellationToken).ConfigureAwait(false);
             if (async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout))
             {

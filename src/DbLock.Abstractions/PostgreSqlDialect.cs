@@ -78,6 +78,11 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement Acquire(in LockRequest request)
     {
+        if (request.Scope == LockScope.Session)
+        {
+            CheckSession(request.SessionId);
+        }
+
         var guard = new Guard(request);
         var texts = For(request).Acquire(guard);
         var isSession = request.Scope == LockScope.Session;
@@ -181,6 +186,17 @@ internal sealed class PostgreSqlDialect : LockDialect
         ['0', '8', ..] => LockOutcome.ConnectionLost,
         _ => LockOutcome.Refused,
     };
+
+    /// <summary>Refuses a session that cannot be seen, so that nobody can tell whether two statements meet the same one.</summary>
+    internal static void CheckSession(int? sessionId)
+    {
+        if (sessionId == ILockDriver.HiddenSession)
+        {
+            throw new LockException(
+                "The connection does not show its session on the server (a wrapper that cannot be seen through, or a provider without ProcessID), so that a connection pooler between could give "
+                + "one lock to two clients unnoticed. Make the lock on the inner connection, or use LockScope.Transaction, or set LockOptions.TrustPooler if each connection is known to keep one session.");
+        }
+    }
 
     internal static LockException OnStandby() => new(
         "This server is a hot standby: its advisory locks are its own, and the primary would give the same lock to somebody else. "

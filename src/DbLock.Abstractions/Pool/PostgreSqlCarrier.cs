@@ -54,7 +54,11 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     public override LockStatement End { get; } = new(new LockCommand(UnlistenSql), new LockCommand(EndSql));
 
-    public override LockStatement Look(int? sessionId) => new(new LockCommand(LookSql, new LockParameter(DbType.Int32, sessionId ?? 0)));
+    public override LockStatement Look(int? sessionId)
+    {
+        PostgreSqlDialect.CheckSession(sessionId);
+        return new(new LockCommand(LookSql, new LockParameter(DbType.Int32, sessionId ?? 0)));
+    }
 
     public override long ReadRoom(object? answer)
     {
