@@ -7,7 +7,7 @@ namespace DbLock;
 /// <remarks><b>Threads.</b> A driver has no state and is shared by every lock. A connection is used by one call at a time.</remarks>
 public interface ILockDriver
 {
-    /// <summary>The session of a provider that tells it, behind a wrapper that cannot be seen through. No session has this number.</summary>
+    /// <summary>The session of a connection that should show one and does not: inside a wrapper that cannot be seen through. No session has this number.</summary>
     internal const int HiddenSession = -2;
 
     /// <summary>Says whether this driver can use a connection.</summary>
@@ -27,7 +27,7 @@ public interface ILockDriver
     /// <param name="exception">The exception.</param>
     DbError Read(Exception exception);
 
-    /// <summary>Returns the server session that the client believes it speaks to; null when the provider does not tell.</summary>
+    /// <summary>Returns the server session that the client believes it speaks to; null when the provider does not tell, negative for none.</summary>
     /// <param name="connection">An open connection.</param>
     int? SessionId(DbConnection connection) => null;
 

@@ -631,7 +631,15 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private async ValueTask EndSession(LockDialect dialect, Exception? reason, bool async)
     {
-        Log.SessionEnded(_logger, Key, reason);
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html: insufficient_privilege
+        if (reason is not null && _driver.Read(reason).SqlState == "42501")
+        {
+            Log.MayNotAsk(_logger, Key, reason);
+        }
+        else
+        {
+            Log.SessionEnded(_logger, Key, reason);
+        }
 
         try
         {

@@ -8,8 +8,8 @@ namespace DbLock;
 
 /// <summary>Sees through decorators of connections and transactions, as profilers and tracers put them around a provider's own.</summary>
 /// <remarks>
-/// What is seen tells which driver, which session and which pool it is, and never replaces what the caller gave: commands go through that. What cannot be seen through stands for itself,
-/// and is refused where it matters.
+/// What is seen tells which driver, which session and which pool it is, and never replaces what the caller gave: commands go through that.
+/// What cannot be seen through stands for itself, and is refused where it matters.
 /// </remarks>
 internal static class Wrapper
 {
@@ -30,8 +30,13 @@ internal static class Wrapper
         // A circle of wrappers has no innermost.
         private const int MostLayers = 16;
 
-        // What the common ones call it: MiniProfiler (WrappedConnection), and others.
-        private static readonly string[] Names = [.. new[] { "Wrapped", "Inner", "Base", "Underlying", "Original", "Real", "Actual" }.Select(name => name + typeof(T).Name["Db".Length..])];
+        private const BindingFlags Declared = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+
+        private const string Trimmed = "A wrapper whose members are trimmed away cannot be seen through, and is refused where that matters.";
+
+        // What the common ones call it: WrappedConnection (MiniProfiler), InnerTransaction, and so on.
+        private static readonly string[] Names =
+            [.. new[] { "Wrapped", "Inner", "Base", "Underlying", "Original", "Real", "Actual" }.Select(name => name + typeof(T).Name["Db".Length..])];
 
         private static readonly ConditionalWeakTable<Type, Sight<T>> OfTypes = [];
 
@@ -55,8 +60,8 @@ internal static class Wrapper
             return outer;
         }
 
-        [UnconditionalSuppressMessage("Trimming", "IL2070", Justification = "A wrapper whose members are trimmed away is one that cannot be seen through, and is refused where that matters.")]
-        [UnconditionalSuppressMessage("Trimming", "IL2075", Justification = "A wrapper whose members are trimmed away is one that cannot be seen through, and is refused where that matters.")]
+        [UnconditionalSuppressMessage("Trimming", "IL2070", Justification = Trimmed)]
+        [UnconditionalSuppressMessage("Trimming", "IL2075", Justification = Trimmed)]
         private static Sight<T> Of(Type type)
         {
             var property = Array.ConvertAll(Names, name => type.GetProperty(name, BindingFlags.Instance | BindingFlags.Public)).FirstOrDefault(
@@ -64,12 +69,13 @@ internal static class Wrapper
             List<FieldInfo> fields = [];
             for (var declaring = type; property is null && declaring is not null && declaring != typeof(T); declaring = declaring.BaseType)
             {
-                fields.AddRange(declaring.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly).Where(field => MayBe(field.FieldType)));
+                fields.AddRange(declaring.GetFields(Declared).Where(field => MayBe(field.FieldType)));
             }
 
             return new Sight<T>(property, [.. fields]);
 
-            static bool MayBe(Type type) => typeof(T).IsAssignableFrom(type) || type == typeof(IDbConnection) || type == typeof(IDbTransaction);
+            static bool MayBe(Type type) =>
+                typeof(T).IsAssignableFrom(type) || type == typeof(IDbConnection) || type == typeof(IDbTransaction);
         }
 
         private T? Inner(T outer)
