@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Transactions;
 
 namespace DbLock;
 
@@ -11,10 +12,27 @@ internal static class DbTransactionExtensions
         {
             try
             {
-                // The convention of ADO.NET: a completed transaction has no connection. Npgsql's keeps it, but does not tell its isolation level.
-                return transaction.Connection is not null && Enum.IsDefined(transaction.IsolationLevel);
+                // The convention of ADO.NET: a completed transaction has no connection. Npgsql's keeps it, but does not tell its isolation level, and a wrapper may keep its own.
+                var inner = Wrapper.Innermost(transaction);
+                return inner.Connection is not null && Enum.IsDefined(inner.IsolationLevel);
             }
             catch (InvalidOperationException)
+            {
+                return false;
+            }
+        }
+    }
+
+    extension(Transaction transaction)
+    {
+        /// <summary>Says whether a transaction has neither been committed nor rolled back, nor is about to be.</summary>
+        public bool IsOpen()
+        {
+            try
+            {
+                return transaction.TransactionInformation.Status == TransactionStatus.Active;
+            }
+            catch (ObjectDisposedException)
             {
                 return false;
             }

@@ -97,12 +97,12 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     private static async ValueTask<HeldLock?> OpenAndAcquire(
         DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow, bool async, CancellationToken cancellationToken)
     {
-        var connection = async ? await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false) : dataSource.OpenConnection();
+        var connection = await OwnConnection.Open(dataSource, async, cancellationToken).ConfigureAwait(false);
         var (held, settings) = (default(HeldLock), default(SessionSettings));
         try
         {
             // Before the wait: a waiter whose client is gone leaves the queue.
-            var @lock = new Lock(connection, key, lockInterface, options);
+            var @lock = new Lock(connection, key, lockInterface, options) { HasOwnConnection = true };
             settings = await @lock.Keep(async, cancellationToken).ConfigureAwait(false);
             if (async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout))
             {

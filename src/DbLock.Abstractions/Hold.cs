@@ -1,10 +1,11 @@
 using System.Data.Common;
 using System.Diagnostics;
+using System.Transactions;
 
 namespace DbLock;
 
 /// <summary>One lock that a session holds, from its grant to its end.</summary>
-internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction, long number)
+internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction, Transaction? enlisted, long number)
 {
     private LossSource _loss;
     private volatile bool _isReleased;
@@ -18,16 +19,16 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
     public ILockDriver Driver { get; } = driver;
 
     /// <summary>Gets the number of the transaction that ends a hold of transaction scope; 0 when the dialect does not tell.</summary>
-    public long TransactionId => transaction is null ? 0 : number;
+    public long TransactionId => Options.Scope == LockScope.Transaction ? number : 0;
 
     /// <summary>Gets the fencing token; 0 for none.</summary>
-    public long FencingToken => transaction is null ? number : 0;
+    public long FencingToken => Options.Scope == LockScope.Session ? number : 0;
 
     /// <summary>Gets or sets how many acquires stand, over all the locks of the connection that share this hold.</summary>
     public int Count { get; set; } = 1;
 
     /// <summary>Gets whether the hold stands, as far as is known here.</summary>
-    public bool Stands => !_loss.IsLost && !_isReleased && (transaction is null || transaction.IsOpen());
+    public bool Stands => !_loss.IsLost && !_isReleased && (transaction is null || transaction.IsOpen()) && (enlisted is null || enlisted.IsOpen());
 
     public bool IsLost => _loss.IsLost;
 

@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Transactions;
 
 namespace DbLock;
 
@@ -6,6 +7,9 @@ namespace DbLock;
 /// <remarks><b>Threads.</b> A driver has no state and is shared by every lock. A connection is used by one call at a time.</remarks>
 public interface ILockDriver
 {
+    /// <summary>The session of a connection that should show one and does not: inside a wrapper that cannot be seen through. No session has this number.</summary>
+    internal const int HiddenSession = -2;
+
     /// <summary>Says whether this driver can use a connection.</summary>
     /// <param name="connection">The connection, open or not.</param>
     bool Supports(DbConnection connection);
@@ -23,7 +27,7 @@ public interface ILockDriver
     /// <param name="exception">The exception.</param>
     DbError Read(Exception exception);
 
-    /// <summary>Returns the server session that the client believes it speaks to; null when the provider does not tell.</summary>
+    /// <summary>Returns the server session that the client believes it speaks to; null when the provider does not tell, negative for none.</summary>
     /// <param name="connection">An open connection.</param>
     int? SessionId(DbConnection connection) => null;
 
@@ -38,6 +42,16 @@ public interface ILockDriver
     /// <summary>Says whether <see cref="Execute"/> can be cancelled on a connection. Where it cannot, a wait that may be cancelled is cut into short ones.</summary>
     /// <param name="connection">An open connection.</param>
     bool CanCancel(DbConnection connection) => true;
+
+    /// <summary>Finds the transaction of System.Transactions in which a connection is enlisted; null when it is in none.</summary>
+    /// <param name="connection">An open connection.</param>
+    /// <param name="transaction">The transaction.</param>
+    /// <returns>False (default) when the provider does not tell.</returns>
+    internal bool TryFindEnlistment(DbConnection connection, out Transaction? transaction)
+    {
+        transaction = null;
+        return false;
+    }
 
     /// <summary>Hears what a session is told that listens, until it is cancelled or the connection ends; null (default) when the provider does not tell.</summary>
     /// <param name="connection">An open connection that nothing else uses.</param>

@@ -18,7 +18,7 @@ internal sealed class KeptCommands<T>
     /// <summary>Returns the place of a statement's command; null at its first use.</summary>
     public Place? Of(DbConnection connection, LockStatement statement)
     {
-        var place = _connections.GetValue(connection, static connection => new OfConnection(connection)).Find(statement);
+        var place = _connections.GetValue(Wrapper.Innermost(connection), static connection => new OfConnection(connection)).Find(connection, statement);
         return place.IsUsedAgain() ? place : null;
     }
 
@@ -67,13 +67,21 @@ internal sealed class KeptCommands<T>
     private sealed class OfConnection
     {
         private readonly Dictionary<LockStatement, Place> _places = new(SameTexts.Instance);
+        private DbConnection? _maker;
 
         public OfConnection(DbConnection connection) => connection.StateChange += OnStateChange;
 
-        public Place Find(LockStatement statement)
+        public Place Find(DbConnection connection, LockStatement statement)
         {
             lock (_places)
             {
+                if (_maker != connection)
+                {
+                    // A command of one wrapper must not be sent for another.
+                    _places.Clear();
+                    _maker = connection;
+                }
+
                 if (_places.TryGetValue(statement, out var place))
                 {
                     return place;

@@ -39,11 +39,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private readonly ILockDriver _driver;
     private readonly ILogger _logger;
     private readonly LockOptions _options;
-    private readonly Session _session;
+    private Session _session;
     private Hold? _hold;
     private LockIdentity? _identity;
     private (LockRequest Request, LockStatement Statement)? _acquire;
     private (LockRequest Request, LockStatement Statement)? _release;
+    private System.Transactions.Transaction? _enlisted;
     private int _count;
     private int _inUse;
     private bool _errorHandled;
@@ -66,8 +67,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         Interface = lockInterface ?? LockInterface.For(connection);
         if (!Interface.Driver.Supports(connection))
         {
+            var (type, inner) = (connection.GetType().FullName, Wrapper.Innermost(connection).GetType().FullName);
             throw new ArgumentException(
-                $"LockInterface.{Interface} cannot use a {connection.GetType().FullName}: leave the interface out, and it is found from the connection.", nameof(lockInterface));
+                $"LockInterface.{Interface} cannot use a {type}{(inner == type ? "" : $", which wraps a {inner}")}: leave the interface out, and it is found from the connection.",
+                nameof(lockInterface));
         }
 
         _connection = connection;
@@ -115,9 +118,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         get;
         set
         {
-            if (value is not null && value.IsOpen() && value.Connection != _connection)
+            if (value is not null && value.IsOpen() && value.Connection is { } own && own != _connection && Wrapper.Innermost(own) != Wrapper.Innermost(_connection))
             {
-                throw new ArgumentException("This transaction belongs to another connection: begin one on the lock's own connection.", nameof(value));
+                throw new ArgumentException(
+                    "This transaction belongs to another connection, or to one inside a wrapper that cannot be seen through: begin one on the lock's own connection, or make the lock on "
+                    + "the transaction's.",
+                    nameof(value));
             }
 
             field = value;
@@ -141,6 +147,11 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public long? FencingToken => _hold is { FencingToken: not 0 and var token } ? token : null;
 
     private LockDialect Dialect => _options.Dialect ?? _session.Dialect(_connection, Interface, OpenTransaction);
+
+    /// <summary>Gets whether the connection is the lock's own, opened outside of any TransactionScope.</summary>
+    internal bool HasOwnConnection { get; init; }
+
+    private bool IsInTransaction => OpenTransaction is not null || _enlisted?.IsOpen() == true;
 
     private DbTransaction? OpenTransaction => Transaction is { } transaction && transaction.IsOpen() ? transaction : null;
 
@@ -352,7 +363,11 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         Enter();
         try
         {
-            CheckConnection();
+            CheckOpen();
+            _enlisted = FindEnlistment();
+
+            // A wrapper may have another connection inside than before.
+            _session = Session.Of(_connection);
             var dialect = Dialect;
             CheckTimeout(timeout, Key, dialect.MaxTimeout, dialect);
             if (Key.IsSeveral && !dialect.HasSeveral)
@@ -363,7 +378,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             var transaction = CheckTransaction(timeout, dialect);
             CheckFencing(transaction, dialect);
             var request = new LockRequest(
-                Key, _options.Shared, _options.Scope, timeout, transaction is not null, _options.TrustPooler ? null : _session.Current.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect,
+                Key, _options.Shared, _options.Scope, timeout, IsInTransaction, _options.TrustPooler ? null : _session.Current.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect,
                 Fencing: _options.Fencing);
             var identity = Identity(dialect);
             var holds = _session.Find(identity);
@@ -421,7 +436,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     return false;
                 }
 
-                var hold = new Hold(identity, Key, _options, _driver, Telemetry.HearsHolds ? _connection.Database : null, _options.Scope == LockScope.Transaction ? transaction : null, end.Number);
+                var hold = new Hold(identity, Key, _options, _driver, Telemetry.HearsHolds ? _connection.Database : null, _options.Scope == LockScope.Transaction ? transaction : null, _enlisted, end.Number);
                 _session.Add(hold);
                 Take(hold);
                 if (_connection.State != ConnectionState.Open)
@@ -621,7 +636,15 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private async ValueTask EndSession(LockDialect dialect, Exception? reason, bool async)
     {
-        Log.SessionEnded(_logger, Key, reason);
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html: insufficient_privilege
+        if (reason is not null && _driver.Read(reason).SqlState == "42501")
+        {
+            Log.MayNotAsk(_logger, Key, reason);
+        }
+        else
+        {
+            Log.SessionEnded(_logger, Key, reason);
+        }
 
         try
         {
@@ -1095,14 +1118,14 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         var dialect = Dialect;
         var transaction = OpenTransaction;
-        var request = new LockRequest(Key, Scope: LockScope.Transaction, Timeout: System.Threading.Timeout.InfiniteTimeSpan, InTransaction: transaction is not null);
+        var request = new LockRequest(Key, Scope: LockScope.Transaction, Timeout: System.Threading.Timeout.InfiniteTimeSpan, InTransaction: IsInTransaction);
         var statement = dialect.Holders(request)
             ?? throw new NotSupportedException($"DbLock does not know how to ask {dialect.Name} who holds a lock: ask the server's own tools.");
         try
         {
             return dialect.ReadHolders(Key, await _driver.Execute(_connection, transaction, statement, async, cancellationToken).ConfigureAwait(false));
         }
-        catch (Exception e) when (transaction is not null && !_driver.Read(e).NotSent && dialect.Read(_driver.Read(e)) is LockOutcome.Refused or LockOutcome.Cancelled)
+        catch (Exception e) when (request.InTransaction && !_driver.Read(e).NotSent && dialect.Read(_driver.Read(e)) is LockOutcome.Refused or LockOutcome.Cancelled)
         {
             // Of several keys the undo would let go of those that are held.
             await _driver.Execute(_connection, transaction, dialect.Undo(request with { Key = Key.Keys[0] }, LockOutcome.NotAcquired), async, CancellationToken.None).ConfigureAwait(false);
@@ -1170,15 +1193,32 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
-    private void CheckConnection()
+    // A connection that is enlisted belongs to its transaction, with which a lock of transaction scope ends.
+    private System.Transactions.Transaction? FindEnlistment()
     {
-        CheckOpen();
-        if (System.Transactions.Transaction.Current is not null)
+        var ambient = System.Transactions.Transaction.Current;
+        if (HasOwnConnection || (ambient is null && (_options.Scope == LockScope.Session || OpenTransaction is not null)))
+        {
+            return null;
+        }
+
+        if (!_driver.TryFindEnlistment(_connection, out var enlisted) && ambient is not null)
         {
             throw new InvalidOperationException(
-                $"A TransactionScope is open, and nobody can say whether the connection of lock '{Key}' is enlisted in it: acquire before the scope begins or under "
-                + "TransactionScopeOption.Suppress, or use BeginTransaction and give the transaction to Lock.Transaction.");
+                $"A TransactionScope is open, and a {Wrapper.Innermost(_connection).GetType().FullName} does not tell whether it is enlisted in it, so that nobody can say what lock '{Key}' would "
+                + "end with: acquire before the scope begins or under TransactionScopeOption.Suppress, or use a lock of a data source, or BeginTransaction and give the transaction to Lock.Transaction.");
         }
+
+        // A scope inside another is enlisted as a copy, which is disposed before the transaction ends.
+        var transaction = enlisted is null || enlisted.IsOpen() ? enlisted : enlisted == ambient ? ambient : null;
+        if (transaction is not null && _options.Scope == LockScope.Session)
+        {
+            throw new InvalidOperationException(
+                $"The connection of lock '{Key}' is enlisted in a TransactionScope, which keeps its session until the transaction ends, whatever becomes of the lock: set LockOptions.Scope to "
+                + "LockScope.Transaction, so that the lock ends with it, or use a lock of a data source, or acquire before the connection is enlisted.");
+        }
+
+        return transaction?.Clone();
     }
 
     /// <summary>Refuses a timeout that cannot be waited for.</summary>
@@ -1212,25 +1252,35 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private DbTransaction? CheckTransaction(TimeSpan timeout, LockDialect dialect)
     {
         var transaction = OpenTransaction;
-        if (_options.Scope == LockScope.Transaction && transaction is null)
+        if (_options.Scope == LockScope.Transaction && !IsInTransaction)
         {
             throw new InvalidOperationException(
                 $"Lock '{Key}' has transaction scope and no open transaction, and would be gone at once: begin one on its connection and give it to Lock.Transaction.");
         }
 
-        if (transaction is not null && dialect.TakesSnapshot && timeout != TimeSpan.Zero && !_warnedOfSnapshot
-            && transaction.IsolationLevel is IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot)
+        if (dialect.TakesSnapshot && timeout != TimeSpan.Zero && !_warnedOfSnapshot
+            && IsolationLevelOf(transaction, _enlisted) is (IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot) and var level)
         {
             _warnedOfSnapshot = true;
-            Log.OldSnapshot(_logger, Key, transaction.IsolationLevel);
+            Log.OldSnapshot(_logger, Key, level);
         }
 
         return transaction;
     }
 
+    private static IsolationLevel IsolationLevelOf(DbTransaction? transaction, System.Transactions.Transaction? enlisted) =>
+        transaction?.IsolationLevel
+        ?? enlisted?.IsolationLevel switch
+        {
+            System.Transactions.IsolationLevel.RepeatableRead => IsolationLevel.RepeatableRead,
+            System.Transactions.IsolationLevel.Serializable => IsolationLevel.Serializable,
+            System.Transactions.IsolationLevel.Snapshot => IsolationLevel.Snapshot,
+            _ => IsolationLevel.Unspecified,
+        };
+
     private void ThrowIfUnknownTransaction(Exception? error)
     {
-        if (OpenTransaction is null)
+        if (!IsInTransaction)
         {
             throw new LockException(
                 $"Lock '{Key}' is not acquired, and its connection is in a transaction that the lock does not know and that has failed with the acquire: roll it back, and give the "

@@ -29,7 +29,10 @@ public sealed class LockInterface
     /// <summary>Gets the dialects of the servers that the driver may meet, the most particular first.</summary>
     public IReadOnlyList<LockDialect> Dialects { get; }
 
-    /// <summary>Finds the interface for a connection among the packages of DbLock that the program has: Npgsql, then ODBC, then any ADO.NET provider.</summary>
+    /// <summary>
+    /// Finds the interface for a connection among the packages of DbLock that the program has: Npgsql, then ODBC, then any ADO.NET provider. A wrapped connection belongs to ODBC, or to
+    /// ADO.NET, by what it wraps.
+    /// </summary>
     /// <param name="connection">The connection, open or not.</param>
     /// <exception cref="LockException">No package that the program has can use the connection; the message names the one to add.</exception>
     public static LockInterface For(DbConnection connection)

@@ -6,7 +6,7 @@ namespace DbLock;
 /// <param name="Scope">What ends the hold.</param>
 /// <param name="Timeout">How long to wait: zero tries once, <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever.</param>
 /// <param name="InTransaction">Whether the commands run inside the caller's open transaction.</param>
-/// <param name="SessionId">The server session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
+/// <param name="SessionId">The server session that the client believes it speaks to; null when unknown, or when a pooler is trusted; negative when it has none of its own, or hides it.</param>
 /// <param name="IsDirect">Whether an answer on this connection has shown (<see cref="LockDialect.IsDirect"/>) that the client speaks to one session of a server that can be trusted.</param>
 /// <param name="HeldIn">The transaction in which the connection was last granted the lock, as <see cref="LockDialect.TransactionOf"/> told; 0 for none.</param>
 /// <param name="Fencing">Whether a grant answers with its fencing token.</param>

@@ -26,6 +26,9 @@ internal static partial class Log
     [LoggerMessage(7, LogLevel.Error, "The database session was ended, because it could not be verified that lock '{Key}' is not held: its transaction and its other locks are gone too.")]
     public static partial void SessionEnded(ILogger logger, LockKey key, Exception? error);
 
+    [LoggerMessage(20, LogLevel.Error, "The database session was ended, because its role may not ask whether it holds lock '{Key}', which was in doubt: its transaction and its other locks are gone too. PostgreSQL gives that right to every role: grant select on pg_locks, and execute on function pg_lock_status, to it again.")]
+    public static partial void MayNotAsk(ILogger logger, LockKey key, Exception? error);
+
     [LoggerMessage(8, LogLevel.Warning, "The transaction under lock '{Key}' could not be rolled back after an error.")]
     public static partial void RollbackFailed(ILogger logger, LockKey key, Exception error);
 

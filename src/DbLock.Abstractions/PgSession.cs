@@ -4,6 +4,14 @@ namespace DbLock;
 /// <remarks>Source: <see href="https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW"/>. Ages are by the server's clock.</remarks>
 public sealed record PgSession
 {
+    /// <summary>
+    /// Returns a text as a client can read it: a database in SQL_ASCII has bytes of any encoding, of which those that are not valid in the client's would
+    /// spoil the whole answer. There each byte beyond ASCII is a question mark.
+    /// </summary>
+    internal static string Clean(string text) =>
+        $"case when pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'"
+        + $" then pg_catalog.regexp_replace({text}, '[^[:ascii:]]', '?', 'g') else {text} end";
+
     // Every query that shows sessions joins this: one row for each process of the server. A query of a database in another encoding comes as the bytes that it is:
     // taken for text, one of them would spoil the whole answer.
     internal const string Sql = """
@@ -12,8 +20,8 @@ public sealed record PgSession
           a.state,
           case when a.backend_start is not null and coalesce(d.encoding = (select o.encoding from pg_catalog.pg_database as o where o.datname = pg_catalog.current_database()), true)
             then a.query end as query,
-          extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)::float8 as transaction_age,
-          extract(epoch from pg_catalog.clock_timestamp() - a.state_change)::float8 as state_age,
+          extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)::double precision as transaction_age,
+          extract(epoch from pg_catalog.clock_timestamp() - a.state_change)::double precision as state_age,
           coalesce(r.rolsuper, false) as is_superuser, a.pid = pg_catalog.pg_backend_pid() as is_own, a.backend_start is null as is_partial
         from pg_catalog.pg_stat_activity as a
         left join pg_catalog.pg_roles as r on r.oid = a.usesysid

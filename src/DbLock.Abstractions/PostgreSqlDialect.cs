@@ -18,6 +18,12 @@ internal sealed class PostgreSqlDialect : LockDialect
     private const int Numbered = -4;
     private const int AlreadyHeld = 3;
 
+    /// <summary>
+    /// What <c>pg_locks</c> is made of, for questions about the own session: a role may be kept from reading the view, and a wait that fails must be undone for it
+    /// as well.
+    /// </summary>
+    internal const string Locks = "pg_catalog.pg_lock_status()";
+
     /// <summary>Gets the parts of a CASE that look whether the server's locks can be trusted at all.</summary>
     internal static readonly string Untrusted = string.Create(
         CultureInfo.InvariantCulture, $"  when pg_catalog.pg_is_in_recovery() then {Standby}\n  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}\n");
@@ -29,9 +35,9 @@ internal sealed class PostgreSqlDialect : LockDialect
     /// <remarks>Functions: https://www.postgresql.org/docs/current/functions-admin.html, https://www.postgresql.org/docs/current/functions-info.html</remarks>
     internal const string Token = """
         case when pg_catalog.current_setting('synchronous_commit') = 'off' and pg_catalog.set_config('synchronous_commit', 'local', true) is null then null
-          when pg_catalog.pg_logical_emit_message(true, 'dblock'::text, ''::text) is null then null
+          when pg_catalog.pg_logical_emit_message(true, 'dblock'::pg_catalog.text, ''::pg_catalog.text) is null then null
           else (('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::bigint << 50)
-            | (pg_catalog.pg_current_xact_id()::text::bigint << 10) end
+            | (pg_catalog.pg_current_xact_id()::pg_catalog.text::bigint << 10) end
         """;
 
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
@@ -78,6 +84,11 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement Acquire(in LockRequest request)
     {
+        if (request.Scope == LockScope.Session)
+        {
+            CheckSession(request.SessionId);
+        }
+
         var guard = new Guard(request);
         var texts = For(request).Acquire(guard);
         var isSession = request.Scope == LockScope.Session;
@@ -114,10 +125,10 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement Undo(in LockRequest request, LockOutcome outcome)
     {
-        // Several keys have session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
-        var isTaken = request.Key.IsSeveral
-            ? outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock) && (request.Scope == LockScope.Session || request.Try)
-            : request.Scope == LockScope.Session;
+        // Only the wait for the transaction-level lock can end in a timeout or a deadlock, and the session lock is taken after it. Several keys have
+        // session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
+        var isTaken = outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock)
+            && (request.Scope == LockScope.Session || (request.Key.IsSeveral && request.Try));
         var undo = isTaken ? Command(For(request).Undo, request) : NothingHeld;
 
         // The savepoint goes last: a late cancel may hit any of these, and while it stands all of them can be said again.
@@ -182,6 +193,18 @@ internal sealed class PostgreSqlDialect : LockDialect
         _ => LockOutcome.Refused,
     };
 
+    /// <summary>Refuses a session that cannot be seen, so that nobody can tell whether two statements meet the same one.</summary>
+    internal static void CheckSession(int? sessionId)
+    {
+        if (sessionId == ILockDriver.HiddenSession)
+        {
+            throw new LockException(
+                "The connection does not show its session on the server (a wrapper that cannot be seen through, or a provider without ProcessID), so that a "
+                + "connection pooler between could give one lock to two clients unnoticed. Make the lock on the inner connection, or use LockScope.Transaction, or "
+                + "set LockOptions.TrustPooler if each connection is known to keep one session.");
+        }
+    }
+
     internal static LockException OnStandby() => new(
         "This server is a hot standby: its advisory locks are its own, and the primary would give the same lock to somebody else. "
         + "Connect to the primary (Npgsql: Target Session Attributes=primary).");
@@ -238,14 +261,14 @@ internal sealed class PostgreSqlDialect : LockDialect
                 TryTransaction: new($"{guard.InTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {guard.Acquired} else 0 end"),
                 Wait: new($"""
                     {guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted}
-                      when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::text, true) is null then null
+                      when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::pg_catalog.text, true) is null then null
                       when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
                       when pg_catalog.pg_sleep(0) is null then null
                       when pg_catalog.pg_advisory_lock{suffix}({key}) is null then null
                       else {guard.Granted} end
                     """),
                 WaitTransaction: new($"""
-                    {guard.InTransaction}  when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::text, true) is null then null
+                    {guard.InTransaction}  when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::pg_catalog.text, true) is null then null
                       when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
                       when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
                       else {guard.Acquired} end
@@ -259,7 +282,7 @@ internal sealed class PostgreSqlDialect : LockDialect
                     and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database())
                 """;
             var held = $"""
-                exists (select 1 from pg_catalog.pg_locks as l
+                exists (select 1 from {Locks} as l
                   where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {isKey})
                 """;
             var unlock = $"pg_catalog.pg_advisory_unlock{suffix}({key})";
@@ -276,22 +299,22 @@ internal sealed class PostgreSqlDialect : LockDialect
         /// </remarks>
         public Texts(bool shared)
         {
-            const string Keys = "rows from (pg_catalog.unnest({0}::text::bigint[]), pg_catalog.unnest({1}::text::boolean[])) with ordinality as u (k, p, n)";
+            const string Keys = "rows from (pg_catalog.unnest({0}::pg_catalog.text::bigint[]), pg_catalog.unnest({1}::pg_catalog.text::boolean[])) with ordinality as u (k, p, n)";
             var suffix = shared ? "_shared" : "";
             var mode = shared ? "ShareLock" : "ExclusiveLock";
 
             // The row source stops at the first key that is held elsewhere; what was taken before it is let go by the same statement.
             var firstMissing = $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
             var unlock = Call("pg_advisory_unlock", suffix);
-            var giveBack = $"(select 0 * count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else false end)";
+            var giveBack = $"(select 0 * pg_catalog.count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else false end)";
 
             // Each wait has what is left of the time: at least a millisecond, because 0 is for ever.
             static string Left(string milliseconds) => $"""
                 case when {milliseconds} = 0 then '0' else greatest(1, {milliseconds}
-                  - floor(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * 1000)::bigint)::text end
+                  - pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * 1000)::bigint)::pg_catalog.text end
                 """;
             string WaitForAll(string milliseconds) => $"""
-                (select count(*) from {Keys}
+                (select pg_catalog.count(*) from {Keys}
                   where case when pg_catalog.set_config('lock_timeout', {Left(milliseconds)}, true) is null then null else {IsNull("pg_advisory_xact_lock", suffix)} end) > 0
                 """;
 
@@ -304,7 +327,7 @@ internal sealed class PostgreSqlDialect : LockDialect
                     {guard.InTransaction}  when true then (
                         select case
                           when missing.n is not null then {giveBack}
-                          when (select count(*) from {Keys} where case when {IsNull("pg_advisory_xact_lock", suffix)} then false else not {unlock} end) > 0 then null
+                          when (select pg_catalog.count(*) from {Keys} where case when {IsNull("pg_advisory_xact_lock", suffix)} then false else not {unlock} end) > 0 then null
                           else {guard.Acquired} end
                         from {firstMissing}) end
                     """),
@@ -312,7 +335,7 @@ internal sealed class PostgreSqlDialect : LockDialect
                     {guard.InSession}  when (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) = 1 then {guard.Granted}
                       when {WaitForAll(guard.Milliseconds)} then null
                       when pg_catalog.pg_sleep(0) is null then null
-                      when (select count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
+                      when (select pg_catalog.count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
                       else {guard.Granted} end
                     """),
                 WaitTransaction: new($"""
@@ -328,11 +351,11 @@ internal sealed class PostgreSqlDialect : LockDialect
                 """;
             var held = $"""
                 select u.k, u.p from {Keys}
-                  join pg_catalog.pg_locks as l on l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {IsKey}
+                  join {Locks} as l on l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {IsKey}
                 """;
-            IsHeld = new LockSql($"select case when (select count(*) from ({held}) as h) = (select count(*) from {Keys}) then 1 else 0 end");
-            Undo = new LockSql($"select case when (select count(*) from ({held} offset 0) as u where {unlock}) > 0 then 1 else 0 end");
-            Release = new LockSql($"select case when (select count(*) from {Keys} where not {unlock}) = 0 then 1 else 0 end");
+            IsHeld = new LockSql($"select case when (select pg_catalog.count(*) from ({held}) as h) = (select pg_catalog.count(*) from {Keys}) then 1 else 0 end");
+            Undo = new LockSql($"select case when (select pg_catalog.count(*) from ({held} offset 0) as u where {unlock}) > 0 then 1 else 0 end");
+            Release = new LockSql($"select case when (select pg_catalog.count(*) from {Keys} where not {unlock}) = 0 then 1 else 0 end");
             Holders = PostgreSqlHolders.Question($$"""
                 (l.objsubid, (l.classid::bigint << 32) | l.objid::bigint, l.database) = (
                     select case when u.p then 2 else 1 end, u.k, d.oid

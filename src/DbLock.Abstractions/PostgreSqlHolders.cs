@@ -13,18 +13,18 @@ internal static class PostgreSqlHolders
     /// the lock that it holds on its own number.
     /// </remarks>
     public static LockSql Question(string isKey) => new($$"""
-        select h.answer::text
+        select {{PgSession.Clean("h.answer::pg_catalog.text")}}
         from (select pg_catalog.pg_stat_clear_snapshot() is null as failed offset 0) as c
         cross join lateral (
           select pg_catalog.json_build_object(
             'standby', pg_catalog.pg_is_in_recovery(),
-            'number', min((l.classid::bigint << 32) | l.objid::bigint),
-            'pair', min(l.objsubid) = 2,
-            'waiting', count(*) filter (where not l.granted and l.pid <> pg_catalog.pg_backend_pid()),
+            'number', pg_catalog.min((l.classid::bigint << 32) | l.objid::bigint),
+            'pair', pg_catalog.min(l.objsubid) = 2,
+            'waiting', pg_catalog.count(*) filter (where not l.granted and l.pid <> pg_catalog.pg_backend_pid()),
             'holders', coalesce(
               pg_catalog.json_agg(
                 pg_catalog.json_build_object('shared', l.mode = 'ShareLock', 'session', pg_catalog.row_to_json(s), 'prepared', x.gid) order by s.state_age desc, s.pid)
-              filter (where l.granted), '[]'::json)) as answer
+              filter (where l.granted), '[]'::pg_catalog.json)) as answer
           from pg_catalog.pg_locks as l
           left join ({{PgSession.Sql}}) as s on s.pid = l.pid
           left join lateral (

@@ -28,8 +28,8 @@ internal static class PostgreSqlSettings
         """);
 
     private static readonly LockSql PutBackSql = new("""
-        select count(pg_catalog.set_config(pg_catalog.split_part(b.setting, '=', 1), pg_catalog.split_part(b.setting, '=', 2), false))
-        from pg_catalog.unnest(pg_catalog.string_to_array(cast({0} as text), ' ')) as b (setting)
+        select pg_catalog.count(pg_catalog.set_config(pg_catalog.split_part(b.setting, '=', 1), pg_catalog.split_part(b.setting, '=', 2), false))
+        from pg_catalog.unnest(pg_catalog.string_to_array(cast({0} as pg_catalog.text), ' ')) as b (setting)
         """);
 
     /// <summary>Returns the statement that sets them on a session, if the client speaks to that one, and answers with what was before of those that differed; null when none did.</summary>

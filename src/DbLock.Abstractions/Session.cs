@@ -16,7 +16,8 @@ internal sealed class Session
 
     private Session(DbConnection connection) => connection.StateChange += OnStateChange;
 
-    public static Session Of(DbConnection connection) => Sessions.GetValue(connection, static c => new Session(c));
+    /// <summary>Returns what is known of the provider's own connection: all wrappers of one are one session.</summary>
+    public static Session Of(DbConnection connection) => Sessions.GetValue(Wrapper.Innermost(connection), static c => new Session(c));
 
     public LockDialect Dialect(DbConnection connection, LockInterface lockInterface, DbTransaction? transaction)
     {
@@ -110,9 +111,10 @@ internal sealed class Session
     private static LockDialect Detect(DbConnection connection, LockInterface lockInterface, DbTransaction? transaction)
     {
         // The provider's name says enough for most; a driver for many servers (ODBC) must be asked whom it found.
-        var product = $"{connection.GetType().FullName} {connection.ServerVersion}";
+        var inner = Wrapper.Innermost(connection);
+        var product = $"{inner.GetType().FullName} {inner.ServerVersion}";
         return Speaker(product)
-            ?? Speaker($"{product} {ProductName(connection)}")
+            ?? Speaker($"{product} {ProductName(inner)}")
             ?? Speaker($"{product} {lockInterface.Driver.ServerProduct(connection, transaction)}")
             ?? throw new LockException(
                 $"It is unknown which SQL the server behind this {connection.GetType().FullName} speaks ({product}): name it as LockOptions.Dialect.");

@@ -1,6 +1,7 @@
 using System.Data.Common;
 using System.Reflection;
 using System.Runtime.CompilerServices;
+using System.Transactions;
 using Dapper;
 
 namespace DbLock;
@@ -17,6 +18,7 @@ internal sealed class AdoNetDriver : ILockDriver
     public async ValueTask<object?> Execute(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
+        transaction = Wrapper.TransactionOf(connection, transaction);
         if (Kept.Of(connection, statement) is { MayPrepare: true } place && statement.MayPrepare)
         {
             var kept = place.Take() ?? new(OneText.ToCommand(connection, statement));
@@ -27,7 +29,8 @@ internal sealed class AdoNetDriver : ILockDriver
             catch (DbException e) when (place.IsGone(kept, e) && transaction is null)
             {
                 // Not prepared, then. Npgsql must hear of it too: it would go on to believe in its statements, for the next user of a pooled session as well.
-                connection.GetType().GetMethod("UnprepareAll", [])?.Invoke(connection, null);
+                var inner = Wrapper.Innermost(connection);
+                inner.GetType().GetMethod("UnprepareAll", [])?.Invoke(inner, null);
             }
         }
 
@@ -45,29 +48,47 @@ internal sealed class AdoNetDriver : ILockDriver
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);
 
     // Npgsql's. With its Multiplexing each command or transaction may go to another session. None has the number -1.
-    public int? SessionId(DbConnection connection) =>
-        connection.ConnectionString.Contains("multiplexing", StringComparison.OrdinalIgnoreCase)
-        && new DbConnectionStringBuilder { ConnectionString = connection.ConnectionString }.TryGetValue("Multiplexing", out var on)
-        && string.Equals(on as string, "true", StringComparison.OrdinalIgnoreCase)
-            ? -1
-            : DbErrorReader.Property(connection, "ProcessID") as int?;
+    public int? SessionId(DbConnection connection)
+    {
+        var inner = Wrapper.Innermost(connection);
+        if (inner.ConnectionString.Contains("multiplexing", StringComparison.OrdinalIgnoreCase)
+            && new DbConnectionStringBuilder { ConnectionString = inner.ConnectionString }.TryGetValue("Multiplexing", out var on)
+            && string.Equals(on as string, "true", StringComparison.OrdinalIgnoreCase))
+        {
+            return -1;
+        }
+
+        try
+        {
+            return DbErrorReader.Property(inner, "ProcessID") as int? ?? ILockDriver.HiddenSession;
+        }
+        catch (TargetInvocationException)
+        {
+            // What is seen inside is not open, so that it is not where the commands go.
+            return ILockDriver.HiddenSession;
+        }
+    }
 
     // A provider that is not known to heed the token of a command is not trusted to. MySql.Data ignores it (measured with 26.10).
-    public bool CanCancel(DbConnection connection) => connection.GetType().Namespace is "Npgsql" or "Microsoft.Data.SqlClient" or "System.Data.SqlClient" or "MySqlConnector";
+    public bool CanCancel(DbConnection connection) =>
+        Wrapper.Innermost(connection).GetType().Namespace is "Npgsql" or "Microsoft.Data.SqlClient" or "System.Data.SqlClient" or "MySqlConnector";
+
+    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction) => Enlistment.TryFind(connection, out transaction);
 
     public void Discard(DbConnection connection) => ClearPoolAndClose(connection);
 
     internal static void ClearPoolAndClose(DbConnection connection)
     {
         // static void ClearPool(TConnection): Npgsql, SqlClient, MySqlConnector, MySql.Data, Oracle. static void ReleaseObjectPool(): ODBC.
-        var type = connection.GetType();
+        var inner = Wrapper.Innermost(connection);
+        var type = inner.GetType();
         var clear = type.GetMethod("ClearPool", BindingFlags.Public | BindingFlags.Static, [type]);
         if (clear is not null)
         {
-            clear.Invoke(null, [connection]);
+            clear.Invoke(null, [inner]);
 
             // Npgsql's ClearPool does nothing for the connection of a data source, which it shows to nobody.
-            var source = type.GetProperty("NpgsqlDataSource", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(connection);
+            var source = type.GetProperty("NpgsqlDataSource", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(inner);
             source?.GetType().GetMethod("Clear", [])?.Invoke(source, null);
         }
         else

@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Transactions;
 
 namespace DbLock;
 
@@ -39,11 +40,18 @@ internal sealed class OdbcDriver : ILockDriver
     // process crashes or hangs (measured with MariaDB Connector/ODBC 3.1.15).
     public bool CanCancel(DbConnection connection) => !IsFor(DriverFile(connection), "maodbc", "myodbc");
 
+    // System.Data.Odbc enlists in nothing.
+    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction)
+    {
+        transaction = null;
+        return true;
+    }
+
     public void Discard(DbConnection connection) => AdoNetDriver.ClearPoolAndClose(connection);
 
     internal static bool IsOdbc(DbConnection connection)
     {
-        for (var type = connection.GetType(); type is not null; type = type.BaseType)
+        for (var type = Wrapper.Innermost(connection).GetType(); type is not null; type = type.BaseType)
         {
             if (type.FullName == "System.Data.Odbc.OdbcConnection")
             {
@@ -54,7 +62,7 @@ internal sealed class OdbcDriver : ILockDriver
         return false;
     }
 
-    private static string DriverFile(DbConnection connection) => DbErrorReader.Property(connection, "Driver") as string ?? "";
+    private static string DriverFile(DbConnection connection) => DbErrorReader.Property(Wrapper.Innermost(connection), "Driver") as string ?? "";
 
     private static bool IsFor(string file, params ReadOnlySpan<string> names)
     {
@@ -137,7 +145,7 @@ internal sealed class OdbcDriver : ILockDriver
         var command = place?.Take() ?? new(connection.CreateCommand());
         try
         {
-            var isAsBefore = OneText.Write(command.Value, transaction, statement);
+            var isAsBefore = OneText.Write(command.Value, Wrapper.TransactionOf(connection, transaction), statement);
             running?.Invoke(command.Value);
             var answer = Synchronously.Completed(LockStatement.ReadAnswer(command.Value.ExecuteReader(), async: false, CancellationToken.None));
             if (place is not null && isAsBefore)

@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Globalization;
+using System.Transactions;
 
 namespace DbLock;
 
@@ -7,6 +8,12 @@ namespace DbLock;
 internal sealed class InMemoryDriver : ILockDriver
 {
     public bool Supports(DbConnection connection) => connection is InMemoryConnection;
+
+    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction)
+    {
+        transaction = null;
+        return true;
+    }
 
     public async ValueTask<object?> Execute(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)

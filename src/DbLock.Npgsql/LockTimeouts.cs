@@ -12,13 +12,13 @@ internal sealed class LockTimeouts
     // The start of the transaction: two statements have the same when, and only when, one transaction block has both. In microseconds, because a text would
     // change with TimeZone and DateStyle.
     private const string Now = "(extract(epoch from pg_catalog.now()) * 1000000)::bigint";
-    private const string Ask = $"select {Now}::text, pg_catalog.current_setting('lock_timeout'), pg_catalog.pg_backend_pid()::text";
+    private const string Ask = $"select {Now}::pg_catalog.text, pg_catalog.current_setting('lock_timeout'), pg_catalog.pg_backend_pid()::pg_catalog.text";
 
     // Outside a transaction block a local setting ends with its own statement, without a warning.
-    private const string SetLocal = $"select {Now}::text, pg_catalog.set_config('lock_timeout', $1, true)";
+    private const string SetLocal = $"select {Now}::pg_catalog.text, pg_catalog.set_config('lock_timeout', $1, true)";
     private const string SetSession = "select pg_catalog.set_config('lock_timeout', $1, false)";
     private const string GiveBack = $"""
-        select {Now}::text, case
+        select {Now}::pg_catalog.text, case
           when $3 in (0, {Now}) and $4 <> {Now} and $5 in ('', pg_catalog.current_setting('lock_timeout'))
           then pg_catalog.set_config('lock_timeout', $1, $2) end
         """;

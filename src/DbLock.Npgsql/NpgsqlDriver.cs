@@ -1,6 +1,7 @@
 using System.Data;
 using System.Data.Common;
 using System.Runtime.CompilerServices;
+using System.Transactions;
 using Npgsql;
 
 namespace DbLock;
@@ -24,7 +25,7 @@ internal sealed class NpgsqlDriver : ILockDriver
             var command = place?.Take() ?? new(ToNpgsql(npgsql, statement));
             var batch = command.Value;
             Fill(batch, statement);
-            batch.Transaction = (NpgsqlTransaction?)transaction;
+            batch.Transaction = (NpgsqlTransaction?)Wrapper.TransactionOf(npgsql, transaction);
             batch.Timeout = statement.CommandTimeout ?? npgsql.CommandTimeout;
             try
             {
@@ -66,6 +67,20 @@ internal sealed class NpgsqlDriver : ILockDriver
         && new NpgsqlConnectionStringBuilder(connection.ConnectionString).Multiplexing
             ? -1
             : ((NpgsqlConnection)connection).ProcessID;
+
+    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction)
+    {
+        try
+        {
+            transaction = EnlistedTransaction((NpgsqlConnection)connection);
+            return true;
+        }
+        catch (MissingMethodException)
+        {
+            transaction = null;
+            return false;
+        }
+    }
 
     Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => Hear((NpgsqlConnection)connection, heard, cancellationToken);
 
@@ -111,6 +126,10 @@ internal sealed class NpgsqlDriver : ILockDriver
 
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_dataSource")]
     private static extern ref NpgsqlDataSource? DataSourceField(NpgsqlConnection connection);
+
+    // Npgsql shows it to nobody.
+    [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_EnlistedTransaction")]
+    private static extern Transaction? EnlistedTransaction(NpgsqlConnection connection);
 
     // A cancel would be of no use: preparing does not wait for anybody.
     private static async ValueTask Prepare(NpgsqlBatch batch, bool async)

@@ -30,7 +30,8 @@ public sealed class TableLock
     // ancestor meanwhile: the tables that were asked for come once more at the end. What does not exist comes first, so that it fails before it waits.
     private const string Order = """
         with recursive asked as (
-          select pg_catalog.to_regclass(a.name)::oid as oid, a.name, a.is_only from unnest($1, $2) as a (name, is_only)
+          select pg_catalog.to_regclass(a.name)::pg_catalog.oid as oid, a.name, a.is_only
+          from rows from (pg_catalog.unnest($1::pg_catalog.text::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text::boolean[])) as a (name, is_only)
         ), wanted as (
           select a.oid, a.is_only from asked as a where a.oid is not null
           union
@@ -203,8 +204,8 @@ public sealed class TableLock
             {
                 Parameters =
                 {
-                    new NpgsqlParameter<string[]> { TypedValue = [.. _tables.Select(table => table.Quoted)] },
-                    new NpgsqlParameter<bool[]> { TypedValue = [.. _tables.Select(table => table.Only)] },
+                    new NpgsqlParameter<string> { TypedValue = PgArray.Text(_tables.Select(table => table.Quoted)) },
+                    new NpgsqlParameter<string> { TypedValue = PgArray.Text(_tables.Select(table => table.Only ? "t" : "f")) },
 
                     // What LOCK TABLE asks for on every version: https://www.postgresql.org/docs/current/sql-lock.html
                     new NpgsqlParameter<string> { TypedValue = _mode == AccessShare ? "SELECT" : "UPDATE, DELETE, TRUNCATE" },

@@ -57,6 +57,8 @@ public sealed class MySqlDataPooledOnMariaDb() : AdoNetOnMariaDb<MySql.Data.MySq
 // A driver and a dialect from outside src/.
 public sealed class ThirdPartyOnPostgreSql() : LockContract(HashTextTestServer.Instance, LockInterface.Plain)
 {
+    protected override bool ShowsEnlistment => false;
+
     protected override bool HasFencing => false;
 
     protected override bool AnErrorAbortsTheTransaction => true;

@@ -26,6 +26,9 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     /// <summary>Gets whether the dialect can lock several keys at once.</summary>
     protected virtual bool HasSeveral => true;
 
+    /// <summary>Gets whether the driver can tell that a connection is not enlisted in a TransactionScope.</summary>
+    protected virtual bool ShowsEnlistment => true;
+
     // MariaDB and SQL Server have nothing that grows with each grant.
     protected virtual bool HasFencing => true;
 
@@ -1060,15 +1063,25 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     }
 
     [Theory, InlineData(false), InlineData(true)]
-    public async Task In_a_transaction_scope_an_acquire_is_refused_and_a_release_is_not(bool async)
+    public async Task In_a_transaction_scope_a_connection_that_is_not_enlisted_works_and_one_that_may_be_is_refused(bool async)
     {
         var a = NewLock(await OpenAsync());
         var b = NewLock(await OpenAsync(), key: Key.Name + ":other");
         Assert.True(await a.Try(async));
         using (new TransactionScope(TransactionScopeAsyncFlowOption.Enabled))
         {
-            var error = await Assert.ThrowsAsync<InvalidOperationException>(() => b.Try(async));
-            Assert.Contains("TransactionScopeOption.Suppress", error.Message, StringComparison.Ordinal);
+            if (ShowsEnlistment)
+            {
+                Assert.True(await b.Try(async));
+                Assert.True(await b.Release(async));
+                Assert.False(await Server.IsHeldAsync(b.Key));
+            }
+            else
+            {
+                var error = await Assert.ThrowsAsync<InvalidOperationException>(() => b.Try(async));
+                Assert.Contains("TransactionScopeOption.Suppress", error.Message, StringComparison.Ordinal);
+            }
+
             using (new TransactionScope(TransactionScopeOption.Suppress, TransactionScopeAsyncFlowOption.Enabled))
             {
                 Assert.True(await b.Try(async));

@@ -38,7 +38,7 @@ public sealed class LossTests
     {
         await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
         await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync($"Database={database.Name};Pooling=false");
-        await administrator.ExecuteAsync($"revoke select on pg_catalog.pg_locks from public; create role {database.Name} login password 'blind'");
+        await administrator.ExecuteAsync($"revoke select on pg_catalog.pg_locks from public; revoke execute on function pg_catalog.pg_lock_status() from public; create role {database.Name} login password 'blind'");
         var server = await PostgreSqlTestServer.ServerAsync;
         var odbc = new DbConnectionStringBuilder(useOdbcRules: true) { ConnectionString = server.OdbcConnectionString, ["Database"] = database.Name, ["UID"] = database.Name, ["PWD"] = "blind" };
         await using (DbDataSource source = driver == "Odbc"

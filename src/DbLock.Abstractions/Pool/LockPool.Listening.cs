@@ -74,7 +74,7 @@ public sealed partial class LockPool
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         try
         {
-            var connection = await _dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+            var connection = await OwnConnection.Open(_dataSource, async: true, cancellationToken).ConfigureAwait(false);
             await using var closing = connection.ConfigureAwait(false);
             var settings = await SessionSettings.Set(connection, carrier.Driver, carrier.Dialect, _options, async: true, cancellationToken).ConfigureAwait(false);
             try

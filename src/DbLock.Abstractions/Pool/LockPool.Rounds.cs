@@ -139,7 +139,7 @@ public sealed partial class LockPool
     {
         for (var attempt = 1; ; attempt++)
         {
-            var connection = await _dataSource.OpenConnectionAsync(CancellationToken.None).ConfigureAwait(false);
+            var connection = await OwnConnection.Open(_dataSource, async: true, CancellationToken.None).ConfigureAwait(false);
             try
             {
                 var (carrier, room) = await Carrier.Open(connection, _interface, _options).ConfigureAwait(false);

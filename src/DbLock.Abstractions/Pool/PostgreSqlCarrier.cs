@@ -15,8 +15,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         select case
         {PostgreSqlDialect.Untrusted}  when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlDialect.Pooler}
           else (select greatest(0, 3 * pg_catalog.current_setting('max_locks_per_transaction')::bigint
-            * (pg_catalog.current_setting('max_connections')::bigint + pg_catalog.current_setting('max_prepared_transactions')::bigint) / 4 - count(*))
-            from pg_catalog.pg_locks) end
+            * (pg_catalog.current_setting('max_connections')::bigint + pg_catalog.current_setting('max_prepared_transactions')::bigint) / 4 - pg_catalog.count(*))
+            from {PostgreSqlDialect.Locks}) end
         """));
 
     private static readonly string Singly = $$"""
@@ -26,7 +26,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     // What was taken of a group that is not whole is let go at once.
     private static readonly string InGroups = $$"""
         select pg_catalog.string_agg(case when u.whole then '1' when not u.taken then '0' when {{Call("pg_advisory_unlock")}} then '0' else '0' end, '' order by u.n)
-        from (select t.*, bool_and(t.taken) over (partition by t.g) as whole
+        from (select t.*, pg_catalog.bool_and(t.taken) over (partition by t.g) as whole
           from (select u.*, {{Call("pg_try_advisory_lock")}} as taken from {{Rows("{2}", "{3}", "{6}")}} as u (k, s, g, n) offset 0) as t offset 0) as u
         """;
 
@@ -40,7 +40,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         from {{Rows("{0}", "{1}")}} as u (k, s, n)
         left join (
           select distinct (l.classid::bigint << 32) | l.objid::bigint as k, (l.objsubid - 1) * 2 + case l.mode when 'ShareLock' then 1 else 0 end as s
-          from pg_catalog.pg_locks as l
+          from {{PostgreSqlDialect.Locks}} as l
           where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted) as h on h.k = u.k and h.s = u.s
         """);
 
@@ -54,7 +54,11 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     public override LockStatement End { get; } = new(new LockCommand(UnlistenSql), new LockCommand(EndSql));
 
-    public override LockStatement Look(int? sessionId) => new(new LockCommand(LookSql, new LockParameter(DbType.Int32, sessionId ?? 0)));
+    public override LockStatement Look(int? sessionId)
+    {
+        PostgreSqlDialect.CheckSession(sessionId);
+        return new(new LockCommand(LookSql, new LockParameter(DbType.Int32, sessionId ?? 0)));
+    }
 
     public override long ReadRoom(object? answer)
     {
@@ -89,17 +93,17 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring, lock. In the whole, a key
     // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one) and its place. What is held is counted when all that has been done.
     private static LockSql Carrying(string acquire, bool fencing) => new($$"""
-        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlDialect.Token})::text else '' end" : "''")}} || '|'
+        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlDialect.Token})::pg_catalog.text else '' end" : "''")}} || '|'
           || case when cast({5} as int) = 1 then (
-              select count(*) from pg_catalog.pg_locks as l where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted)::text else '' end
+              select pg_catalog.count(*) from {{PostgreSqlDialect.Locks}} as l where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted)::pg_catalog.text else '' end
         from (
           select done.released, done.rang, case when done.rang is not null then coalesce(({{acquire}}), '') end as acquired
           from (
             select r.released, case
               when r.released is null then null
               when pg_catalog.pg_try_advisory_lock({{Marker}}) then case when pg_catalog.pg_advisory_unlock({{Marker}}) then '' end
-              when cast({4} as text) = '' then '1'
-              when pg_catalog.pg_notify('{{Channel}}', cast({4} as text)) is null then null
+              when cast({4} as pg_catalog.text) = '' then '1'
+              when pg_catalog.pg_notify('{{Channel}}', cast({4} as pg_catalog.text)) is null then null
               else '1' end as rang
             from (
               select coalesce((
@@ -110,7 +114,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         """);
 
     private static string Rows(string numbers, params string[] kinds) =>
-        $"rows from (pg_catalog.unnest({numbers}::text::bigint[]){string.Concat(kinds.Select(kind => $", pg_catalog.unnest({kind}::text::int[])"))}) with ordinality";
+        $"rows from (pg_catalog.unnest({numbers}::pg_catalog.text::bigint[]){string.Concat(kinds.Select(kind => $", pg_catalog.unnest({kind}::pg_catalog.text::int[])"))}) with ordinality";
 
     private static string Call(string function) => $"""
         case u.s when 0 then pg_catalog.{function}(u.k) when 1 then pg_catalog.{function}_shared(u.k)

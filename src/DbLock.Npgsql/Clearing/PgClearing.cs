@@ -28,12 +28,14 @@ internal sealed class PgClearing(
         from (
           select case when pg_catalog.pg_sleep(case when t.seconds = 0 then $7 else least($7, t.seconds / 4) end) is null then true
             else pg_catalog.pg_stat_clear_snapshot() is null end as failed
-          from (select s.setting::float8 / 1000 as seconds from pg_catalog.pg_settings as s where s.name = 'statement_timeout') as t offset 0) as c
+          from (select s.setting::double precision / 1000 as seconds from pg_catalog.pg_settings as s where s.name = 'statement_timeout') as t offset 0) as c
         cross join lateral (
           with locks as materialized (
             select l.pid, l.mode, l.granted, {PgLock.TargetSql} as target
             from pg_catalog.pg_locks as l where not c.failed),
-          wanted as (select * from unnest($1, $2, $3, $4, $5, $6) as w (number, pid, start, target, mode, granted)),
+          wanted as (select * from rows from (pg_catalog.unnest($1::pg_catalog.text::int[]), pg_catalog.unnest($2::pg_catalog.text::int[]),
+            pg_catalog.unnest($3::pg_catalog.text::timestamp with time zone[]), pg_catalog.unnest($4::pg_catalog.text::pg_catalog.text[]),
+            pg_catalog.unnest($5::pg_catalog.text::pg_catalog.text[]), pg_catalog.unnest($6::pg_catalog.text::boolean[])) as w (number, pid, start, target, mode, granted)),
           sessions as materialized (
             select t.number, t.pid, a.pid is not null as present,
               exists (
@@ -43,10 +45,11 @@ internal sealed class PgClearing(
                 or (r.oid is not null and not r.rolsuper and (pg_catalog.pg_has_role(r.oid, 'usage') or pg_catalog.pg_has_role('pg_signal_backend', 'usage')))
                 or (a.backend_type = 'autovacuum worker'
                   and exists (select 1 from pg_catalog.pg_roles as s where s.rolname = 'pg_signal_autovacuum_worker' and pg_catalog.pg_has_role(s.oid, 'usage'))) as may,
-              current_user::text as role,
+              current_user::pg_catalog.text as role,
               t.pid = pg_catalog.pg_backend_pid() as own,
               $9 is null or exists (
-                select 1 from unnest($9, $10, $11) as n (pid, start, target)
+                select 1 from rows from (pg_catalog.unnest($9::pg_catalog.text::int[]), pg_catalog.unnest($10::pg_catalog.text::timestamp with time zone[]),
+                  pg_catalog.unnest($11::pg_catalog.text::pg_catalog.text[])) as n (pid, start, target)
                 join pg_catalog.pg_stat_activity as b on b.pid = n.pid and b.backend_start = n.start
                 join locks as l on l.pid = n.pid and l.target = n.target and not l.granted) as needed
             from (select distinct w.number, w.pid, w.start from wanted as w) as t
@@ -167,17 +170,17 @@ internal sealed class PgClearing(
 
         using var command = new NpgsqlCommand(Sql, connection);
         var wanted = cases.SelectMany((@case, number) => @case.Locks.Select(@lock => (Number: number, Lock: @lock))).ToList();
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, wanted.Select(one => one.Number).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, wanted.Select(one => one.Lock.Pid!.Value).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.TimestampTz, wanted.Select(one => Start(one.Lock)).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, wanted.Select(one => one.Lock.Target).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, wanted.Select(one => one.Lock.Mode.InPgLocks()).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Boolean, wanted.Select(one => one.Lock.Granted).ToArray());
+        AddArray(wanted.Select(one => one.Number));
+        AddArray(wanted.Select(one => one.Lock.Pid!.Value));
+        AddArray(wanted.Select(one => Start(one.Lock)));
+        AddArray(wanted.Select(one => one.Lock.Target));
+        AddArray(wanted.Select(one => one.Lock.Mode.InPgLocks()));
+        AddArray(wanted.Select(one => one.Lock.Granted));
         Add(NpgsqlDbType.Double, pause.TotalSeconds);
         Add(NpgsqlDbType.Smallint, signal);
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, waits?.Select(wait => wait.Pid!.Value).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.TimestampTz, waits?.Select(Start).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, waits?.Select(wait => wait.Target).ToArray());
+        AddArray(waits?.Select(wait => wait.Pid!.Value));
+        AddArray(waits?.Select(Start));
+        AddArray(waits?.Select(wait => wait.Target));
         var answers = await command.ReadRows(
             reader => (Number: reader.GetInt32(0), Present: reader.GetBoolean(1), Holding: reader.GetBoolean(2), May: reader.GetBoolean(3), Role: reader.GetString(4),
                 Own: reader.GetBoolean(5), Needed: reader.GetBoolean(6), Sent: !reader.IsDBNull(7) && reader.GetBoolean(7)),
@@ -186,6 +189,8 @@ internal sealed class PgClearing(
         {
             Note(cases[number], signal, present, holding, may, role, own, needed, sent);
         }
+
+        void AddArray<T>(IEnumerable<T>? values) => Add(NpgsqlDbType.Text, values is null ? null : PgArray.Text(values));
 
         static DateTimeOffset Start(PgLock @lock) => @lock.Session!.BackendStart!.Value.ToUniversalTime();
 

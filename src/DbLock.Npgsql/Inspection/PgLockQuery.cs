@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Globalization;
 using Npgsql;
 using NpgsqlTypes;
 
@@ -25,10 +26,12 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             from pg_catalog.pg_locks as l)
           select l.target, l.locktype, l.mode, l.granted, l.fastpath, l.pid, l.virtualtransaction, l.database, l.relation, l.page, l.tuple, l.virtualxid,
             l.transactionid, l.classid, l.objid, l.objsubid, l.wait_start,
-            extract(epoch from pg_catalog.clock_timestamp() - l.wait_start)::float8 as wait_duration,
-            d.datname as lock_database, n.nspname as schema, r.relname as relation_name, r.relkind::text as relation_kind, m.matches, x.gid,
-            case when $2 and not l.granted then pg_catalog.pg_blocking_pids(coalesce(s.leader_pid, l.pid)) end as blocking_pids,
-            s.pid as session_pid, s.leader_pid, s.backend_start, s.backend_type, s.database as session_database, s."user", s.application, s.client, s.state, s.query,
+            extract(epoch from pg_catalog.clock_timestamp() - l.wait_start)::double precision as wait_duration,
+            {{PgSession.Clean("d.datname::pg_catalog.text")}} as lock_database, {{PgSession.Clean("n.nspname::pg_catalog.text")}} as schema,
+            {{PgSession.Clean("r.relname::pg_catalog.text")}} as relation_name, r.relkind::pg_catalog.text as relation_kind, m.matches, {{PgSession.Clean("x.gid")}} as gid,
+            case when $2 and not l.granted then pg_catalog.array_to_string(pg_catalog.pg_blocking_pids(coalesce(s.leader_pid, l.pid)), ' ') end as blocking_pids,
+            s.pid as session_pid, s.leader_pid, s.backend_start, s.backend_type, {{PgSession.Clean("s.database::pg_catalog.text")}} as session_database,
+            {{PgSession.Clean("s.\"user\"::pg_catalog.text")}} as "user", {{PgSession.Clean("s.application")}} as application, s.client, s.state, {{PgSession.Clean("s.query")}} as query,
             s.transaction_age, s.state_age, s.is_superuser, s.is_own, s.is_partial
           from locks as l
           left join pg_catalog.pg_database as d on d.oid = l.database
@@ -39,19 +42,20 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             select p.gid from locks as t join pg_catalog.pg_prepared_xacts as p on p.transaction = t.transactionid
             where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x on l.pid is null
           cross join lateral (select coalesce(
-                ($3 is null or l.pid = any ($3) or s.leader_pid = any ($3))
-            and ($4 is null or coalesce(d.datname, s.database) = any ($4))
+                ($3 is null or l.pid = any ($3::pg_catalog.text::int[]) or s.leader_pid = any ($3::pg_catalog.text::int[]))
+            and ($4 is null or coalesce(d.datname, s.database) = any ($4::pg_catalog.text::pg_catalog.text[]))
             and ($5 is null or exists (
-              select 1 from unnest($5, $6) as f (schema, name) where f.name::name = r.relname and (f.schema is null or f.schema::name = n.nspname)))
+              select 1 from rows from (pg_catalog.unnest($5::pg_catalog.text::pg_catalog.text[]), pg_catalog.unnest($6::pg_catalog.text::pg_catalog.text[])) as f (schema, name)
+              where f.name::pg_catalog.name = r.relname and (f.schema is null or f.schema::pg_catalog.name = n.nspname)))
             and ($7 is null or l.locktype = 'advisory' and ($4 is not null or d.datname = pg_catalog.current_database()) and exists (
-              select 1 from unnest($7, $8) as k (number, subid)
+              select 1 from rows from (pg_catalog.unnest($7::pg_catalog.text::bigint[]), pg_catalog.unnest($8::pg_catalog.text::smallint[])) as k (number, subid)
               where k.subid = l.objsubid and k.number = ((l.classid::bigint << 32) | l.objid::bigint)))
-            and ($9 is null or l.locktype = any ($9))
-            and ($10 is null or l.mode = any ($10))
+            and ($9 is null or l.locktype = any ($9::pg_catalog.text::pg_catalog.text[]))
+            and ($10 is null or l.mode = any ($10::pg_catalog.text::pg_catalog.text[]))
             and ($11 is null or l.granted = $11)
-            and ($12 is null or s.application = any ($12))
-            and ($13 is null or s."user" = any ($13))
-            and ($14 is null or s.state = any ($14))
+            and ($12 is null or s.application = any ($12::pg_catalog.text::pg_catalog.text[]))
+            and ($13 is null or s."user" = any ($13::pg_catalog.text::pg_catalog.text[]))
+            and ($14 is null or s.state = any ($14::pg_catalog.text::pg_catalog.text[]))
             and ($15 is null or s.transaction_age >= $15)
             and ($16 is null or s.state_age >= $16)
             and ($17 is null or extract(epoch from pg_catalog.clock_timestamp() - l.wait_start) >= $17), false) as matches offset 0) as m
@@ -66,7 +70,7 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
     private static readonly string WithWaitStart = Sql.Replace("{0}", "l.waitstart", StringComparison.Ordinal);
 
     // Before PostgreSQL 14 there is no such column.
-    private static readonly string WithoutWaitStart = Sql.Replace("{0}", "null::timestamptz", StringComparison.Ordinal);
+    private static readonly string WithoutWaitStart = Sql.Replace("{0}", "null::timestamp with time zone", StringComparison.Ordinal);
 
     public async ValueTask<List<PgLock>> Run(NpgsqlConnection connection, bool async, CancellationToken cancellationToken)
     {
@@ -172,21 +176,23 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
     {
         Add(NpgsqlDbType.Boolean, Contended);
         Add(NpgsqlDbType.Boolean, Queue);
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Integer, Filter.Pids?.ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, Filter.Databases?.ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, Filter.Relations?.Select(relation => relation.Schema).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, Filter.Relations?.Select(relation => relation.Name).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Bigint, Filter.Keys?.Select(key => key.Number).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Smallint, Filter.Keys?.Select(key => key.ToPgLocks().ObjSubId).ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, Filter.LockTypes?.ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, Filter.Modes?.Select(mode => mode.InPgLocks()).ToArray());
+        AddArray(Filter.Pids);
+        AddArray(Filter.Databases);
+        AddArray(Filter.Relations?.Select(relation => relation.Schema));
+        AddArray(Filter.Relations?.Select(relation => relation.Name));
+        AddArray(Filter.Keys?.Select(key => key.Number));
+        AddArray(Filter.Keys?.Select(key => key.ToPgLocks().ObjSubId));
+        AddArray(Filter.LockTypes);
+        AddArray(Filter.Modes?.Select(mode => mode.InPgLocks()));
         Add(NpgsqlDbType.Boolean, Filter.Granted);
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, Filter.Applications?.ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, Filter.Users?.ToArray());
-        Add(NpgsqlDbType.Array | NpgsqlDbType.Text, Filter.States?.ToArray());
+        AddArray(Filter.Applications);
+        AddArray(Filter.Users);
+        AddArray(Filter.States);
         Add(NpgsqlDbType.Double, Filter.MinTransactionAge?.TotalSeconds);
         Add(NpgsqlDbType.Double, Filter.MinStateAge?.TotalSeconds);
         Add(NpgsqlDbType.Double, Filter.MinWait?.TotalSeconds);
+
+        void AddArray<T>(IEnumerable<T>? values) => Add(NpgsqlDbType.Text, values is null ? null : PgArray.Text(values));
 
         void Add(NpgsqlDbType type, object? value) => parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value ?? DBNull.Value });
     }
@@ -199,7 +205,8 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
 
         public string? Text(string column) => reader.GetOrdinal(column) is var i && reader.IsDBNull(i) ? null : reader.GetString(i);
 
-        public HashSet<int> Set(string column) => reader.GetOrdinal(column) is var i && reader.IsDBNull(i) ? [] : [.. reader.GetFieldValue<int[]>(i)];
+        public HashSet<int> Set(string column) =>
+            [.. (Text(column) ?? "").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
 
         public TimeSpan? Age(string column) => Value<double>(column) is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
     }

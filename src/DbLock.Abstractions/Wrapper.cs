@@ -1,0 +1,121 @@
+using System.Data;
+using System.Data.Common;
+using System.Diagnostics.CodeAnalysis;
+using System.Reflection;
+using System.Runtime.CompilerServices;
+
+namespace DbLock;
+
+/// <summary>Sees through decorators of connections and transactions, as profilers and tracers put them around a provider's own.</summary>
+/// <remarks>
+/// What is seen tells which driver, which session and which pool it is, and never replaces what the caller gave: commands go through that.
+/// What cannot be seen through stands for itself, and is refused where it matters.
+/// </remarks>
+internal static class Wrapper
+{
+    /// <summary>Returns the provider's own connection; the connection itself when it wraps none, or none that can be seen.</summary>
+    public static DbConnection Innermost(DbConnection connection) => Sight<DbConnection>.Innermost(connection);
+
+    /// <summary>Returns the provider's own transaction; the transaction itself when it wraps none, or none that can be seen.</summary>
+    public static DbTransaction Innermost(DbTransaction transaction) => Sight<DbTransaction>.Innermost(transaction);
+
+    /// <summary>Returns a transaction as the commands of a connection take it: those of a provider's own take no wrapper.</summary>
+    public static DbTransaction? TransactionOf(DbConnection connection, DbTransaction? transaction) =>
+        transaction is null || Innermost(connection) != connection ? transaction : Innermost(transaction);
+
+    /// <summary>How the inner one is found in an instance of one type.</summary>
+    private sealed class Sight<T>
+        where T : class
+    {
+        // A circle of wrappers has no innermost.
+        private const int MostLayers = 16;
+
+        private const BindingFlags Declared = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+
+        private const string Trimmed = "A wrapper whose members are trimmed away cannot be seen through, and is refused where that matters.";
+
+        // What the common ones call it: WrappedConnection (MiniProfiler), InnerTransaction, and so on.
+        private static readonly string[] Names =
+            [.. new[] { "Wrapped", "Inner", "Base", "Underlying", "Original", "Real", "Actual" }.Select(name => name + typeof(T).Name["Db".Length..])];
+
+        private static readonly ConditionalWeakTable<Type, Sight<T>> OfTypes = [];
+
+        private readonly PropertyInfo? _property;
+        private readonly FieldInfo[] _fields;
+
+        private Sight(PropertyInfo? property, FieldInfo[] fields) => (_property, _fields) = (property, fields);
+
+        public static T Innermost(T outer)
+        {
+            for (var layer = 0; layer < MostLayers; layer++)
+            {
+                if (OfTypes.GetValue(outer.GetType(), static type => Of(type)).Inner(outer) is not { } inner)
+                {
+                    return outer;
+                }
+
+                outer = inner;
+            }
+
+            return outer;
+        }
+
+        [UnconditionalSuppressMessage("Trimming", "IL2070", Justification = Trimmed)]
+        [UnconditionalSuppressMessage("Trimming", "IL2075", Justification = Trimmed)]
+        private static Sight<T> Of(Type type)
+        {
+            var property = Array.ConvertAll(Names, name => type.GetProperty(name, BindingFlags.Instance | BindingFlags.Public)).FirstOrDefault(
+                found => found is { CanRead: true } && found.GetIndexParameters().Length == 0 && MayBe(found.PropertyType));
+            List<FieldInfo> fields = [];
+            for (var declaring = type; property is null && declaring is not null && declaring != typeof(T); declaring = declaring.BaseType)
+            {
+                fields.AddRange(declaring.GetFields(Declared).Where(field => MayBe(field.FieldType)));
+            }
+
+            return new Sight<T>(property, [.. fields]);
+
+            static bool MayBe(Type type) =>
+                typeof(T).IsAssignableFrom(type) || type == typeof(IDbConnection) || type == typeof(IDbTransaction);
+        }
+
+        private T? Inner(T outer)
+        {
+            if (_property is null && _fields.Length == 0)
+            {
+                return null;
+            }
+
+            try
+            {
+                if (_property is not null)
+                {
+                    return Other(_property.GetValue(outer));
+                }
+            }
+            catch (TargetInvocationException)
+            {
+                // It is disposed of, or has none yet.
+                return null;
+            }
+
+            T? inner = null;
+            foreach (var field in _fields)
+            {
+                if (Other(field.GetValue(outer)) is { } found)
+                {
+                    if (inner is not null && inner != found)
+                    {
+                        // Several, of which nobody knows where a command goes.
+                        return null;
+                    }
+
+                    inner = found;
+                }
+            }
+
+            return inner;
+
+            T? Other(object? value) => value is T other && other != outer ? other : null;
+        }
+    }
+}
