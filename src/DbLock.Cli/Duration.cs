@@ -4,7 +4,7 @@ using System.Text.RegularExpressions;
 
 namespace DbLock.Cli;
 
-/// <summary>Durations as people write them: 30s, 1.5m, 500ms, 2h30m; a bare number is seconds.</summary>
+/// <summary>Durations as people write them: 30s, 1.5m, .5s, 500ms, 2h30m; a bare number is seconds.</summary>
 internal static partial class Duration
 {
     public static TimeSpan? Parse(ArgumentResult result)
@@ -52,9 +52,9 @@ internal static partial class Duration
         }
     }
 
-    [GeneratedRegex(@"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$")]
+    [GeneratedRegex(@"^([0-9]*\.?[0-9]+(ms|s|m|h|d))+$")]
     private static partial Regex Whole();
 
-    [GeneratedRegex(@"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")]
+    [GeneratedRegex(@"([0-9]*\.?[0-9]+)(ms|s|m|h|d)")]
     private static partial Regex Part();
 }
