@@ -12,10 +12,10 @@ internal sealed class Child
 
     // What ends without being our child, or becomes a daemon, tells nobody.
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(500);
-    private static readonly TimeSpan KillLook = TimeSpan.FromMilliseconds(5);
+    private static readonly TimeSpan KillLook = TimeSpan.FromMilliseconds(1);
 
     // SIGKILL takes effect at once, but for a process that waits for a disk or is another user's.
-    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(10);
 
     private readonly int _pid;
     private readonly HashSet<int> _strangers;
@@ -111,7 +111,7 @@ internal sealed class Child
     public async Task<int> EndAsync(bool daemons)
     {
         var code = await _exit.Task.ConfigureAwait(false);
-        while (!_childless.Task.IsCompleted && Tree().Any(process => daemons || !process.IsDaemon))
+        while (!_childless.Task.IsCompleted && Tree() is var tree && (tree.Any(process => daemons || !process.IsDaemon) || (tree.Count == 0 && IsAlone)))
         {
             await Task.WhenAny(_childless.Task, Task.Delay(Look)).ConfigureAwait(false);
         }
@@ -124,7 +124,7 @@ internal sealed class Child
     public async Task<IReadOnlyList<int>> KillAsync()
     {
         var start = Stopwatch.GetTimestamp();
-        while (Tree() is { Count: > 0 } tree)
+        while (!_childless.Task.IsCompleted && Tree() is var tree && (tree.Count > 0 || IsAlone))
         {
             if (Stopwatch.GetElapsedTime(start) > KillLimit)
             {
@@ -187,6 +187,9 @@ internal sealed class Child
             return "";
         }
     }
+
+    // Who starts itself again and ends may be missed by each look at /proc, which takes its time: that nobody is left only the system can say, and only of all our children.
+    private bool IsAlone => OperatingSystem.IsLinux() && _strangers.Count == 0;
 
     private static bool HasChildren()
     {
