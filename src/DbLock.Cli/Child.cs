@@ -1,17 +1,28 @@
+using System.Collections;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
 
 namespace DbLock.Cli;
 
-/// <summary>The command that runs under the lock: no shell, the same terminal, the same standard streams.</summary>
-internal sealed class Child : IDisposable
+/// <summary>The command that runs under the lock, and all that it starts: no shell, the same terminal, the same process group, the same standard streams.</summary>
+internal sealed class Child
 {
     private const int NoSuchFile = 2;
 
-    private readonly Process _process;
+    // What ends without being our child, or becomes a daemon, tells nobody.
+    private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan KillLook = TimeSpan.FromMilliseconds(1);
 
-    private Child(Process process) => _process = process;
+    // SIGKILL takes effect at once, but for a process that waits for a disk or is another user's.
+    private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(10);
+
+    private readonly int _pid;
+    private readonly HashSet<int> _strangers;
+    private readonly TaskCompletionSource<int> _exit = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _childless = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    private Child(int pid, HashSet<int> strangers) => (_pid, _strangers) = (pid, strangers);
 
     /// <summary>Finds a program as execvp does; .NET would look in its own folder and in the current one first.</summary>
     /// <returns>The file, or null and the exit code of the failure.</returns>
@@ -39,27 +50,31 @@ internal sealed class Child : IDisposable
     }
 
     /// <summary>Starts a command.</summary>
+    /// <param name="file">The program.</param>
+    /// <param name="arguments">Its arguments.</param>
+    /// <param name="environment">What its environment has beyond dblock's own, or, with null, has not.</param>
     /// <exception cref="Win32Exception">The system refuses.</exception>
-    public static Child Start(string file, IEnumerable<string> arguments, IEnumerable<(string Name, string Value)> environment)
+    public static Child Start(string file, IEnumerable<string> arguments, IEnumerable<(string Name, string? Value)> environment)
     {
-        var start = new ProcessStartInfo(file) { UseShellExecute = false };
-        foreach (var argument in arguments)
-        {
-            start.ArgumentList.Add(argument);
-        }
-
+        Unix.AdoptOrphans();
+        var variables = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().ToDictionary(entry => (string)entry.Key, entry => (string?)entry.Value);
         foreach (var (name, value) in environment)
         {
-            start.Environment[name] = value;
+            variables[name] = value;
         }
 
-        return new Child(Process.Start(start)!);
+        // Who has become dblock by exec may have children of its own.
+        HashSet<int> strangers = HasChildren() ? [.. Processes().Where(process => process.Value.Parent == Environment.ProcessId).Select(process => process.Key)] : [];
+        var child = new Child(Unix.Start(file, arguments, variables.Where(variable => variable.Value is not null).Select(variable => $"{variable.Key}={variable.Value}")), strangers);
+        new Thread(child.Reap) { IsBackground = true, Name = "children" }.Start();
+        return child;
     }
 
     /// <summary>Returns the exit code for a command that the system refuses to start.</summary>
     public static int ExitCodeOf(Win32Exception error) => error.NativeErrorCode == NoSuchFile ? ExitCode.NoSuchCommand : ExitCode.CannotExecute;
 
-    /// <summary>Forwards a signal. What comes from the terminal has come to the command too.</summary>
+    /// <summary>Forwards a signal: what ends programs goes to all that the command has started, what means something to one of them to the command alone.</summary>
+    /// <remarks>What comes from the terminal has come to them already.</remarks>
     public void Forward(int signal)
     {
         if (signal is Unix.Sigint or Unix.Sigquit && Unix.IsInForeground())
@@ -67,71 +82,173 @@ internal sealed class Child : IDisposable
             return;
         }
 
-        Send(signal);
+        if (signal is Unix.Sighup or Unix.Sigint or Unix.Sigquit or Unix.Sigterm)
+        {
+            Send(signal);
+        }
+        else if (!_exit.Task.IsCompleted)
+        {
+            Unix.Send(_pid, signal);
+        }
     }
 
+    /// <summary>Sends a signal to the command and to all that it has started and that lives, parents first.</summary>
     public void Send(int signal)
     {
-        if (!_process.HasExited)
+        foreach (var process in Tree())
         {
-            Unix.Send(_process.Id, signal);
+            Unix.Send(process.Pid, signal);
         }
     }
 
-    /// <summary>Gets the command and all that it has started and is below it still, each with when it began: a process id is used again.</summary>
-    public IReadOnlyList<(int Pid, string Start)> Family()
-    {
-        var all = new Dictionary<int, (int Parent, string Start)>();
-        foreach (var folder in Directory.Exists("/proc/self") ? Directory.EnumerateDirectories("/proc") : [])
-        {
-            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out var pid) && Stat(pid) is { } stat)
-            {
-                all[pid] = stat;
-            }
-        }
-
-        var family = new List<(int Pid, string Start)> { (_process.Id, Stat(_process.Id)?.Start ?? "") };
-        for (var i = 0; i < family.Count; i++)
-        {
-            family.AddRange(all.Where(process => process.Value.Parent == family[i].Pid).Select(process => (process.Key, process.Value.Start)));
-        }
-
-        return family;
-    }
-
-    /// <summary>Sends a signal to those of a family that still live.</summary>
-    public static void Send(IEnumerable<(int Pid, string Start)> family, int signal)
-    {
-        foreach (var (pid, start) in family)
-        {
-            if (start.Length == 0 || Stat(pid)?.Start == start)
-            {
-                Unix.Send(pid, signal);
-            }
-        }
-    }
-
-    /// <summary>Waits for the end of the command.</summary>
+    /// <summary>Waits for the end of the command itself.</summary>
     /// <returns>Its exit code; 128 and the number of the signal that ended it.</returns>
-    public async Task<int> ExitAsync()
+    public Task<int> ExitAsync() => _exit.Task;
+
+    /// <summary>Waits for the end of the command and of all that it has started.</summary>
+    /// <param name="daemons">Whether those are waited for as well that have made themselves daemons: with a session of their own, and without their parent.</param>
+    /// <returns>The exit code of the command.</returns>
+    public async Task<int> EndAsync(bool daemons)
     {
-        await _process.WaitForExitAsync().ConfigureAwait(false);
-        return _process.ExitCode;
+        var code = await _exit.Task.ConfigureAwait(false);
+        while (!_childless.Task.IsCompleted && Tree() is var tree && (tree.Any(process => daemons || !process.IsDaemon) || (tree.Count == 0 && IsAlone)))
+        {
+            await Task.WhenAny(_childless.Task, Task.Delay(Look)).ConfigureAwait(false);
+        }
+
+        return code;
     }
 
-    public void Dispose() => _process.Dispose();
+    /// <summary>Kills the command and all that it has started.</summary>
+    /// <returns>Those that could not be killed.</returns>
+    public async Task<IReadOnlyList<int>> KillAsync()
+    {
+        var start = Stopwatch.GetTimestamp();
+        while (!_childless.Task.IsCompleted && Tree() is var tree && (tree.Count > 0 || IsAlone))
+        {
+            if (Stopwatch.GetElapsedTime(start) > KillLimit)
+            {
+                return [.. tree.Select(process => process.Pid)];
+            }
+
+            // Stopped first, until there is nobody new: what is stopped starts nothing more.
+            var stopped = new HashSet<int>();
+            for (var isNew = true; isNew && Stopwatch.GetElapsedTime(start) < KillLimit; tree = Tree())
+            {
+                isNew = false;
+                foreach (var process in tree)
+                {
+                    isNew |= stopped.Add(process.Pid) && Unix.Send(process.Pid, Unix.Sigstop);
+                }
+            }
+
+            foreach (var process in tree)
+            {
+                Unix.Send(process.Pid, Unix.Sigkill);
+            }
+
+            await Task.WhenAny(_childless.Task, Task.Delay(KillLook)).ConfigureAwait(false);
+        }
+
+        return [];
+    }
+
+    /// <summary>Gets the command and all that it has started and that lives, parents first. Where there is no /proc, the command alone.</summary>
+    public IReadOnlyList<(int Pid, bool IsDaemon)> Tree()
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return _exit.Task.IsCompleted ? [] : [(_pid, false)];
+        }
+
+        // An orphan of theirs is our child.
+        var all = Processes();
+        var session = all.TryGetValue(Environment.ProcessId, out var own) ? own.Session : 0;
+        var tree = new List<(int Pid, bool IsDaemon)>();
+        tree.AddRange(all.Where(process => process.Value.Parent == Environment.ProcessId && !_strangers.Contains(process.Key))
+            .Select(process => (process.Key, process.Key != _pid && process.Value.Session != session)));
+        for (var i = 0; i < tree.Count; i++)
+        {
+            tree.AddRange(all.Where(process => process.Value.Parent == tree[i].Pid).Select(process => (process.Key, tree[i].IsDaemon)));
+        }
+
+        return tree;
+    }
+
+    /// <summary>Returns the name of a process; empty when it is gone.</summary>
+    public static string NameOf(int pid)
+    {
+        try
+        {
+            return File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/comm")).TrimEnd('\n');
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return "";
+        }
+    }
+
+    // Who starts itself again and ends may be missed by each look at /proc, which takes its time: that nobody is left only the system can say, and only of all our children.
+    private bool IsAlone => OperatingSystem.IsLinux() && _strangers.Count == 0;
+
+    private static bool HasChildren()
+    {
+        int pid;
+        bool has;
+        do
+        {
+            has = Unix.Wait(wait: false, out pid, out _);
+        }
+        while (has && pid != 0);
+        return has;
+    }
+
+    private void Reap()
+    {
+        while (Unix.Wait(wait: true, out var pid, out var exitCode))
+        {
+            if (pid == _pid)
+            {
+                if (!HasChildren())
+                {
+                    _childless.SetResult();
+                    _exit.SetResult(exitCode);
+                    return;
+                }
+
+                _exit.SetResult(exitCode);
+            }
+        }
+
+        _childless.SetResult();
+    }
 
     private static bool IsExecutable(string file) =>
         File.Exists(file) && (File.GetUnixFileMode(file) & (UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute)) != 0;
 
-    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the parent is field 4, the start field 22. The name, field 2, may have spaces and brackets in it.
-    private static (int Parent, string Start)? Stat(int pid)
+    // Those that have ended and are not yet collected are left out.
+    private static Dictionary<int, (int Parent, int Session)> Processes()
+    {
+        var all = new Dictionary<int, (int Parent, int Session)>();
+        foreach (var folder in Directory.Exists("/proc/self") ? Directory.EnumerateDirectories("/proc") : [])
+        {
+            if (int.TryParse(Path.GetFileName(folder.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out var pid) && Stat(folder) is { IsOver: false } stat)
+            {
+                all[pid] = (stat.Parent, stat.Session);
+            }
+        }
+
+        return all;
+    }
+
+    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state, parent and session are the fields 3, 4 and 6. The name, field 2, may have spaces and brackets in it.
+    private static (bool IsOver, int Parent, int Session)? Stat(string folder)
     {
         try
         {
-            var stat = File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/stat"));
-            var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-            return (int.Parse(fields[1], CultureInfo.InvariantCulture), fields[19]);
+            var stat = File.ReadAllText(folder + "/stat");
+            var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ', 5);
+            return (fields[0] is "Z" or "X", int.Parse(fields[1], CultureInfo.InvariantCulture), int.Parse(fields[3], CultureInfo.InvariantCulture));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -4,7 +4,7 @@ using System.Text.RegularExpressions;
 
 namespace DbLock.Cli;
 
-/// <summary>Durations as people write them: 30s, 1.5m, 500ms, 2h30m; a bare number is seconds.</summary>
+/// <summary>Durations as people write them: 30s, 1.5m, .5s, 500ms, 2h30m; a bare number is seconds.</summary>
 internal static partial class Duration
 {
     public static TimeSpan? Parse(ArgumentResult result)

@@ -56,7 +56,7 @@ internal sealed class Signals : IDisposable
             registration.Dispose();
         }
 
-        _first.Dispose();
+        // Not the token's source: a signal that is on its way would meet it, on a thread where nobody catches.
     }
 
     private void Receive(int number)

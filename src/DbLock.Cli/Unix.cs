@@ -1,17 +1,39 @@
+using System.ComponentModel;
 using System.Runtime.InteropServices;
 
 namespace DbLock.Cli;
 
 /// <summary>What .NET does not have of the C library.</summary>
-internal static partial class Unix
+internal static unsafe partial class Unix
 {
+    public const int Sighup = 1;
     public const int Sigint = 2;
     public const int Sigquit = 3;
     public const int Sigkill = 9;
     public const int Sigterm = 15;
 
-    /// <summary>Sends a signal; one to a process that is gone is nothing.</summary>
-    public static void Send(int pid, int signal) => _ = Kill(pid, signal);
+    // The same on Linux and macOS: WNOHANG, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL, SIG_IGN.
+    private const int DoNotWait = 1;
+    private const short DefaultSignals = 4;
+    private const int Interrupted = 4;
+    private const int Sigpipe = 13;
+    private const nint Default = 0;
+    private const nint Ignore = 1;
+
+    // Larger than sigset_t, struct sigaction and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
+    private const int Room = 1024;
+
+    private const int PrSetChildSubreaper = 36;
+
+    public static int Sigstop { get; } = OperatingSystem.IsLinux() ? 19 : 17;
+
+    public static int Sigcont { get; } = OperatingSystem.IsLinux() ? 18 : 19;
+
+    private static int Sigchld { get; } = OperatingSystem.IsLinux() ? 17 : 20;
+
+    /// <summary>Sends a signal.</summary>
+    /// <returns>False when the process is gone, or another user's.</returns>
+    public static bool Send(int pid, int signal) => Kill(pid, signal) == 0;
 
     /// <summary>Says whether the terminal's own signals (Ctrl-C, Ctrl-\) come to this process, and to those that it started.</summary>
     public static bool IsInForeground()
@@ -27,6 +49,56 @@ internal static partial class Unix
         }
     }
 
+    /// <summary>Makes this process the parent of all processes below it that lose theirs (Linux), and lets it hear how its children end.</summary>
+    /// <remarks>https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html</remarks>
+    public static void AdoptOrphans()
+    {
+        if (OperatingSystem.IsLinux())
+        {
+            _ = Control(PrSetChildSubreaper, 1, 0, 0, 0);
+        }
+
+        // Who started us may have it ignored, and then the system throws the exit codes away. What .NET has set is left alone.
+        var action = stackalloc byte[Room];
+        if (Action(Sigchld, null, action) == 0 && *(nint*)action == Ignore)
+        {
+            Signal(Sigchld, Default);
+        }
+    }
+
+    /// <summary>Starts a program with this process's streams and folder.</summary>
+    /// <returns>The process's number.</returns>
+    /// <exception cref="Win32Exception">The system refuses.</exception>
+    /// <remarks>
+    /// Not with .NET's <c>Process</c>: .NET has this process ignore SIGPIPE, and what is ignored stays ignored in a program that it starts; here it begins with the default.
+    /// </remarks>
+    public static int Start(string file, IEnumerable<string> arguments, IEnumerable<string> environment)
+    {
+        var attributes = stackalloc byte[Room];
+        var signals = stackalloc byte[Room];
+        var error = SpawnAttributes(attributes) | SetFlags(attributes, DefaultSignals) | NoSignals(signals) | AddSignal(signals, Sigpipe) | SetDefaultSignals(attributes, signals);
+        var pid = 0;
+        error = error == 0 ? Spawn(out pid, file, null, attributes, [file, .. arguments, null], [.. environment, null]) : error;
+        return error == 0 ? pid : throw new Win32Exception(error);
+    }
+
+    /// <summary>Waits for the end of a child, of whichever is the next.</summary>
+    /// <param name="wait">False looks only whether one has ended.</param>
+    /// <param name="pid">Which; 0 when none has ended yet.</param>
+    /// <param name="exitCode">Its exit code; 128 and the number of the signal that ended it.</param>
+    /// <returns>False when there are no children.</returns>
+    public static bool Wait(bool wait, out int pid, out int exitCode)
+    {
+        int status;
+        do
+        {
+            pid = WaitPid(-1, out status, wait ? 0 : DoNotWait);
+        }
+        while (pid < 0 && Marshal.GetLastPInvokeError() == Interrupted);
+        exitCode = (status & 0x7f) == 0 ? (status >> 8) & 0xff : ExitCode.Signal + (status & 0x7f);
+        return pid >= 0;
+    }
+
     [LibraryImport("libc", EntryPoint = "kill")]
     private static partial int Kill(int pid, int signal);
 
@@ -35,4 +107,34 @@ internal static partial class Unix
 
     [LibraryImport("libc", EntryPoint = "getpgrp")]
     private static partial int Group();
+
+    [LibraryImport("libc", EntryPoint = "prctl")]
+    private static partial int Control(int option, nuint first, nuint second, nuint third, nuint fourth);
+
+    [LibraryImport("libc", EntryPoint = "sigaction")]
+    private static partial int Action(int signal, byte* action, byte* old);
+
+    [LibraryImport("libc", EntryPoint = "signal")]
+    private static partial nint Signal(int signal, nint handler);
+
+    [LibraryImport("libc", EntryPoint = "waitpid", SetLastError = true)]
+    private static partial int WaitPid(int pid, out int status, int options);
+
+    [LibraryImport("libc", EntryPoint = "sigemptyset")]
+    private static partial int NoSignals(byte* signals);
+
+    [LibraryImport("libc", EntryPoint = "sigaddset")]
+    private static partial int AddSignal(byte* signals, int signal);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawnattr_init")]
+    private static partial int SpawnAttributes(byte* attributes);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawnattr_setflags")]
+    private static partial int SetFlags(byte* attributes, short flags);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawnattr_setsigdefault")]
+    private static partial int SetDefaultSignals(byte* attributes, byte* signals);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawn", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Spawn(out int pid, string file, byte* actions, byte* attributes, string?[] arguments, string?[] environment);
 }

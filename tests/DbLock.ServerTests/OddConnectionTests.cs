@@ -115,8 +115,13 @@ public sealed class OddConnectionTests
             Assert.True(await connection.CreateTableLock(PgLockMode.Exclusive, new TableName("a\"b\\c"), "second").AcquireAsync(block: false));
             var filter = new PgLockFilter
             {
-                Relations = [new TableName("public", "a\"b\\c"), "second"], Databases = [database.Name], Pids = [connection.ProcessID], LockTypes = ["relation"], Modes = [PgLockMode.Exclusive],
-                States = ["active"], Users = ["postgres"],
+                Relations = [new TableName("public", "a\"b\\c"), "second"],
+                Databases = [database.Name],
+                Pids = [connection.ProcessID],
+                LockTypes = ["relation"],
+                Modes = [PgLockMode.Exclusive],
+                States = ["active"],
+                Users = ["postgres"],
             };
             Assert.Equal(2, (await source.GetLocksAsync(filter)).Count(found => found.Relation is "a\"b\\c" or "second") + (await source.GetLocksAsync(filter with { States = ["idle in transaction"] })).Count);
         }

@@ -1,0 +1,95 @@
+using System.Diagnostics;
+using System.Globalization;
+using Npgsql;
+
+namespace DbLock.Cli;
+
+/// <summary>What is done while a lock is waited for: who holds it is told, ever more rarely, and that the server has fallen silent is noticed.</summary>
+/// <remarks>The waiting connection is busy: each look has a connection of its own, which tells as well whether the server answers at all.</remarks>
+internal static class WaitWatch
+{
+    private static readonly TimeSpan[] Tellings = [TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(10), TimeSpan.FromMinutes(1), TimeSpan.FromMinutes(10), TimeSpan.FromHours(1)];
+    private static readonly TimeSpan Look = TimeSpan.FromMinutes(1);
+
+    /// <summary>How long an answer may take to come over a connection that works.</summary>
+    private static readonly TimeSpan OnItsWay = TimeSpan.FromSeconds(5);
+
+    /// <summary>Looks until it is told to stop, or until the wait has become vain.</summary>
+    /// <param name="address">The connection string.</param>
+    /// <param name="waiting">The server process that waits for us.</param>
+    /// <param name="key">The lock.</param>
+    /// <param name="options">Its options.</param>
+    /// <param name="say">Tells the user; null tells nothing.</param>
+    /// <param name="stop">Ends it.</param>
+    /// <returns>Why the wait is vain.</returns>
+    public static async Task<string> SilenceAsync(string address, int waiting, LockKey key, LockOptions options, Action<string>? say, CancellationToken stop)
+    {
+        var (start, told, unanswered) = (Stopwatch.GetTimestamp(), 0, 0);
+        for (var next = Tellings[0]; ;)
+        {
+            var pause = next - Stopwatch.GetElapsedTime(start);
+            await Task.Delay(pause > TimeSpan.Zero ? pause : TimeSpan.Zero, stop).ConfigureAwait(false);
+            var (answers, holders) = await AskAsync(address, key, options, stop).ConfigureAwait(false);
+            unanswered = answers ? 0 : unanswered + 1;
+            if (unanswered == 2)
+            {
+                return string.Create(CultureInfo.InvariantCulture, $"it has not answered for {2 * LockWatch.Trust.TotalSeconds} s");
+            }
+
+            if (holders?.Any(holder => holder.Session?.Pid == waiting) == true)
+            {
+                await Task.Delay(OnItsWay, stop).ConfigureAwait(false);
+                return "it has granted the lock, and the answer does not come";
+            }
+
+            var waited = Stopwatch.GetElapsedTime(start);
+            if (waited >= Telling(told))
+            {
+                say?.Invoke(string.Create(CultureInfo.InvariantCulture, $"still waiting for '{key}', {Words(key, answers, holders)} ({Math.Floor(waited.TotalSeconds)} s so far)"));
+                while (waited >= Telling(told))
+                {
+                    told++;
+                }
+            }
+
+            next = unanswered > 0 ? waited : told == 1 ? Tellings[1] : waited + Look;
+        }
+    }
+
+    private static TimeSpan Telling(int number) => number < Tellings.Length ? Tellings[number] : Tellings[^1] * (number - Tellings.Length + 2);
+
+    // Of those who wait one is ourselves.
+    private static string Words(LockKey key, bool answers, LockHolders? holders) => holders is not null
+        ? new LockHolders(key, holders, Math.Max(0, holders.Waiting - 1)).ToString()[$"'{key}' is ".Length..]
+        : answers ? "held by somebody whom the server does not tell" : "and the server does not answer at this moment";
+
+    private static async Task<(bool Answers, LockHolders? Holders)> AskAsync(string address, LockKey key, LockOptions options, CancellationToken stop)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        limit.CancelAfter(LockWatch.Trust);
+        var connection = default(NpgsqlConnection);
+        try
+        {
+            // Npgsql's own timeout would look like an answer.
+            var unlimited = new NpgsqlConnectionStringBuilder(address) { Timeout = 0 }.ConnectionString;
+            connection = await ConnectionOption.OpenAsync(unlimited, limit.Token).ConfigureAwait(false);
+            limit.CancelAfter(OnItsWay);
+            var asking = new Lock(connection, key, LockInterface.Npgsql, options);
+            return (true, await asking.GetHoldersAsync(CancellationToken.None).AsTask().WaitAsync(limit.Token).ConfigureAwait(false));
+        }
+        catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+        {
+            // A pooler lets in whom it has no session for yet: who has a connection has an answer.
+            return (connection is not null, null);
+        }
+        catch (Exception e) when (e is UnavailableException or NpgsqlException or LockException or InvalidOperationException)
+        {
+            // No room for one more, or no right to look: an answer all the same.
+            return (true, null);
+        }
+        finally
+        {
+            _ = Closing.Begin(connection);
+        }
+    }
+}
