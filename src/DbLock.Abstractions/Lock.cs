@@ -348,12 +348,25 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
-        CheckTimeout(timeout, Key, TimeSpan.MaxValue, dialect: null);
+        if (timeout < TimeSpan.Zero && timeout != System.Threading.Timeout.InfiniteTimeSpan)
+        {
+            // A wrong argument is told by the call itself, and to telemetry.
+            RefuseAndTell(timeout);
+        }
+
         return Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOne(timeout, async, cancellationToken);
     }
 
-    private ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken) => Telemetry.Tell(
-        () => AcquireOne(timeout, async, cancellationToken), static acquired => acquired, () => (_connection.Database, _identity?.Dialect), Key, _options);
+    private void RefuseAndTell(TimeSpan timeout) => Completed(Tell(() =>
+    {
+        CheckTimeout(timeout, Key, TimeSpan.MaxValue, dialect: null);
+        return new ValueTask<bool>(false);
+    }));
+
+    private ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken) => Tell(() => AcquireOne(timeout, async, cancellationToken));
+
+    private ValueTask<bool> Tell(Func<ValueTask<bool>> acquire) =>
+        Telemetry.Tell(acquire, static acquired => acquired, () => (_connection.Database, _identity?.Dialect), Key, _options);
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<bool> AcquireOne(TimeSpan timeout, bool async, CancellationToken cancellationToken)

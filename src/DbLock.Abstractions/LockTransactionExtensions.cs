@@ -74,11 +74,23 @@ public static class LockTransactionExtensions
                 transaction.Commit();
             }
         }
-        finally
+        catch (Exception)
         {
             @lock.Transaction = null;
-            await transaction.Dispose(async).ConfigureAwait(false);
+            try
+            {
+                await transaction.Dispose(async).ConfigureAwait(false);
+            }
+            catch (Exception)
+            {
+                // The connection is broken, and the transaction with it. Nothing may be thrown over the body's own exception.
+            }
+
+            throw;
         }
+
+        @lock.Transaction = null;
+        await transaction.Dispose(async).ConfigureAwait(false);
     }
 
     private static async ValueTask RunInSavepoint(
@@ -87,30 +99,31 @@ public static class LockTransactionExtensions
         // MySQL forgets a savepoint when another of its name is made.
         var savepoint = string.Create(CultureInfo.InvariantCulture, $"dblock_body_{Interlocked.Increment(ref _savepoints)}");
         var (set, goBack, forget) = @lock.IsOnSqlServer ? ("save transaction", "rollback transaction", null) : ("savepoint", "rollback to savepoint", "release savepoint");
-        await Say(outer, set, savepoint, async).ConfigureAwait(false);
-        var wasHeld = @lock.Scope == LockScope.Session && @lock.IsHeld;
+        await Say(@lock, outer, set, savepoint, async).ConfigureAwait(false);
+        var isAcquired = false;
         try
         {
             await @lock.AcquireOrThrow(timeout, async, cancellationToken).ConfigureAwait(false);
+            isAcquired = true;
             using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, async ? @lock.Lost : CancellationToken.None);
             await body(outer, ended.Token).ConfigureAwait(false);
-            await Say(outer, forget, savepoint, async).ConfigureAwait(false);
+            await Say(@lock, outer, forget, savepoint, async).ConfigureAwait(false);
         }
         catch (Exception)
         {
             try
             {
-                await Say(outer, goBack, savepoint, async).ConfigureAwait(false);
-                await Say(outer, forget, savepoint, async).ConfigureAwait(false);
+                await Say(@lock, outer, goBack, savepoint, async).ConfigureAwait(false);
+                await Say(@lock, outer, forget, savepoint, async).ConfigureAwait(false);
             }
             catch (Exception)
             {
                 // Nothing may be thrown over the body's own exception; the transaction is broken, and its next statement says so.
             }
 
-            if (!wasHeld)
+            if (isAcquired)
             {
-                await @lock.LetGoAfterError(async).ConfigureAwait(false);
+                await LetGo(@lock, async).ConfigureAwait(false);
             }
 
             throw;
@@ -119,17 +132,29 @@ public static class LockTransactionExtensions
         await @lock.ReleaseAfterBody(async).ConfigureAwait(false);
     }
 
+    private static async ValueTask LetGo(Lock @lock, bool async)
+    {
+        try
+        {
+            await @lock.LetGoAfterError(async).ConfigureAwait(false);
+        }
+        catch (InvalidOperationException)
+        {
+            // The body has left a call on the lock running; its own exception says what is wrong.
+        }
+    }
+
     // Not every provider has a method for savepoints (ODBC). SQL Server does not forget them.
-    private static async ValueTask Say(DbTransaction transaction, string? words, string savepoint, bool async)
+    private static async ValueTask Say(Lock @lock, DbTransaction transaction, string? words, string savepoint, bool async)
     {
         if (words is null)
         {
             return;
         }
 
-        var command = transaction.Connection!.CreateCommand();
+        var command = @lock.Connection.CreateCommand();
         command.CommandText = $"{words} {savepoint}";
-        command.Transaction = transaction;
+        command.Transaction = Wrapper.TransactionOf(@lock.Connection, transaction);
         try
         {
             _ = async ? await command.ExecuteNonQueryAsync(CancellationToken.None).ConfigureAwait(false) : command.ExecuteNonQuery();

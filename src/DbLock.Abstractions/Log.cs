@@ -35,7 +35,7 @@ internal static partial class Log
     [LoggerMessage(9, LogLevel.Error, "Lock '{Key}' could not be released after an error, and is still held: it ends with the session.")]
     public static partial void ReleaseFailed(ILogger logger, LockKey key, Exception error);
 
-    [LoggerMessage(10, LogLevel.Warning, "The connection of lock '{Key}' was closed, or its session ended, while it held it: the lock is lost, and the pool was cleared so that it does not stay on the server. Where it was the program that closed it, release before closing.")]
+    [LoggerMessage(10, LogLevel.Warning, "A connection was closed while it held lock '{Key}', by the program or because its session ended: the lock is lost, and the pool was cleared so that it does not stay on the server. Where the program closed it, release before closing.")]
     public static partial void ClosedWhileHeld(ILogger logger, LockKey key);
 
     [LoggerMessage(11, LogLevel.Warning, "{Session}: it was sent the signal {Signal}.")]

@@ -247,8 +247,11 @@ internal sealed class Child
         try
         {
             var stat = File.ReadAllText(folder + "/stat");
-            var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ', 5);
-            return (fields[0] is "Z" or "X", int.Parse(fields[1], CultureInfo.InvariantCulture), int.Parse(fields[3], CultureInfo.InvariantCulture));
+            var fields = stat[(stat.LastIndexOf(')') + 1)..].Split(' ', 6);
+            return fields.Length == 6 && int.TryParse(fields[2], NumberStyles.None, CultureInfo.InvariantCulture, out var parent)
+                && int.TryParse(fields[4], NumberStyles.None, CultureInfo.InvariantCulture, out var session)
+                ? (fields[1] is "Z" or "X", parent, session)
+                : null;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

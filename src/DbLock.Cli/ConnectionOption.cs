@@ -271,6 +271,12 @@ internal static partial class ConnectionOption
         {
             var pair = part.Split('=', 2);
             var name = Decoded(pair[0]);
+            if (name.Length == 0 || !name.All(c => char.IsAsciiLetterLower(c) || c == '_'))
+            {
+                // A password with a question mark in it that was not escaped looks like this.
+                throw Malformed();
+            }
+
             words.Set(name, pair.Length > 1 ? Decoded(pair[1]) : "", $"the URL's {name}");
         }
     }

@@ -29,7 +29,8 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, long as
         var reason = default(string);
         for (var limit = Moment; reason is null && Stopwatch.GetElapsedTime(_confirmed) > limit; limit = LockWatch.Trust)
         {
-            reason = await AskAsync().ConfigureAwait(false);
+            // Nothing runs yet that could do harm, so that a slow server has all the time.
+            reason = await AskAsync(LockWatch.Trust).ConfigureAwait(false);
         }
 
         return reason;
@@ -55,18 +56,18 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, long as
                 return (e.InnerException ?? e).Message;
             }
 
-            if (await AskAsync().ConfigureAwait(false) is { } reason)
+            if (await AskAsync(AfterStop).ConfigureAwait(false) is { } reason)
             {
                 return reason;
             }
         }
     }
 
-    private async Task<string?> AskAsync()
+    private async Task<string?> AskAsync(TimeSpan least)
     {
         var sent = Stopwatch.GetTimestamp();
         var question = @lock.Confirm(async: true).AsTask();
-        if (!await IsAnsweredAsync(question).ConfigureAwait(false))
+        if (!await IsAnsweredAsync(question, least).ConfigureAwait(false))
         {
             return string.Create(CultureInfo.InvariantCulture, $"the server has not answered for {LockWatch.Trust.TotalSeconds} s");
         }
@@ -87,9 +88,9 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, long as
         return connection.State == ConnectionState.Open ? "the server says that this session does not hold it" : "the connection to the server has ended";
     }
 
-    private async Task<bool> IsAnsweredAsync(Task question)
+    private async Task<bool> IsAnsweredAsync(Task question, TimeSpan least)
     {
-        var patience = Max(LockWatch.Trust - Stopwatch.GetElapsedTime(_confirmed), AfterStop);
+        var patience = Max(LockWatch.Trust - Stopwatch.GetElapsedTime(_confirmed), least);
         for (var start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start) < patience;)
         {
             var tick = Stopwatch.GetTimestamp();

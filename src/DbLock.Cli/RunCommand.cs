@@ -103,7 +103,7 @@ internal static class RunCommand
             var operands = (parsed.GetResult(key)?.Tokens ?? []).Concat(parsed.GetResult(words)?.Tokens.Take(1) ?? []).ToHashSet(ReferenceEqualityComparer.Instance);
             if (parsed.Tokens.TakeWhile(token => token.Type != TokenType.DoubleDash).FirstOrDefault(token => operands.Contains(token) && token.Value.StartsWith('-')) is { } unknown)
             {
-                throw new UsageException($"there is no option {unknown.Value}: see dblock run --help; a key or command that begins so goes after --");
+                throw new UsageException($"there is no option {unknown.Value.Split('=', ':')[0]}: see dblock run --help; a key or command that begins so goes after --");
             }
 
             if (parsed.GetValue(nonblock) && parsed.GetValue(timeout) is not null)

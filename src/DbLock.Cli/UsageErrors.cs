@@ -1,11 +1,12 @@
 using System.CommandLine;
 using System.CommandLine.Completions;
 using System.CommandLine.Parsing;
+using System.Text.RegularExpressions;
 
 namespace DbLock.Cli;
 
 /// <summary>What is wrong with a command line, in words: the argument, what it takes, and what was probably meant.</summary>
-internal static class UsageErrors
+internal static partial class UsageErrors
 {
     /// <summary>Returns what is wrong; nothing when the parser can be believed.</summary>
     public static IReadOnlyList<string> Of(ParseResult parsed)
@@ -30,7 +31,10 @@ internal static class UsageErrors
     {
         var names = command.Options.Concat(command.Parents.OfType<Command>().SelectMany(parent => parent.Options.Where(option => option.Recursive)))
             .SelectMany(option => option.Aliases.Prepend(option.Name)).Where(name => name.StartsWith("--", StringComparison.Ordinal)).ToList();
-        return $"there is no option {given}{DidYouMean(given.Split('=', ':')[0], names)}; what begins so and is no option goes after --";
+
+        // What is given to an option may have a password in it.
+        var name = given.Split('=', ':')[0];
+        return $"there is no option {name}{DidYouMean(name, names)}; what begins so and is no option goes after --";
     }
 
     private static string Unmatched(Command command, string given)
@@ -41,7 +45,7 @@ internal static class UsageErrors
         }
 
         // It may have a password in it.
-        if (given.Contains("://", StringComparison.Ordinal) || given.Contains("password=", StringComparison.OrdinalIgnoreCase))
+        if (given.Contains("://", StringComparison.Ordinal) || (given.Contains('=', StringComparison.Ordinal) && (given.Contains(';', StringComparison.Ordinal) || SaysPassword().IsMatch(given))))
         {
             return $"dblock {command.Name} takes the address of the database after --connection";
         }
@@ -155,4 +159,7 @@ internal static class UsageErrors
 
         return table[a.Length, b.Length];
     }
+
+    [GeneratedRegex(@"(password|pwd|psw)\s*=", RegexOptions.IgnoreCase | RegexOptions.CultureInvariant)]
+    private static partial Regex SaysPassword();
 }

@@ -1201,6 +1201,26 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
         Assert.Equal(3L, await CountAsync());
         Assert.Equal(9L, Convert.ToInt64(await ExecuteAsync(observer, $"select sum(n) from {table}"), CultureInfo.InvariantCulture));
 
+        // Held before: the hold that the body had is given back, and the caller's own stays.
+        if (!transactionScope)
+        {
+            var outside = a;
+            a = NewLock(connection, new LockOptions { Reentrant = true });
+            Assert.True(await a.Try(async));
+            await using (var outer = await connection.BeginTransactionAsync())
+            {
+                a.Transaction = outer;
+                await Assert.ThrowsAsync<DivideByZeroException>(() => InTransaction(() => throw new DivideByZeroException()));
+                a.Transaction = null;
+                await outer.RollbackAsync();
+            }
+
+            Assert.True(a.IsHeld);
+            Assert.True(await a.Release(async));
+            Assert.False(await Server.IsHeldAsync(Key));
+            a = outside;
+        }
+
         // The body does not run without the lock.
         var holder = NewLock(observer);
         Assert.True(await holder.Try(async));
