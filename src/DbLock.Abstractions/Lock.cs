@@ -912,7 +912,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         $"The connection of lock '{Key}' broke while the lock was waited for. The lock is not acquired: open the connection again, then try again.", error);
 
     private LockLostException Loss(Exception? error) => new(
-        $"Lock '{Key}' was lost: the server no longer held it for this connection, which was closed or whose session ended. "
+        $"Lock '{Key}' was lost: the server no longer held it for this connection, which was closed or whose session ended (EF Core closes its own after each operation, unless you opened it). "
         + "The work under the lock may not have been alone: check it.",
         error);
 

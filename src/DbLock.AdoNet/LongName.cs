@@ -4,17 +4,20 @@ using System.Text;
 
 namespace DbLock;
 
-/// <summary>Names that are longer than an engine takes: hashed, never cut, since a cut would make two locks one.</summary>
+/// <summary>
+/// Names that are longer than an engine takes, or have a NUL in them, at which engines and drivers end a text (measured on MariaDB): hashed, never cut, since a cut would make two locks one.
+/// </summary>
 internal static class LongName
 {
-    /// <summary>Returns the name, or where it is too long as much of its beginning as fits, a colon, and the first 160 bits of the SHA-256 of the whole in hexadecimal.</summary>
+    /// <summary>Returns the name, or where it does not fit as much of its beginning as fits, a colon, and the first 160 bits of the SHA-256 of the whole in hexadecimal.</summary>
     /// <param name="name">The name.</param>
     /// <param name="hashed">What is hashed: the name, folded where the engine folds it.</param>
     /// <param name="limit">The engine's limit.</param>
     /// <param name="measure">Measures a text as the engine does.</param>
     public static string Shorten(string name, string hashed, int limit, Func<string, int> measure)
     {
-        if (measure(name) <= limit)
+        var hasNul = name.Contains('\0', StringComparison.Ordinal);
+        if (measure(name) <= limit && !hasNul)
         {
             return name;
         }
@@ -25,7 +28,7 @@ internal static class LongName
         foreach (var rune in name.EnumerateRunes())
         {
             room -= measure(rune.ToString());
-            if (room < 0)
+            if (room < 0 || rune.Value == 0)
             {
                 break;
             }

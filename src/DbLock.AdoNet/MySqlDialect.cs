@@ -14,6 +14,9 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     // The longest wait that both engines take: MariaDB answers NULL to a negative timeout, and 0 at once to a larger one.
     private const long ForEverSeconds = uint.MaxValue;
 
+    // The text of a wait for more is deeper than the thread stack of a server that is set up as it comes: "Thread stack overrun", and the connection is closed (measured with 1,000).
+    private const int MostKeys = 100;
+
     private static readonly LockSql AcquireSql = new("select get_lock({0}, {1})");
     private static readonly LockSql IsHeldSql = new("select case when is_used_lock({0}) = connection_id() then 1 else 0 end");
     private static readonly LockSql UndoSql = new("select case when is_used_lock({0}) = connection_id() then coalesce(release_lock({0}), 0) else 0 end");
@@ -85,6 +88,12 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     private LockCommand Command(LockSql one, Func<Texts, LockSql> several, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
         LockParameter[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(key => new LockParameter(DbType.String, ServerName(key)))];
+        if (names.Length > MostKeys)
+        {
+            throw new NotSupportedException(string.Create(
+                CultureInfo.InvariantCulture, $"{Name} cannot lock {names.Length} keys in one statement, for which its stack is too small: lock at most {MostKeys} at once, or one after the other in the same order everywhere."));
+        }
+
         return new(names.Length == 1 ? one : several(Several.For(isMariaDb, names.Length)), [.. names, .. more]);
     }
 

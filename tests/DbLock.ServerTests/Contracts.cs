@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Data.Odbc;
+using System.Globalization;
 using Npgsql;
 using ThirdParty;
 
@@ -38,6 +39,19 @@ public abstract class AdoNetOnMariaDb<TConnection>(bool pooled) : LockContract(M
     protected override bool HasFencing => false;
 
     protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync<TConnection>(pooled);
+
+    [Fact]
+    public async Task A_hundred_keys_are_one_lock_and_more_are_refused_before_the_server_breaks()
+    {
+        var connection = await OpenAsync();
+        var keys = Enumerable.Range(0, 101).Select(n => (LockKey)string.Create(CultureInfo.InvariantCulture, $"{Key}:{n}")).ToList();
+        var hundred = NewLock(connection, key: LockKey.All(keys.Take(100)));
+        Assert.True(await hundred.AcquireAsync(TimeSpan.FromSeconds(30)));
+        Assert.True(await Server.IsHeldAsync(keys[99]));
+        Assert.True(await hundred.ReleaseAsync());
+        Assert.Contains("at most 100", (await Assert.ThrowsAsync<NotSupportedException>(() => NewLock(connection, key: LockKey.All(keys)).AcquireAsync().AsTask())).Message, StringComparison.Ordinal);
+        Assert.False(await Server.IsHeldAsync(keys[0]));
+    }
 }
 
 public sealed class MySqlConnectorOnMariaDb() : AdoNetOnMariaDb<MySqlConnector.MySqlConnection>(pooled: false);
@@ -64,6 +78,9 @@ public sealed class ThirdPartyOnPostgreSql() : LockContract(HashTextTestServer.I
     protected override bool AnErrorAbortsTheTransaction => true;
 
     protected override bool HasSeveral => false;
+
+    // It sends the name itself, and PostgreSQL has no text with a NUL in it.
+    protected override bool TakesNul => false;
 
     protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
 }

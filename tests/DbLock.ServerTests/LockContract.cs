@@ -29,6 +29,9 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     /// <summary>Gets whether the driver can tell that a connection is not enlisted in a TransactionScope.</summary>
     protected virtual bool ShowsEnlistment => true;
 
+    /// <summary>Gets whether a name may have a NUL in it.</summary>
+    protected virtual bool TakesNul => true;
+
     // MariaDB and SQL Server have nothing that grows with each grant.
     protected virtual bool HasFencing => true;
 
@@ -557,7 +560,8 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     {
         var connection = await OpenAsync();
         var name = new string('x', 400) + Guid.NewGuid();
-        Lock[] locks = [.. new[] { Key.Name, Key.Name.ToUpperInvariant(), Key.Name + " ", name + "1", name + "2" }.Select(text => NewLock(connection, key: text))];
+        string[] names = [Key.Name, Key.Name.ToUpperInvariant(), Key.Name + " ", name + "1", name + "2", .. TakesNul ? new[] { Key.Name + "\0b", Key.Name + "\0c" } : []];
+        Lock[] locks = [.. names.Select(text => NewLock(connection, key: text))];
         foreach (var each in locks)
         {
             Assert.True(await each.Try(async));
