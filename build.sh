@@ -169,7 +169,7 @@ publish_cli() {
     if can_install; then
       need gcc libc6-dev
     else
-      echo "No linker was found, and apt-get cannot be used: dblock starts three times as slowly without NativeAOT. Install clang or gcc with the C library's headers for it." >&2
+      echo "No linker was found, and apt-get cannot be used: dblock starts four times as slowly without NativeAOT. Install clang or gcc with the C library's headers for it." >&2
       form=r2r
     fi
   fi

@@ -16,7 +16,7 @@ string[] run = ["run", "-n", "KEY", "--", "true"];
     ("dblock run -n KEY -- true, ReadyToRun", [Path.Combine(args[0], "r2r", "dblock"), .. run]),
     ("a bare Npgsql program, ReadyToRun", [Path.Combine(args[0], "bare-r2r", "bare")]),
 ];
-(int Program, int Floor, double Most)[] budgets = [(1, 0, 4), (3, 4, 1.3)];
+(int Program, int Floor, double Most)[] budgets = [(1, 0, 4), (1, 2, 1.3)];
 var times = programs.ToDictionary(program => program.Name, _ => new List<double>());
 for (var round = -5; round < Rounds; round++)
 {

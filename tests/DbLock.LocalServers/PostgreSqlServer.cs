@@ -56,7 +56,15 @@ public sealed class PostgreSqlServer : IAsyncDisposable
     {
         if (Environment.GetEnvironmentVariable("DBLOCK_TEST_POSTGRES") is { Length: > 0 } existing)
         {
-            return new(existing, await ReadVersionAsync(existing));
+            try
+            {
+                return new(existing, await ReadVersionAsync(existing));
+            }
+            catch (Exception e) when (e is NpgsqlException or ArgumentException)
+            {
+                throw new InvalidOperationException(
+                    $"The server of DBLOCK_TEST_POSTGRES does not answer ({e.Message}): start it, mend the connection string, or unset the variable to have a private server of this machine.", e);
+            }
         }
 
         return Environment.GetEnvironmentVariable("DBLOCK_TEST_CONTAINERS") == "1" ? await StartContainerAsync() : await StartPrivateAsync();
