@@ -115,7 +115,7 @@ internal sealed class Ledger(Action<string> note)
             Token(hold);
         }
 
-        See(hold, view, now);
+        See(hold, view, now, isAskedForIt: true);
     }
 
     /// <summary>Reads a resource.</summary>
@@ -284,7 +284,7 @@ internal sealed class Ledger(Action<string> note)
         {
             if (view is not null)
             {
-                See(hold, view, now);
+                See(hold, view, now, isAskedForIt: false);
             }
 
             if (hold.State == Hold.StateOf.Entered && !hold.IsTold && hold.MustBeToldSince != 0 && now > Deadline(hold))
@@ -380,8 +380,8 @@ internal sealed class Ledger(Action<string> note)
         resource.LargestToken = Math.Max(resource.LargestToken, hold.Token);
     }
 
-    // What the server says of one hold.
-    private static void See(Hold hold, ServerView? view, long now)
+    // What the server says of one hold. A sweep's question may be older than a hold that was entered in the very millisecond of the sweep.
+    private static void See(Hold hold, ServerView? view, long now, bool isAskedForIt)
     {
         // Entered before the server was asked, else it may have been granted after that.
         if (view is null || hold.State != Hold.StateOf.Entered || hold.IsTold)
@@ -395,7 +395,7 @@ internal sealed class Ledger(Action<string> note)
         {
             hold.Session = session;
         }
-        else if (hold.EnteredAt <= view.AskedAt || hold.EnteredAt == now)
+        else if (isAskedForIt || hold.EnteredAt < view.AskedAt)
         {
             Must(hold, "the server does not hold it", now);
         }
