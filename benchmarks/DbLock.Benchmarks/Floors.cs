@@ -4,7 +4,7 @@ using Npgsql;
 
 namespace DbLock.Benchmarks;
 
-/// <summary>What a careful programmer writes by hand: the fastest SQL that keeps the same promises, prepared and used again.</summary>
+/// <summary>What a careful programmer writes by hand: the fastest SQL that keeps the same promises, prepared and used again where a transaction does not depend on it.</summary>
 internal static class Floors
 {
     public const string Try = "select pg_try_advisory_lock({0})";
@@ -35,20 +35,24 @@ internal static class Floors
     public sealed record ByHand(Action<DbTransaction?> Enlist, Action Run, Func<Task> RunAsync);
 
     /// <summary>Makes a command over the provider's own classes.</summary>
-    public static ByHand Command(DbConnection connection, string driver, long key, string? milliseconds, params string[] texts) => driver switch
+    public static ByHand Command(DbConnection connection, string driver, long key, string? milliseconds, bool isPrepared, params string[] texts) => driver switch
     {
-        "Npgsql" => Batch((NpgsqlConnection)connection, key, milliseconds, texts),
-        "AdoNet" => Text(connection, key, milliseconds, string.Join("; ", texts.Select(text => text.Replace("{0}", "@k", StringComparison.Ordinal).Replace("{1}", "@m", StringComparison.Ordinal))), named: true),
-        _ => Text(connection, key, milliseconds, string.Join("; ", texts), named: false),
+        "Npgsql" => Batch((NpgsqlConnection)connection, key, milliseconds, isPrepared, texts),
+        "AdoNet" => Text(connection, key, milliseconds, string.Join("; ", texts.Select(text => text.Replace("{0}", "@k", StringComparison.Ordinal).Replace("{1}", "@m", StringComparison.Ordinal))), named: true, isPrepared),
+        _ => Text(connection, key, milliseconds, string.Join("; ", texts), named: false, isPrepared: false),
     };
 
-    private static ByHand Batch(NpgsqlConnection connection, long key, string? milliseconds, string[] texts)
+    private static ByHand Batch(NpgsqlConnection connection, long key, string? milliseconds, bool isPrepared, string[] texts)
     {
         if (texts is [var only])
         {
             var command = new NpgsqlCommand(Numbered(only), connection);
             Fill(command.Parameters, only);
-            command.Prepare();
+            if (isPrepared)
+            {
+                command.Prepare();
+            }
+
             return new(transaction => command.Transaction = (NpgsqlTransaction?)transaction, () => command.ExecuteScalar(), () => command.ExecuteScalarAsync());
         }
 
@@ -60,7 +64,11 @@ internal static class Floors
             batch.BatchCommands.Add(command);
         }
 
-        batch.Prepare();
+        if (isPrepared)
+        {
+            batch.Prepare();
+        }
+
         return new(transaction => batch.Transaction = (NpgsqlTransaction?)transaction, () => batch.ExecuteNonQuery(), () => batch.ExecuteNonQueryAsync());
 
         void Fill(NpgsqlParameterCollection parameters, string text)
@@ -80,7 +88,7 @@ internal static class Floors
     }
 
     // ODBC knows whether a pooler stands between as little as DbLock does over it, so it does not prepare either.
-    private static ByHand Text(DbConnection connection, long key, string? milliseconds, string text, bool named)
+    private static ByHand Text(DbConnection connection, long key, string? milliseconds, string text, bool named, bool isPrepared)
     {
         var command = connection.CreateCommand();
         if (named)
@@ -104,7 +112,7 @@ internal static class Floors
 
         // A wait for ever must not be cut by the provider's 30 seconds.
         command.CommandTimeout = milliseconds == "0" ? 0 : command.CommandTimeout;
-        if (named)
+        if (isPrepared)
         {
             command.Prepare();
         }

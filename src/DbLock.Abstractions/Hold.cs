@@ -24,6 +24,9 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
     /// <summary>Gets the fencing token; 0 for none.</summary>
     public long FencingToken => Options.Scope == LockScope.Session ? number : 0;
 
+    /// <summary>Gets whether the grant may have come after a wait (<see cref="LockDialect.HasWaited"/>).</summary>
+    public bool AfterWait { get; init; }
+
     /// <summary>Gets or sets how many acquires stand, over all the locks of the connection that share this hold.</summary>
     public int Count { get; set; } = 1;
 

@@ -109,6 +109,7 @@ internal sealed class KeptCommands<T>
         }
     }
 
+    // A text is kept twice where it may be prepared at one time and not at another, so that nothing prepared is used where it may not.
     private sealed class SameTexts : IEqualityComparer<LockStatement>
     {
         public static SameTexts Instance { get; } = new();
@@ -116,7 +117,7 @@ internal sealed class KeptCommands<T>
         public bool Equals(LockStatement? x, LockStatement? y)
         {
             var (first, second) = (x!.Commands, y!.Commands);
-            if (first.Length != second.Length)
+            if (first.Length != second.Length || x.MayPrepare != y.MayPrepare)
             {
                 return false;
             }

@@ -33,6 +33,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     // A cancel that the server notices late, or somebody else's, may hit what must not be cancelled: it is said again so often.
     private const int CancelAttempts = 10;
 
+    // What a release answers where a transaction that the lock does not know keeps the lock.
+    private const int KeptByTransaction = 2;
+
     private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(200);
 
     private readonly DbConnection _connection;
@@ -196,7 +199,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public ValueTask<bool> AcquireAsync(TimeSpan timeout, CancellationToken cancellationToken = default) => Acquire(timeout, async: true, cancellationToken);
 
     /// <summary>Lets go of the lock.</summary>
-    /// <returns>True when this acquire was let go; false when the lock was not held, or ends with its transaction, or was lost after <see cref="HandleError(Exception)"/>.</returns>
+    /// <returns>
+    /// True when this acquire was let go; false when the lock was not held, or ends with its transaction (also one that the lock does not know, in which it had to be
+    /// waited for), or was lost after <see cref="HandleError(Exception)"/>.
+    /// </returns>
     /// <exception cref="LockLostException">The server no longer held the lock: the work under it may not have been alone.</exception>
     /// <exception cref="LockException">The transaction has failed and may not be rolled back here, so the server refuses to unlock: the lock is still held.</exception>
     public bool Release() => Completed(Release(async: false));
@@ -401,7 +407,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 // be granted to its transaction once more, and the answer tells which that is; of any other the server looks before.
                 var (hold, isSame) = (holds[0], identity.IsSameAs(holds[0].Identity) && holds[0].Options.Shared == _options.Shared);
                 var first = isSame ? request : request with { HeldIn = hold.TransactionId };
-                (LockOutcome Outcome, long Number) outcome;
+                (LockOutcome Outcome, long Number, bool HasWaited) outcome;
                 try
                 {
                     outcome = await AcquireFirst(dialect, first, transaction, async, cancellationToken).ConfigureAwait(false);
@@ -441,7 +447,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 ? await AcquireFirst(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false)
                 : await AcquireInSlices(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false));
 
-            bool Acquired((LockOutcome Outcome, long Number) end)
+            bool Acquired((LockOutcome Outcome, long Number, bool HasWaited) end)
             {
                 if (end.Outcome != LockOutcome.Acquired)
                 {
@@ -449,7 +455,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                     return false;
                 }
 
-                var hold = new Hold(identity, Key, _options, _driver, Telemetry.HearsHolds ? _connection.Database : null, _options.Scope == LockScope.Transaction ? transaction : null, _enlisted, end.Number);
+                var database = Telemetry.HearsHolds ? _connection.Database : null;
+                var ending = _options.Scope == LockScope.Transaction ? transaction : null;
+                var hold = new Hold(identity, Key, _options, _driver, database, ending, _enlisted, end.Number) { AfterWait = end.HasWaited };
                 _session.Add(hold);
                 Take(hold);
                 if (_connection.State != ConnectionState.Open)
@@ -470,7 +478,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     // For drivers that cannot cancel, and for who yields: short waits, each of which has a certain end, and a look at the token between them.
-    private async ValueTask<(LockOutcome Outcome, long Number)> AcquireInSlices(
+    private async ValueTask<(LockOutcome Outcome, long Number, bool HasWaited)> AcquireInSlices(
         LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
@@ -499,7 +507,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     // The number is the transaction's in transaction scope, else the fencing token, or 0.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<(LockOutcome Outcome, long Number)> AcquireFirst(
+    private async ValueTask<(LockOutcome Outcome, long Number, bool HasWaited)> AcquireFirst(
         LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
     {
         var statement = AcquireStatement(dialect, request);
@@ -536,7 +544,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
         if (error is null && outcome is LockOutcome.Acquired or LockOutcome.NotAcquired or LockOutcome.AlreadyHeld)
         {
-            return (outcome, request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer) : request.Fencing && outcome == LockOutcome.Acquired ? dialect.TokenOf(answer) : 0);
+            var number = request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer)
+                : request.Fencing && outcome == LockOutcome.Acquired ? dialect.TokenOf(answer)
+                : 0;
+            return (outcome, number, outcome == LockOutcome.Acquired && !HasOwnConnection && dialect.HasWaited(request, answer));
         }
 
         if (outcome == LockOutcome.TransactionAborted)
@@ -554,7 +565,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             {
                 // What a transaction holds cannot be let go, and is granted to it again.
                 var again = await _driver.Execute(_connection, transaction, dialect.Acquire(request with { Timeout = TimeSpan.Zero }), async, CancellationToken.None).ConfigureAwait(false);
-                return dialect.Read(again) == LockOutcome.Acquired ? (LockOutcome.Acquired, dialect.TransactionOf(again)) : throw Cancelled(Key, error, cancellationToken);
+                return dialect.Read(again) == LockOutcome.Acquired ? (LockOutcome.Acquired, dialect.TransactionOf(again), false) : throw Cancelled(Key, error, cancellationToken);
             }
             catch (Exception e) when (e is not OperationCanceledException && _connection.State == ConnectionState.Open)
             {
@@ -567,7 +578,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         switch (outcome)
         {
             case LockOutcome.NotAcquired:
-                return (outcome, 0);
+                return (outcome, 0, false);
             case LockOutcome.Deadlock:
                 var held = _session.Held();
                 throw new LockDeadlockException(
@@ -745,7 +756,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         if (_acquire is not { } acquire || acquire.Request != request)
         {
-            _acquire = acquire = (request, dialect.Acquire(request) with { MayPrepare = request.IsDirect });
+            _acquire = acquire = (request, dialect.Acquire(request) with { MayPrepare = MayPrepare(request) });
         }
 
         return acquire.Statement;
@@ -755,11 +766,14 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         if (_release is not { } release || release.Request != request)
         {
-            _release = release = (request, dialect.Release(request) with { MayPrepare = request.IsDirect });
+            _release = release = (request, dialect.Release(request) with { MayPrepare = MayPrepare(request) });
         }
 
         return release.Statement;
     }
+
+    // In a transaction a prepared statement that somebody has deallocated (DISCARD ALL, DEALLOCATE ALL) would cost the transaction.
+    private static bool MayPrepare(in LockRequest request) => request.IsDirect && !request.InTransaction;
 
     private void Take(Hold hold)
     {
@@ -808,16 +822,17 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             }
 
             var dialect = Dialect;
-            var request = new LockRequest(Key, hold.Options.Shared, IsDirect: _session.Current.IsDirect);
             var transaction = OpenTransaction;
-            var released = false;
+            var request = new LockRequest(Key, hold.Options.Shared, InTransaction: transaction is not null, IsDirect: _session.Current.IsDirect) { AfterWait = hold.AfterWait };
+            var (released, isKept) = (false, false);
             for (var attempt = 0; !released; attempt++)
             {
                 try
                 {
                     // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time before.
-                    released = Yes(await _driver.Execute(_connection, transaction, ReleaseStatement(dialect, request), async, CancellationToken.None).ConfigureAwait(false))
-                        || attempt > 0;
+                    var answer = await _driver.Execute(_connection, transaction, ReleaseStatement(dialect, request), async, CancellationToken.None).ConfigureAwait(false);
+                    isKept = Number(answer) == KeptByTransaction;
+                    released = Yes(answer) || isKept || attempt > 0;
                     break;
                 }
                 catch (Exception e)
@@ -857,6 +872,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             _count = 0;
             hold.Release();
+            if (isKept)
+            {
+                Log.KeptByTransaction(_logger, Key);
+                return false;
+            }
+
             Log.Released(_logger, Key);
             if (transaction is not null && !_warnedOfCommit)
             {
@@ -1302,5 +1323,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
-    private static bool Yes(object? answer) => answer is not (null or DBNull) && Convert.ToInt64(answer, CultureInfo.InvariantCulture) == 1;
+    private static bool Yes(object? answer) => Number(answer) == 1;
+
+    private static long Number(object? answer) => answer is null or DBNull ? 0 : Convert.ToInt64(answer, CultureInfo.InvariantCulture);
 }

@@ -2,7 +2,7 @@ namespace DbLock;
 
 /// <summary>A server's way to say "lock": it writes statements and reads answers, and never sees a connection.</summary>
 /// <remarks>
-/// Statements other than <see cref="Acquire"/> answer 1 for yes and 0 for no, whatever the engine's own codes are.
+/// Statements other than <see cref="Acquire"/> answer 1 (or true) for yes and 0 (or false) for no, whatever the engine's own codes are.
 /// <b>Threads.</b> A dialect has no state and is shared by every lock.
 /// </remarks>
 public abstract class LockDialect
@@ -48,7 +48,10 @@ public abstract class LockDialect
     /// <param name="request">What was asked.</param>
     public abstract LockStatement IsHeld(in LockRequest request);
 
-    /// <summary>Returns the statement that lets go of a lock of session scope: 1 when it was held, 0 when it was not.</summary>
+    /// <summary>
+    /// Returns the statement that lets go of a lock of session scope: 1 when it was held, 0 when it was not, 2 when it was and a transaction that the lock does not
+    /// know keeps it until it ends.
+    /// </summary>
     /// <param name="request">What was asked.</param>
     public abstract LockStatement Release(in LockRequest request);
 
@@ -75,6 +78,12 @@ public abstract class LockDialect
     /// </summary>
     /// <param name="answer">The value that came back.</param>
     public virtual long TransactionOf(object? answer) => 0;
+
+    /// <summary>
+    /// Says whether the grant may have come after a wait that leaves a hold of its own to a transaction which the lock does not know, so that the release must
+    /// look for it.
+    /// </summary>
+    internal virtual bool HasWaited(in LockRequest request, object? answer) => false;
 
     /// <summary>Gets whether a grant can answer with a fencing token (<see cref="LockOptions.Fencing"/>); false (default) refuses such locks.</summary>
     public virtual bool HasFencing => false;

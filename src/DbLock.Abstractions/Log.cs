@@ -58,4 +58,7 @@ internal static partial class Log
 
     [LoggerMessage(16, LogLevel.Information, "The server does not let a session of its own for locks be set to last (keepalives, idle timeouts): it is as the server has it.")]
     public static partial void CannotSet(ILogger logger, Exception error);
+
+    [LoggerMessage(21, LogLevel.Warning, "Lock '{Key}' was let go, and stays locked until the transaction ends in which it was waited for, which the lock does not know: give the transaction to Lock.Transaction, or end it before the release.")]
+    public static partial void KeptByTransaction(ILogger logger, LockKey key);
 }

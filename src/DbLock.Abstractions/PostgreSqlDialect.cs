@@ -18,6 +18,9 @@ internal sealed class PostgreSqlDialect : LockDialect
     private const int Numbered = -4;
     private const int AlreadyHeld = 3;
 
+    // The grant came after a wait, and the lock that the wait was for is the transaction's until it ends. The release answers the same where that is so still.
+    private const int AfterWait = 2;
+
     /// <summary>
     /// What <c>pg_locks</c> is made of, for questions about the own session: a role may be kept from reading the view, and a wait that fails must be undone for it
     /// as well.
@@ -137,7 +140,8 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement IsHeld(in LockRequest request) => new(Command(For(request).IsHeld, request));
 
-    public override LockStatement Release(in LockRequest request) => new(Command(For(request).Release, request));
+    public override LockStatement Release(in LockRequest request) =>
+        new(Command(request.AfterWait ? For(request).ReleaseAfterWait : For(request).Release, request));
 
     // An error would cost the transaction, and the question is asked when a wait has just failed in it.
     public override LockStatement? Holders(in LockRequest request)
@@ -153,7 +157,7 @@ internal sealed class PostgreSqlDialect : LockDialect
         null or DBNull => LockOutcome.Unknown,
         _ => Convert.ToInt64(answer, CultureInfo.InvariantCulture) switch
         {
-            1 => LockOutcome.Acquired,
+            1 or AfterWait => LockOutcome.Acquired,
             0 => LockOutcome.NotAcquired,
             AlreadyHeld => LockOutcome.AlreadyHeld,
             Standby => throw OnStandby(),
@@ -165,13 +169,16 @@ internal sealed class PostgreSqlDialect : LockDialect
             Numbered => throw new LockException(
                 "The connection is in a transaction that the lock does not know, whose number is older than the grant would be, so that it is no fencing token. Acquire before the transaction begins."),
             > AlreadyHeld or < Numbered => LockOutcome.Acquired,
-            var code => throw new LockException(string.Create(CultureInfo.InvariantCulture, $"The server answered {code} where PostgreSQL answers whether the lock was taken: it is no PostgreSQL.")),
         },
     };
 
     // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
     public override bool IsDirect(in LockRequest request, object? answer) =>
-        request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 or 0L or > (long)AlreadyHeld : answer is > (long)AlreadyHeld);
+        request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 or AfterWait or 0L or > (long)AlreadyHeld : answer is > (long)AlreadyHeld);
+
+    // A token takes the place of the code.
+    internal override bool HasWaited(in LockRequest request, object? answer) =>
+        request is { Scope: LockScope.Session, Try: false, InTransaction: false } && (request.Fencing || answer is AfterWait);
 
     public override long TokenOf(object? answer) => Convert.ToInt64(answer, CultureInfo.InvariantCulture);
 
@@ -257,7 +264,9 @@ internal sealed class PostgreSqlDialect : LockDialect
             // timeout or cancel that fired during the wait ends the statement here, before the session lock is taken. Without that check it would be
             // noticed only after it. The try comes first so that a free lock never has a transaction-level hold.
             AcquireTexts Make(GuardTexts guard) => new(
-                Try: new($"{guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted} else 0 end"),
+                Try: guard.HasNothing
+                    ? new($"select pg_catalog.pg_try_advisory_lock{suffix}({key})")
+                    : new($"{guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted} else 0 end"),
                 TryTransaction: new($"{guard.InTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {guard.Acquired} else 0 end"),
                 Wait: new($"""
                     {guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted}
@@ -265,7 +274,7 @@ internal sealed class PostgreSqlDialect : LockDialect
                       when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
                       when pg_catalog.pg_sleep(0) is null then null
                       when pg_catalog.pg_advisory_lock{suffix}({key}) is null then null
-                      else {guard.Granted} end
+                      else {guard.GrantedAfterWait} end
                     """),
                 WaitTransaction: new($"""
                     {guard.InTransaction}  when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::pg_catalog.text, true) is null then null
@@ -288,7 +297,8 @@ internal sealed class PostgreSqlDialect : LockDialect
             var unlock = $"pg_catalog.pg_advisory_unlock{suffix}({key})";
             IsHeld = new LockSql($"select case when {held} then 1 else 0 end");
             Undo = new LockSql($"select case when {held} then case when {unlock} then 1 else 0 end else 0 end");
-            Release = new LockSql($"select case when {unlock} then 1 else 0 end");
+            Release = new LockSql($"select {unlock}");
+            ReleaseAfterWait = new LockSql($"select case when not {unlock} then 0 when {held} then {AfterWait} else 1 end");
             Holders = PostgreSqlHolders.Question(isKey);
         }
 
@@ -336,7 +346,7 @@ internal sealed class PostgreSqlDialect : LockDialect
                       when {WaitForAll(guard.Milliseconds)} then null
                       when pg_catalog.pg_sleep(0) is null then null
                       when (select pg_catalog.count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
-                      else {guard.Granted} end
+                      else {guard.GrantedAfterWait} end
                     """),
                 WaitTransaction: new($"""
                     {guard.InTransaction}  when {WaitForAll(guard.Milliseconds)} then null
@@ -355,7 +365,9 @@ internal sealed class PostgreSqlDialect : LockDialect
                 """;
             IsHeld = new LockSql($"select case when (select pg_catalog.count(*) from ({held}) as h) = (select pg_catalog.count(*) from {Keys}) then 1 else 0 end");
             Undo = new LockSql($"select case when (select pg_catalog.count(*) from ({held} offset 0) as u where {unlock}) > 0 then 1 else 0 end");
-            Release = new LockSql($"select case when (select pg_catalog.count(*) from {Keys} where not {unlock}) = 0 then 1 else 0 end");
+            var missed = $"(select pg_catalog.count(*) from {Keys} where not {unlock})";
+            Release = new LockSql($"select case when {missed} = 0 then 1 else 0 end");
+            ReleaseAfterWait = new LockSql($"select case when {missed} > 0 then 0 when exists ({held}) then {AfterWait} else 1 end");
             Holders = PostgreSqlHolders.Question($$"""
                 (l.objsubid, (l.classid::bigint << 32) | l.objid::bigint, l.database) = (
                     select case when u.p then 2 else 1 end, u.k, d.oid
@@ -382,6 +394,9 @@ internal sealed class PostgreSqlDialect : LockDialect
         public LockSql Undo { get; }
 
         public LockSql Release { get; }
+
+        /// <summary>Gets the release that tells whether the transaction keeps the lock for which a wait was.</summary>
+        public LockSql ReleaseAfterWait { get; }
 
         public LockSql Holders { get; }
     }
@@ -416,11 +431,16 @@ internal sealed class PostgreSqlDialect : LockDialect
     {
         private const string ThisTransaction = "(pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::bigint";
 
+        /// <summary>Gets whether a try has nothing to look at before, and its answer nothing to tell but yes or no: the shortest text is the fastest to parse.</summary>
+        public bool HasNothing => guard == default;
+
         public string InSession => Case
             + (guard.Session ? string.Create(CultureInfo.InvariantCulture, $"  when {IsElsewhere} then {Pooler}\n") : "")
             + (guard.Fencing ? string.Create(CultureInfo.InvariantCulture, $"  when pg_catalog.pg_current_xact_id_if_assigned() is not null then {Numbered}\n") : "");
 
         public string Granted => guard.Fencing ? Token : "1";
+
+        public string GrantedAfterWait => guard.Fencing ? Token : AfterWait.ToString(CultureInfo.InvariantCulture);
 
         public string InTransaction => guard.HeldIn
             ? string.Create(CultureInfo.InvariantCulture, $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {AlreadyHeld}\n")

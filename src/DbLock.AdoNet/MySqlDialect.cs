@@ -17,11 +17,9 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     // The text of a wait for more is deeper than the thread stack of a server that is set up as it comes: "Thread stack overrun", and the connection is closed (measured with 1,000).
     private const int MostKeys = 100;
 
-    private static readonly LockSql AcquireSql = new("select get_lock({0}, {1})");
-    private static readonly LockSql IsHeldSql = new("select case when is_used_lock({0}) = connection_id() then 1 else 0 end");
-    private static readonly LockSql UndoSql = new("select case when is_used_lock({0}) = connection_id() then coalesce(release_lock({0}), 0) else 0 end");
-    private static readonly LockSql ReleaseSql = new("select coalesce(release_lock({0}), 0)");
-    private static readonly TextsByCount<bool, Texts> Several = new(static (isMariaDb, count) => new Texts(count, isMariaDb));
+    private static readonly Texts One = new(isHex: false);
+    private static readonly Texts OneInHex = new(isHex: true);
+    private static readonly TextsByCount<(bool IsMariaDb, bool IsHex), Texts> Several = new(static (kind, count) => new Texts(kind.IsMariaDb, kind.IsHex, count));
     private static readonly LockStatement Kill = new(new LockCommand(new LockSql("kill connection_id()")));
 
     public override string Name => isMariaDb ? "MariaDB" : "MySQL";
@@ -55,17 +53,17 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
         // MySQL rounds to whole seconds, and 0.4 s would be no wait at all: it is rounded up here.
         var seconds = request.Milliseconds < 0 ? ForEverSeconds : request.Milliseconds / 1000.0;
-        return new LockStatement(Command(AcquireSql, texts => texts.Acquire, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
+        return new LockStatement(Command(texts => texts.Acquire, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
         {
             Wait = request.Try ? null : request.Timeout,
         };
     }
 
-    public override LockStatement Undo(in LockRequest request, LockOutcome outcome) => new(Command(UndoSql, texts => texts.Undo, request));
+    public override LockStatement Undo(in LockRequest request, LockOutcome outcome) => new(Command(texts => texts.Undo, request));
 
-    public override LockStatement IsHeld(in LockRequest request) => new(Command(IsHeldSql, texts => texts.IsHeld, request));
+    public override LockStatement IsHeld(in LockRequest request) => new(Command(texts => texts.IsHeld, request));
 
-    public override LockStatement Release(in LockRequest request) => new(Command(ReleaseSql, texts => texts.Release, request));
+    public override LockStatement Release(in LockRequest request) => new(Command(texts => texts.Release, request));
 
     // NULL: an interrupted wait (KILL QUERY, max_statement_time) or an error that is none.
     public override LockOutcome Read(object? answer) => answer switch
@@ -84,17 +82,21 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         _ => LockOutcome.Refused,
     };
 
-    // Names that are one to the server are locked once.
-    private LockCommand Command(LockSql one, Func<Texts, LockSql> several, in LockRequest request, params ReadOnlySpan<LockParameter> more)
+    // Names that are one to the server are locked once. One that is not ASCII goes in hexadecimal: the server takes the bytes that come, and a connection may be set up
+    // to send others (CHARSET=latin1 over MariaDB's ODBC driver makes two names one).
+    private LockCommand Command(Func<Texts, LockSql> text, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
-        LockParameter[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(key => new LockParameter(DbType.String, ServerName(key)))];
+        string[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(ServerName)];
         if (names.Length > MostKeys)
         {
             throw new NotSupportedException(string.Create(
                 CultureInfo.InvariantCulture, $"{Name} cannot lock {names.Length} keys in one statement, for which its stack is too small: lock at most {MostKeys} at once, or one after the other in the same order everywhere."));
         }
 
-        return new(names.Length == 1 ? one : several(Several.For(isMariaDb, names.Length)), [.. names, .. more]);
+        var isHex = !Array.TrueForAll(names, static name => Ascii.IsValid(name));
+        var parameters = names.Select(name => new LockParameter(DbType.String, isHex ? Convert.ToHexString(Encoding.UTF8.GetBytes(name)) : name));
+        var texts = names.Length > 1 ? Several.For((isMariaDb, isHex), names.Length) : isHex ? OneInHex : One;
+        return new(text(texts), [.. parameters, .. more]);
     }
 
     private string ServerName(LockKey key)
@@ -112,7 +114,18 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     /// <summary>The commands of so many keys, whose names come first among the parameters.</summary>
     private sealed class Texts
     {
-        public Texts(int count, bool isMariaDb)
+        /// <summary>Initializes the commands of one key, which both engines understand.</summary>
+        public Texts(bool isHex)
+        {
+            var name = Name(0, isHex);
+            Acquire = new($"select get_lock({name}, {{1}})");
+            IsHeld = new($"select case when is_used_lock({name}) = connection_id() then 1 else 0 end");
+            Undo = new($"select case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), 0) else 0 end");
+            Release = new($"select coalesce(release_lock({name}), 0)");
+        }
+
+        /// <summary>Initializes the commands of several keys.</summary>
+        public Texts(bool isMariaDb, bool isHex, int count)
         {
             // An AND goes from left to right and stops at the first that is held elsewhere. sysdate() is the clock, which SET timestamp does not move as it moves now().
             // A derived table with a LIMIT is made once, before what looks at it.
@@ -126,8 +139,11 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
             Undo = new LockSql($"select case when {giveBack} > 0 then 1 else 0 end");
             Release = new LockSql($"select case when {Each(" + ", name => $"coalesce(release_lock({name}), 0)")} = {number} then 1 else 0 end");
 
-            string Each(string between, Func<string, string> text) => string.Join(between, Enumerable.Range(0, count).Select(n => text(string.Create(CultureInfo.InvariantCulture, $"{{{n}}}"))));
+            string Each(string between, Func<string, string> text) => string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));
         }
+
+        private static string Name(int n, bool isHex) =>
+            string.Create(CultureInfo.InvariantCulture, $"{(isHex ? "convert(unhex(" : "")}{{{n}}}{(isHex ? ") using utf8mb4)" : "")}");
 
         public LockSql Acquire { get; }
 

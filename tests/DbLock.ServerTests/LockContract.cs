@@ -560,7 +560,8 @@ public abstract class LockContract(TestServer server, LockInterface lockInterfac
     {
         var connection = await OpenAsync();
         var name = new string('x', 400) + Guid.NewGuid();
-        string[] names = [Key.Name, Key.Name.ToUpperInvariant(), Key.Name + " ", name + "1", name + "2", .. TakesNul ? new[] { Key.Name + "\0b", Key.Name + "\0c" } : []];
+        string[] foreign = ["é", "e\u0301", "δ", "д", "\U0001F512"];
+        string[] names = [Key.Name, Key.Name.ToUpperInvariant(), Key.Name + " ", name + "1", name + "2", .. foreign.Select(end => Key.Name + end), .. TakesNul ? new[] { Key.Name + "\0b", Key.Name + "\0c" } : []];
         Lock[] locks = [.. names.Select(text => NewLock(connection, key: text))];
         foreach (var each in locks)
         {

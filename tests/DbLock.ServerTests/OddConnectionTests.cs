@@ -31,6 +31,43 @@ public sealed class OddConnectionTests
 
     private LockKey Key { get; } = "odd:" + Guid.NewGuid();
 
+    [Theory]
+    [InlineData("Odbc", false), InlineData("Odbc", true)]
+    [InlineData("MySql.Data", false), InlineData("MySql.Data", true)]
+    public async Task A_connection_in_another_character_set_names_the_same_locks(string provider, bool async)
+    {
+        var server = await MariaDbTestServer.ServerAsync;
+        await using DbConnection latin = provider == "Odbc"
+            ? new OdbcConnection(server.OdbcConnectionString + ";CHARSET=latin1")
+            : new MySql.Data.MySqlClient.MySqlConnection(server.ConnectionString + ";CharSet=latin1;Pooling=false");
+        await latin.OpenAsync();
+        await using var plain = await MariaDbTestServer.OpenAsync<MySqlConnector.MySqlConnection>(pooled: false);
+        LockKey[] keys = [Key.Name + "é", Key.Name + "δ", Key.Name + "д", Key.Name + "\U0001F512", LockKey.All(Key.Name + "a", Key.Name + "ж")];
+        foreach (var key in keys)
+        {
+            await using var first = new Lock(latin, key);
+            await using var second = new Lock(plain, key);
+            Assert.True(await first.Try(async));
+            Assert.False(await second.Try(async));
+            Assert.True(await first.Release(async));
+            Assert.True(await second.Try(async));
+            Assert.False(await first.Try(async));
+            Assert.True(await second.Release(async));
+        }
+
+        // None of them is another's.
+        Lock[] locks = [.. keys.Select(key => new Lock(latin, key))];
+        foreach (var @lock in locks)
+        {
+            Assert.True(await @lock.Try(async));
+        }
+
+        foreach (var @lock in locks)
+        {
+            Assert.True(await @lock.Release(async));
+        }
+    }
+
     [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_role_that_may_not_read_pg_locks_keeps_its_connection_whatever_a_wait_comes_to(string driver, bool async)
     {

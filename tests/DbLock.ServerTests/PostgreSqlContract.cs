@@ -66,6 +66,85 @@ public abstract class PostgreSqlContract(LockInterface lockInterface) : LockCont
         Assert.Contains(logger.Warnings, line => line.Contains("session was ended", StringComparison.Ordinal));
     }
 
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task A_transaction_survives_that_somebody_has_deallocated_what_was_prepared(bool async)
+    {
+        var connection = await OpenAsync();
+        var scoped = NewLock(connection, new LockOptions { Scope = LockScope.Transaction });
+        foreach (var deallocation in new[] { "discard all", "deallocate all" })
+        {
+            // A try and a wait, so often that all are prepared that ever will be.
+            var session = NewLock(connection);
+            foreach (var timeout in new[] { TimeSpan.Zero, TimeSpan.FromSeconds(5), Timeout.InfiniteTimeSpan })
+            {
+                for (var use = 0; use < 4; use++)
+                {
+                    Assert.True(await session.Acquire(async, timeout));
+                    Assert.True(await session.Release(async));
+                    await InTransactionAsync(timeout, null);
+                }
+
+                await InTransactionAsync(timeout, deallocation);
+            }
+        }
+
+        async Task InTransactionAsync(TimeSpan timeout, string? deallocation)
+        {
+            var session = NewLock(connection);
+            if (deallocation is not null)
+            {
+                await ExecuteAsync(connection, deallocation);
+            }
+
+            await using var transaction = await connection.BeginTransactionAsync();
+            session.Transaction = scoped.Transaction = transaction;
+            await ExecuteAsync(connection, "set local work_mem = '1MB'", transaction);
+            Assert.True(await session.Acquire(async, timeout));
+            Assert.True(await session.Release(async));
+            Assert.False(await Server.IsHeldAsync(Key));
+            Assert.True(await scoped.Acquire(async, timeout));
+            Assert.Equal("1MB", await ExecuteAsync(connection, "show work_mem", transaction));
+            await transaction.CommitAsync();
+        }
+    }
+
+    [Theory, InlineData(false, false), InlineData(true, false), InlineData(false, true), InlineData(true, true)]
+    public async Task A_release_is_false_while_a_transaction_that_the_lock_does_not_know_keeps_what_was_waited_for(bool async, bool several)
+    {
+        var logger = new RecordingLogger();
+        var connection = await OpenAsync();
+        var key = several ? LockKey.All(Key, Key.Name + ":2") : Key;
+        var (holder, other) = (NewLock(await OpenAsync()), NewLock(await OpenAsync()));
+        var a = new Lock(connection, key, Interface, new LockOptions { Logger = logger });
+        await ExecuteAsync(connection, "begin");
+        var session = await Server.SessionIdAsync(connection);
+        Assert.True(await holder.Try(async));
+        var waiting = a.Start(async, TimeSpan.FromMinutes(1));
+        await Server.UntilWaitingAsync(session);
+        Assert.True(await holder.Release(async));
+        Assert.True(await waiting);
+
+        Assert.False(await a.Release(async));
+        Assert.False(a.IsHeld);
+        Assert.True(await Server.IsHeldAsync(Key));
+        Assert.Contains(logger.Warnings, line => line.Contains("stays locked until the transaction ends", StringComparison.Ordinal));
+        await ExecuteAsync(connection, "commit");
+        Assert.False(await Server.IsHeldAsync(Key));
+
+        // Out of a transaction the wait leaves nothing, and what was free was not waited for.
+        Assert.True(await other.Try(async));
+        waiting = a.Start(async, TimeSpan.FromMinutes(1));
+        await Server.UntilWaitingAsync(session);
+        Assert.True(await other.Release(async));
+        Assert.True(await waiting);
+        Assert.True(await a.Release(async));
+        await ExecuteAsync(connection, "begin");
+        Assert.True(await a.Acquire(async, TimeSpan.FromMinutes(1)));
+        Assert.True(await a.Release(async));
+        Assert.False(await Server.IsHeldAsync(Key));
+        await ExecuteAsync(connection, "commit");
+    }
+
     [Fact]
     public async Task An_index_is_made_concurrently_beside_a_wait_that_yields_and_not_beside_one_that_queues()
     {

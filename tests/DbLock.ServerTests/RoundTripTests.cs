@@ -55,6 +55,8 @@ public sealed class RoundTripTests
         // psqlODBC sets its own timeout on the server before its first command, and whenever it changes, which a wait for ever needs.
         await LockContract.ExecuteAsync(connection, "select 1");
         var more = isOdbc && timeout == Timeout.InfiniteTimeSpan ? 1 : 0;
+        // In a transaction nothing is prepared: what somebody has deallocated would cost the transaction.
+        var prepares = !isOdbc && !mode.Contains("transaction", StringComparison.Ordinal);
         var prepared = 0;
         for (var use = 1; use <= 5; use++)
         {
@@ -67,15 +69,15 @@ public sealed class RoundTripTests
             Assert.True(await @lock.Acquire(async, timeout));
             var acquire = proxy.RoundTrips;
             var sent = proxy.Take();
-            Assert.InRange(acquire - more, 1, !isOdbc && use == 3 ? 2 : 1);
+            Assert.InRange(acquire - more, 1, prepares && use == 3 ? 2 : 1);
             prepared += acquire - more - 1;
 
             Assert.Equal(scope == LockScope.Session, await @lock.Release(async));
             var release = proxy.RoundTrips;
             proxy.Take();
             var expected = scope == LockScope.Session ? 1 + more : 0;
-            Assert.InRange(release, expected, expected + (!isOdbc && use == 2 ? 1 : 0));
-            if (use > 3 && !isOdbc)
+            Assert.InRange(release, expected, expected + (prepares && use == 2 ? 1 : 0));
+            if (use > 3 && prepares)
             {
                 // Prepared: nothing to parse or to describe.
                 Assert.DoesNotContain('P', sent);
@@ -85,7 +87,7 @@ public sealed class RoundTripTests
             await (transaction?.CommitAsync() ?? Task.CompletedTask);
         }
 
-        Assert.Equal(isOdbc ? 0 : 1, prepared);
+        Assert.Equal(prepares ? 1 : 0, prepared);
 
         // Held elsewhere: a try knows in one round trip; a wait that has failed asks once more what became of it. The second use of what was not used before prepares.
         Assert.True(await other.Try(async));
