@@ -32,6 +32,13 @@ public interface ILockDriver
     int? SessionId(DbConnection connection) => null;
 
     /// <summary>
+    /// Returns the provider's object for the physical connection that its pool gives to one <see cref="DbConnection"/> after another; null (default) where it shows
+    /// none. What is known of the server's session, and what is prepared in it, is then known again to the next connection of the pool.
+    /// </summary>
+    /// <param name="connection">An open connection.</param>
+    object? PhysicalConnection(DbConnection connection) => null;
+
+    /// <summary>
     /// Returns the name of the server's product, such as "MariaDB", when neither the connection's type, the server's version nor the provider's schema tells it; null (default) when the
     /// provider does not tell either.
     /// </summary>

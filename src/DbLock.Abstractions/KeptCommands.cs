@@ -1,11 +1,10 @@
-using System.Data;
 using System.Data.Common;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
-/// <summary>The commands that a driver keeps for each connection while it is open, one for each statement, to use them again.</summary>
+/// <summary>The commands that a driver keeps for a session of the server, one for each statement, to use them again.</summary>
 /// <typeparam name="T">The provider's command or batch.</typeparam>
 internal sealed class KeptCommands<T>
     where T : class
@@ -13,13 +12,42 @@ internal sealed class KeptCommands<T>
     // More than the locks of any dialect have. When texts that are made for each call have filled it, it begins anew.
     private const int Most = 32;
 
-    private readonly ConditionalWeakTable<DbConnection, OfConnection> _connections = [];
+    private readonly Dictionary<LockStatement, Place> _places = new(SameTexts.Instance);
+    private DbConnection? _wrapper;
 
-    /// <summary>Returns the place of a statement's command; null at its first use.</summary>
-    public Place? Of(DbConnection connection, LockStatement statement)
+    /// <summary>Returns the place of a statement's command in the session of a connection; null at its first use.</summary>
+    /// <remarks>A command of a pooled session may have been made for another connection object: who takes it says which it is for.</remarks>
+    public static Place? Of(DbConnection connection, ILockDriver driver, LockStatement statement)
     {
-        var place = _connections.GetValue(Wrapper.Innermost(connection), static connection => new OfConnection(connection)).Find(connection, statement);
+        var inner = Wrapper.Innermost(connection);
+        var kept = Session.Of(inner).Current(inner, driver).Commands<T>(driver);
+        var place = kept.Find(inner == connection ? null : connection, statement);
         return place.IsUsedAgain() ? place : null;
+    }
+
+    private Place Find(DbConnection? wrapper, LockStatement statement)
+    {
+        lock (_places)
+        {
+            if (_wrapper != wrapper)
+            {
+                // A command of one wrapper must not be sent for another.
+                _places.Clear();
+                _wrapper = wrapper;
+            }
+
+            if (_places.TryGetValue(statement, out var place))
+            {
+                return place;
+            }
+
+            if (_places.Count == Most)
+            {
+                _places.Clear();
+            }
+
+            return _places[statement] = new Place();
+        }
     }
 
     /// <summary>The place of one command, or of none yet.</summary>
@@ -62,51 +90,6 @@ internal sealed class KeptCommands<T>
         public T Value { get; } = value;
 
         public bool IsPrepared { get; set; }
-    }
-
-    private sealed class OfConnection
-    {
-        private readonly Dictionary<LockStatement, Place> _places = new(SameTexts.Instance);
-        private DbConnection? _maker;
-
-        public OfConnection(DbConnection connection) => connection.StateChange += OnStateChange;
-
-        public Place Find(DbConnection connection, LockStatement statement)
-        {
-            lock (_places)
-            {
-                if (_maker != connection)
-                {
-                    // A command of one wrapper must not be sent for another.
-                    _places.Clear();
-                    _maker = connection;
-                }
-
-                if (_places.TryGetValue(statement, out var place))
-                {
-                    return place;
-                }
-
-                if (_places.Count == Most)
-                {
-                    _places.Clear();
-                }
-
-                return _places[statement] = new Place();
-            }
-        }
-
-        // Prepared statements are the session's, and a connection that is opened again may have another.
-        private void OnStateChange(object sender, StateChangeEventArgs change)
-        {
-            if (change.CurrentState is ConnectionState.Closed or ConnectionState.Broken)
-            {
-                lock (_places)
-                {
-                    _places.Clear();
-                }
-            }
-        }
     }
 
     // A text is kept twice where it may be prepared at one time and not at another, so that nothing prepared is used where it may not.

@@ -395,9 +395,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             }
 
             var transaction = CheckTransaction(timeout, dialect);
+            var session = _session.Current(_connection, _driver);
             CheckFencing(transaction, dialect);
             var request = new LockRequest(
-                Key, _options.Shared, _options.Scope, timeout, IsInTransaction, _options.TrustPooler ? null : _session.Current.Id(_connection, _driver), !_options.TrustPooler && _session.Current.IsDirect,
+                Key, _options.Shared, _options.Scope, timeout, IsInTransaction, _options.TrustPooler ? null : session.Id(_connection, _driver), !_options.TrustPooler && session.IsDirect,
                 Fencing: _options.Fencing);
             var identity = Identity(dialect);
             var holds = _session.Find(identity);
@@ -519,7 +520,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         {
             // A try is short, and interrupting it would cost a question or the caller's transaction.
             var token = request.Try ? CancellationToken.None : cancellationToken;
-            var current = _session.Current;
+            var current = _session.Current(_connection, _driver);
             answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
             outcome = dialect.Read(answer);
             current.IsDirect |= dialect.IsDirect(request, answer);
@@ -823,7 +824,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             var dialect = Dialect;
             var transaction = OpenTransaction;
-            var request = new LockRequest(Key, hold.Options.Shared, InTransaction: transaction is not null, IsDirect: _session.Current.IsDirect) { AfterWait = hold.AfterWait };
+            var request = new LockRequest(Key, hold.Options.Shared, InTransaction: transaction is not null, IsDirect: _session.Current(_connection, _driver).IsDirect) { AfterWait = hold.AfterWait };
             var (released, isKept) = (false, false);
             for (var attempt = 0; !released; attempt++)
             {

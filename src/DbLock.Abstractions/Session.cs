@@ -12,6 +12,7 @@ internal sealed class Session
     private readonly Dictionary<LockIdentity.Name, Hold> _holds = [];
     private readonly Dictionary<LockInterface, LockDialect> _dialects = [];
     private readonly List<Hold> _inTransaction = [];
+    private PhysicalSession? _current;
     private int _sweepAt = 16;
 
     private Session(DbConnection connection) => connection.StateChange += OnStateChange;
@@ -27,8 +28,8 @@ internal sealed class Session
         }
     }
 
-    /// <summary>Gets what is known of the server's session, from the opening of the connection to its close: another object each time.</summary>
-    public ServerSession Current { get; private set; } = new();
+    /// <summary>Returns what is known of the server's session behind the connection, which is open.</summary>
+    public PhysicalSession Current(DbConnection connection, ILockDriver driver) => _current ??= PhysicalSession.Of(Wrapper.Innermost(connection), driver);
 
     /// <summary>Returns the holds that stand of any of the names of an identity, each once.</summary>
     public Hold[] Find(LockIdentity identity)
@@ -134,26 +135,6 @@ internal sealed class Session
         }
     }
 
-    /// <summary>What is known of one session of the server.</summary>
-    public sealed class ServerSession
-    {
-        private (ILockDriver Driver, int? Id)? _id;
-
-        /// <summary>Gets or sets whether the client is known to speak to it alone (<see cref="LockDialect.IsDirect"/>).</summary>
-        public bool IsDirect { get; set; }
-
-        /// <summary>Returns what the client believes it to be, as <see cref="ILockDriver.SessionId"/>.</summary>
-        public int? Id(DbConnection connection, ILockDriver driver)
-        {
-            if (_id is not { } id || id.Driver != driver)
-            {
-                _id = id = (driver, driver.SessionId(connection));
-            }
-
-            return id.Id;
-        }
-    }
-
     private void OnStateChange(object sender, StateChangeEventArgs change)
     {
         if (change.CurrentState is not (ConnectionState.Closed or ConnectionState.Broken) || sender is not DbConnection connection)
@@ -161,7 +142,7 @@ internal sealed class Session
             return;
         }
 
-        Current = new ServerSession();
+        _current = null;
 
         // A pooled connection keeps its locks on the server until it is next used (Npgsql, SqlClient), so it may not go back.
         var ended = End();

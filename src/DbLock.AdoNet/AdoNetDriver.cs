@@ -9,8 +9,6 @@ namespace DbLock;
 /// <summary>Sends statements over any ADO.NET connection through Dapper: named parameters, all commands of a statement in one text.</summary>
 internal sealed class AdoNetDriver : ILockDriver
 {
-    private static readonly KeptCommands<DbCommand> Kept = new();
-
     // ODBC knows no names for parameters.
     public bool Supports(DbConnection connection) => !OdbcDriver.IsOdbc(connection);
 
@@ -19,12 +17,12 @@ internal sealed class AdoNetDriver : ILockDriver
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         transaction = Wrapper.TransactionOf(connection, transaction);
-        if (Kept.Of(connection, statement) is { MayPrepare: true } place && statement.MayPrepare)
+        if (KeptCommands<DbCommand>.Of(connection, this, statement) is { MayPrepare: true } place && statement.MayPrepare)
         {
             var kept = place.Take() ?? new(OneText.ToCommand(connection, statement));
             try
             {
-                return await ExecutePrepared(place, kept, transaction, statement, async, cancellationToken).ConfigureAwait(false);
+                return await ExecutePrepared(place, kept, connection, transaction, statement, async, cancellationToken).ConfigureAwait(false);
             }
             catch (DbException e) when (place.IsGone(kept, e) && transaction is null)
             {
@@ -69,6 +67,12 @@ internal sealed class AdoNetDriver : ILockDriver
         }
     }
 
+    // Npgsql's, which it shows to nobody. The commands of a wrapper are the wrapper's own.
+    public object? PhysicalConnection(DbConnection connection) =>
+        connection.GetType().Namespace == "Npgsql"
+            ? connection.GetType().GetProperty("Connector", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(connection)
+            : null;
+
     // A provider that is not known to heed the token of a command is not trusted to. MySql.Data ignores it (measured with 26.10).
     public bool CanCancel(DbConnection connection) =>
         Wrapper.Innermost(connection).GetType().Namespace is "Npgsql" or "Microsoft.Data.SqlClient" or "System.Data.SqlClient" or "MySqlConnector";
@@ -102,8 +106,14 @@ internal sealed class AdoNetDriver : ILockDriver
     // Dapper makes each command anew, and prepares none.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<object?> ExecutePrepared(
-        KeptCommands<DbCommand>.Place place, KeptCommands<DbCommand>.Command command, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
+        KeptCommands<DbCommand>.Place place, KeptCommands<DbCommand>.Command command, DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async,
+        CancellationToken cancellationToken)
     {
+        if (command.Value.Connection != connection)
+        {
+            command.Value.Connection = connection;
+        }
+
         OneText.Fill(command.Value, transaction, statement);
         if (!command.IsPrepared)
         {

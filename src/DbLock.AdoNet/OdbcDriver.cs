@@ -9,7 +9,6 @@ internal sealed class OdbcDriver : ILockDriver
     // A cancel that reaches ODBC before the command is running does nothing, so it is said again until the command has ended.
     private static readonly TimeSpan CancelAgain = TimeSpan.FromMilliseconds(50);
 
-    private static readonly KeptCommands<DbCommand> Kept = new();
     private static readonly LockSql ServerVersion = new("select version()");
 
     public bool Supports(DbConnection connection) => IsOdbc(connection);
@@ -78,7 +77,7 @@ internal sealed class OdbcDriver : ILockDriver
     }
 
     // ODBC blocks its caller. A thread of its own waits here, so that none of the pool's does, and takes care of the cancel.
-    private static Task<object?> ExecuteOnThread(
+    private Task<object?> ExecuteOnThread(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, CancellationToken cancellationToken)
     {
         var answer = new TaskCompletionSource<object?>(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -101,7 +100,7 @@ internal sealed class OdbcDriver : ILockDriver
         return answer.Task;
     }
 
-    private static object? ExecuteCancellable(
+    private object? ExecuteCancellable(
         DbConnection connection, DbTransaction? transaction, LockStatement statement, CancellationToken cancellationToken)
     {
         if (!cancellationToken.CanBeCanceled)
@@ -138,10 +137,10 @@ internal sealed class OdbcDriver : ILockDriver
 
     // One text for all commands: psqlODBC sends it in one round trip, and only so does it leave the transaction to us when a command fails. Given a failing
     // command of its own it rolls back the whole transaction, and silently begins another, when it sees nothing in it to save.
-    private static object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running)
+    private object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running)
     {
         // The statement of a wait that was cancelled is in no state to be used again (psqlODBC: "The cursor is open").
-        var place = running is null ? Kept.Of(connection, statement) : null;
+        var place = running is null ? KeptCommands<DbCommand>.Of(connection, this, statement) : null;
         var command = place?.Take() ?? new(connection.CreateCommand());
         try
         {

@@ -9,8 +9,6 @@ namespace DbLock;
 /// <summary>Sends statements over an <see cref="NpgsqlConnection"/>: positional typed parameters, all commands of a statement in one round trip.</summary>
 internal sealed class NpgsqlDriver : ILockDriver
 {
-    private static readonly KeptCommands<NpgsqlBatch> Kept = new();
-
     public bool Supports(DbConnection connection) => connection is NpgsqlConnection;
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -19,12 +17,13 @@ internal sealed class NpgsqlDriver : ILockDriver
     {
         var npgsql = (NpgsqlConnection)connection;
         await LockTimeouts.Pay(npgsql, async).ConfigureAwait(false);
-        var place = Kept.Of(npgsql, statement);
+        var place = KeptCommands<NpgsqlBatch>.Of(npgsql, this, statement);
         while (true)
         {
             var command = place?.Take() ?? new(ToNpgsql(npgsql, statement));
             var batch = command.Value;
             Fill(batch, statement);
+            batch.Connection = npgsql;
             batch.Transaction = (NpgsqlTransaction?)Wrapper.TransactionOf(npgsql, transaction);
             batch.Timeout = statement.CommandTimeout ?? npgsql.CommandTimeout;
             try
@@ -67,6 +66,18 @@ internal sealed class NpgsqlDriver : ILockDriver
         && new NpgsqlConnectionStringBuilder(connection.ConnectionString).Multiplexing
             ? -1
             : ((NpgsqlConnection)connection).ProcessID;
+
+    public object? PhysicalConnection(DbConnection connection)
+    {
+        try
+        {
+            return Connector((NpgsqlConnection)connection);
+        }
+        catch (MissingMethodException)
+        {
+            return null;
+        }
+    }
 
     bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction)
     {
@@ -127,7 +138,11 @@ internal sealed class NpgsqlDriver : ILockDriver
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_dataSource")]
     private static extern ref NpgsqlDataSource? DataSourceField(NpgsqlConnection connection);
 
-    // Npgsql shows it to nobody.
+    // Npgsql shows neither to anybody.
+    [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_Connector")]
+    [return: UnsafeAccessorType("Npgsql.Internal.NpgsqlConnector, Npgsql")]
+    private static extern object? Connector(NpgsqlConnection connection);
+
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_EnlistedTransaction")]
     private static extern Transaction? EnlistedTransaction(NpgsqlConnection connection);
 

@@ -59,7 +59,7 @@ public sealed class RunTests : IDisposable
         Assert.Contains($"not acquired: '{Key}' is held by pid ", error, StringComparison.Ordinal);
         Assert.Contains("application 'dblock'", error, StringComparison.Ordinal);
         Assert.Equal(3, (await DblockProcess.RunAsync("run", "-nE", "3", Key, "--", "true")).ExitCode);
-        Assert.Equal(75, (await DblockProcess.RunAsync("run", "--timeout", "50ms", Key, "--", "true")).ExitCode);
+        Assert.Equal(75, (await DblockProcess.RunAsync("run", "--timeout", "2s", Key, "--", "true")).ExitCode);
         await using var second = await DblockProcess.StartAsync("run", "--verbose", "-t", "1m", Key, "--", "echo", "ran");
         await second.UntilAsync($"waiting: '{Key}' is held by pid");
         await first.TypeAsync("\n");

@@ -1,0 +1,55 @@
+using System.Data.Common;
+using System.Runtime.CompilerServices;
+
+namespace DbLock;
+
+/// <summary>
+/// What is known of one session of the server: as long as the provider's pool gives the same physical connection to one <see cref="DbConnection"/> after another, where
+/// the driver can tell, else from the opening of a connection to its close.
+/// </summary>
+internal sealed class PhysicalSession
+{
+    private static readonly ConditionalWeakTable<object, PhysicalSession> Pooled = [];
+
+    private (ILockDriver Driver, int? Id)? _id;
+    private (ILockDriver Driver, object Commands)[] _commands = [];
+
+    private PhysicalSession()
+    {
+    }
+
+    /// <summary>Returns what is known of the session behind a connection that has just been opened.</summary>
+    public static PhysicalSession Of(DbConnection connection, ILockDriver driver) =>
+        driver.PhysicalConnection(connection) is { } physical ? Pooled.GetValue(physical, static _ => new PhysicalSession()) : new PhysicalSession();
+
+    /// <summary>Gets or sets whether the client is known to speak to it alone (<see cref="LockDialect.IsDirect"/>).</summary>
+    public bool IsDirect { get; set; }
+
+    /// <summary>Returns what the client believes it to be, as <see cref="ILockDriver.SessionId"/>.</summary>
+    public int? Id(DbConnection connection, ILockDriver driver)
+    {
+        if (_id is not { } id || id.Driver != driver)
+        {
+            _id = id = (driver, driver.SessionId(connection));
+        }
+
+        return id.Id;
+    }
+
+    /// <summary>Returns the commands that a driver keeps for it.</summary>
+    public KeptCommands<T> Commands<T>(ILockDriver driver)
+        where T : class
+    {
+        foreach (var (owner, commands) in _commands)
+        {
+            if (owner == driver)
+            {
+                return (KeptCommands<T>)commands;
+            }
+        }
+
+        var kept = new KeptCommands<T>();
+        _commands = [.. _commands, (driver, kept)];
+        return kept;
+    }
+}
