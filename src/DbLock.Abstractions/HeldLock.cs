@@ -83,7 +83,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
         // Wrong arguments are told by the call itself, before there is a connection.
         ArgumentNullException.ThrowIfNull(dataSource);
         ArgumentNullException.ThrowIfNull(key);
-        Lock.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
+        Admission.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
         if (options?.Scope == LockScope.Transaction)
         {
             throw new ArgumentException(

@@ -1,8 +1,5 @@
-using System.Data;
 using System.Data.Common;
-using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
-using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using Microsoft.Extensions.Logging;
@@ -30,31 +27,14 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <summary>The name of DbLock's <c>ActivitySource</c> and <c>Meter</c>, for OpenTelemetry's <c>AddSource</c> and <c>AddMeter</c>.</summary>
     public const string TelemetryName = "DbLock";
 
-    // A cancel that the server notices late, or somebody else's, may hit what must not be cancelled: it is said again so often.
-    private const int CancelAttempts = 10;
-
-    // What a release answers where a transaction that the lock does not know keeps the lock.
-    private const int KeptByTransaction = 2;
-
-    private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(200);
-
-    private readonly DbConnection _connection;
-    private readonly ILockDriver _driver;
-    private readonly ILogger _logger;
-    private readonly LockOptions _options;
-    private Session _session;
+    private readonly Conversation _conversation;
     private Hold? _hold;
-    private LockIdentity? _identity;
-    private (LockRequest Request, LockStatement Statement)? _acquire;
-    private (LockRequest Request, LockStatement Statement)? _release;
-    private System.Transactions.Transaction? _enlisted;
+
+    // How many of the hold's acquires are this lock's: a hold is shared by the re-entrant locks of a connection.
     private int _count;
+    private LockState _state;
     private int _inUse;
-    private bool _errorHandled;
-    private bool _warnedOfCommit;
-    private bool _warnedOfSnapshot;
     private bool _isGivenAnew;
-    private bool _disposed;
 
     /// <summary>Initializes a new lock. Nothing is sent to the server.</summary>
     /// <param name="connection">The connection that will hold the lock; it stays the caller's, and must be open when the lock is acquired.</param>
@@ -70,25 +50,18 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         Interface = lockInterface ?? LockInterface.For(connection);
         if (!Interface.Driver.Supports(connection))
         {
-            var (type, inner) = (connection.GetType().FullName, Wrapper.Innermost(connection).GetType().FullName);
-            throw new ArgumentException(
-                $"LockInterface.{Interface} cannot use a {type}{(inner == type ? "" : $", which wraps a {inner}")}: leave the interface out, and it is found from the connection.",
-                nameof(lockInterface));
+            throw Refusals.WrongInterface(Interface, connection, nameof(lockInterface));
         }
 
-        _connection = connection;
-        _driver = Interface.Driver;
-        _options = options ?? LockOptions.Default;
-        if (_options is { Fencing: true, Scope: LockScope.Transaction })
+        options ??= LockOptions.Default;
+        if (options is { Fencing: true, Scope: LockScope.Transaction })
         {
-            throw new ArgumentException(
-                "A lock of transaction scope has no fencing token, because its transaction may be older than the grant: leave LockOptions.Fencing or LockOptions.Scope out.", nameof(options));
+            throw Refusals.FencedTransactionScope(nameof(options));
         }
 
-        _logger = QuietLogger.Of(_options.Logger);
-        _session = Session.Of(connection);
         Key = key;
-        if (_options.Logger is null)
+        _conversation = new Conversation(connection, Interface, key, options);
+        if (options.Logger is null)
         {
             // There is nobody to tell.
             GC.SuppressFinalize(this);
@@ -101,7 +74,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         // A hold of session scope has no transaction, which may not be touched here.
         if (_hold is { Options.Scope: LockScope.Session } && IsHeld)
         {
-            Log.Forgotten(_logger, Key);
+            Log.Forgotten(_conversation.Logger, Key);
         }
     }
 
@@ -118,18 +91,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <exception cref="ArgumentException">The transaction is another connection's.</exception>
     public DbTransaction? Transaction
     {
-        get;
+        get => _conversation.GivenTransaction;
         set
         {
-            if (value is not null && value.IsOpen() && value.Connection is { } own && own != _connection && Wrapper.Innermost(own) != Wrapper.Innermost(_connection))
+            var connection = _conversation.Connection;
+            if (value is not null && value.IsOpen() && value.Connection is { } own && own != connection && Wrapper.Innermost(own) != Wrapper.Innermost(connection))
             {
-                throw new ArgumentException(
-                    "This transaction belongs to another connection, or to one inside a wrapper that cannot be seen through: begin one on the lock's own connection, or make the lock on "
-                    + "the transaction's.",
-                    nameof(value));
+                throw Refusals.ForeignTransaction(nameof(value));
             }
 
-            field = value;
+            _conversation.GivenTransaction = value;
             _isGivenAnew = true;
         }
     }
@@ -149,14 +120,23 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// </summary>
     public long? FencingToken => _hold is { FencingToken: not 0 and var token } ? token : null;
 
-    private LockDialect Dialect => _options.Dialect ?? _session.Dialect(_connection, Interface, OpenTransaction);
-
     /// <summary>Gets whether the connection is the lock's own, opened outside of any TransactionScope.</summary>
-    internal bool HasOwnConnection { get; init; }
+    internal bool HasOwnConnection
+    {
+        get => _conversation.HasOwnConnection;
+        init => _conversation.HasOwnConnection = value;
+    }
 
-    private bool IsInTransaction => OpenTransaction is not null || _enlisted?.IsOpen() == true;
+    internal DbConnection Connection => _conversation.Connection;
 
-    private DbTransaction? OpenTransaction => Transaction is { } transaction && transaction.IsOpen() ? transaction : null;
+    internal LockScope Scope => _conversation.Options.Scope;
+
+    internal LockDialect Dialect => _conversation.Dialect;
+
+    internal ILogger Logger => _conversation.Logger;
+
+    /// <summary>Gets whether the hold, or the last one, was lost.</summary>
+    internal bool IsLost => _hold is { IsLost: true };
 
     /// <summary>Acquires the lock.</summary>
     /// <param name="block">True waits for ever; false tries once.</param>
@@ -216,7 +196,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         if (IsLost)
         {
-            throw Loss(null);
+            throw Refusals.Lost(Key, null);
         }
     }
 
@@ -352,591 +332,18 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
 
-    private ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    /// <summary>Makes the session last, which is the lock's own.</summary>
+    internal ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) =>
+        SessionSettings.Set(Connection, Interface.Driver, Dialect, _conversation.Options, async, cancellationToken);
+
+    /// <summary>Counts the lock as lost, because the server has not confirmed it for too long.</summary>
+    internal void Distrust()
     {
-        if (timeout < TimeSpan.Zero && timeout != System.Threading.Timeout.InfiniteTimeSpan)
+        if (_hold is { Stands: true } hold)
         {
-            // A wrong argument is told by the call itself, and to telemetry.
-            RefuseAndTell(timeout);
-        }
-
-        return Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOne(timeout, async, cancellationToken);
-    }
-
-    private void RefuseAndTell(TimeSpan timeout) => Completed(Tell(() =>
-    {
-        CheckTimeout(timeout, Key, TimeSpan.MaxValue, dialect: null);
-        return new ValueTask<bool>(false);
-    }));
-
-    private ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken) => Tell(() => AcquireOne(timeout, async, cancellationToken));
-
-    private ValueTask<bool> Tell(Func<ValueTask<bool>> acquire) =>
-        Telemetry.Tell(acquire, static acquired => acquired, () => (_connection.Database, _identity?.Dialect), Key, _options);
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<bool> AcquireOne(TimeSpan timeout, bool async, CancellationToken cancellationToken)
-    {
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        cancellationToken.ThrowIfCancellationRequested();
-        Enter();
-        try
-        {
-            CheckOpen();
-            _enlisted = FindEnlistment();
-
-            // A wrapper may have another connection inside than before.
-            _session = Session.Of(_connection);
-            var dialect = Dialect;
-            CheckTimeout(timeout, Key, dialect.MaxTimeout, dialect);
-            if (Key.IsSeveral && !dialect.HasSeveral)
-            {
-                throw new NotSupportedException($"{dialect.Name} cannot lock several keys at once here: use a lock for each, always in the same order.");
-            }
-
-            var transaction = CheckTransaction(timeout, dialect);
-            var session = _session.Current(_connection, _driver);
-            CheckFencing(transaction, dialect);
-            var request = new LockRequest(
-                Key, _options.Shared, _options.Scope, timeout, IsInTransaction, _options.TrustPooler ? null : session.Id(_connection, _driver), !_options.TrustPooler && session.IsDirect,
-                Fencing: _options.Fencing);
-            var identity = Identity(dialect);
-            var holds = _session.Find(identity);
-            if (_options.Scope == LockScope.Transaction && _isGivenAnew && AreOfOneTransaction(holds))
-            {
-                // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out. The very same lock can
-                // be granted to its transaction once more, and the answer tells which that is; of any other the server looks before.
-                var (hold, isSame) = (holds[0], identity.IsSameAs(holds[0].Identity) && holds[0].Options.Shared == _options.Shared);
-                var first = isSame ? request : request with { HeldIn = hold.TransactionId };
-                (LockOutcome Outcome, long Number, bool HasWaited) outcome;
-                try
-                {
-                    outcome = await AcquireFirst(dialect, first, transaction, async, cancellationToken).ConfigureAwait(false);
-                }
-                catch (Exception e) when (e is OperationCanceledException or LockException)
-                {
-                    await ForgetEnded(holds, dialect, request, transaction, async).ConfigureAwait(false);
-                    throw;
-                }
-
-                if (outcome.Outcome != LockOutcome.AlreadyHeld && (!isSame || outcome.Number != hold.TransactionId))
-                {
-                    Array.ForEach(holds, static hold => hold.Release());
-                    return Acquired(outcome);
-                }
-            }
-
-            foreach (var hold in holds)
-            {
-                if (await StillHolds(hold, dialect, request, transaction, async).ConfigureAwait(false))
-                {
-                    return AcquireAgain(hold, identity, request);
-                }
-
-                if (hold.Options.Scope == LockScope.Transaction)
-                {
-                    hold.Release();
-                    continue;
-                }
-
-                hold.Lose();
-                await LetGoOfTheRest(hold, dialect, transaction, async).ConfigureAwait(false);
-                throw Loss(null);
-            }
-
-            return Acquired(request.Try || (_options.Wait == LockWait.Queue && (!cancellationToken.CanBeCanceled || _driver.CanCancel(_connection)))
-                ? await AcquireFirst(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false)
-                : await AcquireInSlices(dialect, request, transaction, async, cancellationToken).ConfigureAwait(false));
-
-            bool Acquired((LockOutcome Outcome, long Number, bool HasWaited) end)
-            {
-                if (end.Outcome != LockOutcome.Acquired)
-                {
-                    Log.NotAcquired(_logger, Key);
-                    return false;
-                }
-
-                var database = Telemetry.HearsHolds ? _connection.Database : null;
-                var ending = _options.Scope == LockScope.Transaction ? transaction : null;
-                var hold = new Hold(identity, Key, _options, _driver, database, ending, _enlisted, end.Number) { AfterWait = end.HasWaited };
-                _session.Add(hold);
-                Take(hold);
-                if (_connection.State != ConnectionState.Open)
-                {
-                    // It closed after the grant and before anybody knew of it.
-                    _session.End();
-                    throw Loss(null);
-                }
-
-                Log.Acquired(_logger, Key);
-                return true;
-            }
-        }
-        finally
-        {
-            Exit();
+            NoteLoss(hold, null);
         }
     }
-
-    // For drivers that cannot cancel, and for who yields: short waits, each of which has a certain end, and a look at the token between them.
-    private async ValueTask<(LockOutcome Outcome, long Number, bool HasWaited)> AcquireInSlices(
-        LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
-    {
-        var start = Stopwatch.GetTimestamp();
-        while (true)
-        {
-            var left = request.Timeout - Stopwatch.GetElapsedTime(start);
-            var isLast = request.Timeout >= TimeSpan.Zero && left <= Slice;
-            var slice = request with { Timeout = !isLast ? Slice : left > TimeSpan.Zero ? left : TimeSpan.Zero };
-            var end = await AcquireFirst(dialect, slice, transaction, async, _driver.CanCancel(_connection) ? cancellationToken : CancellationToken.None).ConfigureAwait(false);
-            if (end.Outcome == LockOutcome.Acquired || isLast)
-            {
-                return end;
-            }
-
-            if (cancellationToken.IsCancellationRequested)
-            {
-                throw Cancelled(Key, null, cancellationToken);
-            }
-
-            if (_connection.State != ConnectionState.Open)
-            {
-                throw Broke(null);
-            }
-        }
-    }
-
-    // The number is the transaction's in transaction scope, else the fencing token, or 0.
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<(LockOutcome Outcome, long Number, bool HasWaited)> AcquireFirst(
-        LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async, CancellationToken cancellationToken)
-    {
-        var statement = AcquireStatement(dialect, request);
-        object? answer = null;
-        Exception? error = null;
-        DbError read = default;
-        LockOutcome outcome;
-        try
-        {
-            // A try is short, and interrupting it would cost a question or the caller's transaction.
-            var token = request.Try ? CancellationToken.None : cancellationToken;
-            var current = _session.Current(_connection, _driver);
-            answer = await _driver.Execute(_connection, transaction, statement, async, token).ConfigureAwait(false);
-            outcome = dialect.Read(answer);
-            current.IsDirect |= dialect.IsDirect(request, answer);
-        }
-        catch (LockException)
-        {
-            throw;
-        }
-        catch (Exception e)
-        {
-            read = _driver.Read(e);
-            if (read.NotSent && !cancellationToken.IsCancellationRequested && _connection.State == ConnectionState.Open)
-            {
-                throw NotSent(e, "The lock is not acquired.");
-            }
-
-            // A cancel meets providers at any point, and some then fail in ways that have nothing to do with what the server did.
-            error = e;
-            outcome = dialect.Read(read);
-            outcome = outcome == LockOutcome.Refused && cancellationToken.IsCancellationRequested ? LockOutcome.Cancelled : outcome;
-        }
-
-        if (error is null && outcome is LockOutcome.Acquired or LockOutcome.NotAcquired or LockOutcome.AlreadyHeld)
-        {
-            var number = request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer)
-                : request.Fencing && outcome == LockOutcome.Acquired ? dialect.TokenOf(answer)
-                : 0;
-            return (outcome, number, outcome == LockOutcome.Acquired && !HasOwnConnection && dialect.HasWaited(request, answer));
-        }
-
-        if (outcome == LockOutcome.TransactionAborted)
-        {
-            // Not even the savepoint was made, and there is nothing to undo.
-            ThrowIfUnknownTransaction(error);
-            ExceptionDispatchInfo.Throw(error!);
-        }
-
-        // The server may have answered, and a cancel of psqlODBC's thrown the answer away: then it has let go of the savepoint, too.
-        var isInDoubt = outcome == LockOutcome.Unknown && request.InTransaction && !read.NotSent && cancellationToken.IsCancellationRequested;
-        if (isInDoubt && request.Scope == LockScope.Transaction && _connection.State == ConnectionState.Open)
-        {
-            try
-            {
-                // What a transaction holds cannot be let go, and is granted to it again.
-                var again = await _driver.Execute(_connection, transaction, dialect.Acquire(request with { Timeout = TimeSpan.Zero }), async, CancellationToken.None).ConfigureAwait(false);
-                return dialect.Read(again) == LockOutcome.Acquired ? (LockOutcome.Acquired, dialect.TransactionOf(again), false) : throw Cancelled(Key, error, cancellationToken);
-            }
-            catch (Exception e) when (e is not OperationCanceledException && _connection.State == ConnectionState.Open)
-            {
-                // It had not answered, and the transaction has failed; or a late cancel came.
-            }
-        }
-
-        // What was not sent, because the cancel came first, has made no savepoint. Where that is not so, the undo fails, and costs the session.
-        await Undo(dialect, request with { InTransaction = request.InTransaction && !read.NotSent }, outcome, error, isInDoubt, async).ConfigureAwait(false);
-        switch (outcome)
-        {
-            case LockOutcome.NotAcquired:
-                return (outcome, 0, false);
-            case LockOutcome.Deadlock:
-                var held = _session.Held();
-                throw new LockDeadlockException(
-                    $"The wait for lock '{Key}' was ended by the server to break a deadlock, and the lock is not acquired. "
-                    + (held.Length == 0
-                        ? "Try again."
-                        : $"This session still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again."),
-                    error);
-            case LockOutcome.Cancelled or LockOutcome.Unknown when cancellationToken.IsCancellationRequested:
-                throw Cancelled(Key, error, cancellationToken);
-            case LockOutcome.Cancelled:
-                var holders = await TryReadHolders(async).ConfigureAwait(false);
-                throw new LockNotAcquiredException(
-                    $"The wait for lock '{Key}' was ended by the server before its time: a limit on statements (PostgreSQL's statement_timeout, MariaDB's max_statement_time) or an "
-                    + "administrator's cancel. The lock is not acquired; wait with a timeout shorter than the limit, or raise the limit."
-                    + (holders is null ? "" : $" Now {holders}."),
-                    error)
-                {
-                    Holders = holders,
-                };
-            case LockOutcome.Unknown when error is ObjectDisposedException:
-                throw Broke(error);
-            default:
-                ExceptionDispatchInfo.Throw(error ?? new LockException(
-                    $"The server did not answer whether lock '{Key}' was taken, as {dialect.Name} does: something between changes its answers. The lock is not acquired; connect to the server directly."));
-                return default;
-        }
-    }
-
-    // A failed acquire may have been granted in the same instant, and the server is the only one who knows. What it cannot tell costs the session.
-    private async ValueTask Undo(LockDialect dialect, LockRequest request, LockOutcome outcome, Exception? error, bool isInDoubt, bool async)
-    {
-        Exception? reason = error;
-        var inSavepoint = request.InTransaction && !isInDoubt;
-        if (_connection.State == ConnectionState.Open)
-        {
-            for (var attempt = 0; attempt < CancelAttempts; attempt++)
-            {
-                try
-                {
-                    await _driver.Execute(_connection, OpenTransaction, dialect.Undo(request with { InTransaction = inSavepoint }, outcome), async, CancellationToken.None).ConfigureAwait(false);
-                    return;
-                }
-                catch (Exception e)
-                {
-                    reason = e;
-                    var read = _driver.Read(e);
-                    var failure = dialect.Read(read);
-                    if ((failure == LockOutcome.NotAcquired && !isInDoubt) || (read.NotSent && error is not null && _driver.Read(error).NotSent))
-                    {
-                        // The server says that there is no savepoint, so that the wait never began; or nothing was sent, then or now.
-                        return;
-                    }
-
-                    if (failure == LockOutcome.TransactionAborted && isInDoubt && !inSavepoint)
-                    {
-                        // It had not answered.
-                        inSavepoint = true;
-                        continue;
-                    }
-
-                    if (failure == LockOutcome.TransactionAborted && outcome is not (LockOutcome.Cancelled or LockOutcome.Unknown))
-                    {
-                        // Nothing is in doubt: the server said no. The transaction is the caller's to roll back.
-                        ThrowIfUnknownTransaction(e);
-                        return;
-                    }
-
-                    if (failure != LockOutcome.Cancelled)
-                    {
-                        break;
-                    }
-                }
-            }
-        }
-
-        await EndSession(dialect, reason, async).ConfigureAwait(false);
-    }
-
-    private async ValueTask EndSession(LockDialect dialect, Exception? reason, bool async)
-    {
-        // https://www.postgresql.org/docs/current/errcodes-appendix.html: insufficient_privilege
-        if (reason is not null && _driver.Read(reason).SqlState == "42501")
-        {
-            Log.MayNotAsk(_logger, Key, reason);
-        }
-        else
-        {
-            Log.SessionEnded(_logger, Key, reason);
-        }
-
-        try
-        {
-            if (_connection.State == ConnectionState.Open && dialect.EndSession is { } statement)
-            {
-                await _driver.Execute(_connection, OpenTransaction, statement, async, CancellationToken.None).ConfigureAwait(false);
-            }
-        }
-        catch (Exception)
-        {
-            // Expected: the session ends before it can answer. Where it did not end, closing the connection does it.
-        }
-
-        _session.End();
-        _driver.Discard(_connection);
-    }
-
-    // A lock that was lost must not be claimed once more; and the transaction of a hold may be another by now, since Npgsql uses its object again.
-    private async ValueTask<bool> StillHolds(Hold hold, LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async) =>
-        (!_options.Reentrant && hold.Options.Scope == LockScope.Session)
-        || Yes(await _driver.Execute(
-            _connection, transaction, dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope }), async, CancellationToken.None).ConfigureAwait(false));
-
-    // After a failure, over which nothing more may be thrown.
-    private async ValueTask ForgetEnded(Hold[] holds, LockDialect dialect, LockRequest request, DbTransaction? transaction, bool async)
-    {
-        try
-        {
-            if (!await StillHolds(holds[0], dialect, request, transaction, async).ConfigureAwait(false))
-            {
-                Array.ForEach(holds, static hold => hold.Release());
-            }
-        }
-        catch (Exception)
-        {
-            // The transaction has failed, and will be rolled back with what it holds.
-        }
-    }
-
-    private static bool AreOfOneTransaction(Hold[] holds) =>
-        holds.Length > 0 && holds[0].TransactionId is not 0 and var transactionId && Array.TrueForAll(holds, hold => hold.TransactionId == transactionId);
-
-    // Of several keys that one is lost of, the others would stay.
-    private async ValueTask LetGoOfTheRest(Hold hold, LockDialect dialect, DbTransaction? transaction, bool async)
-    {
-        if (hold.Key.IsSeveral)
-        {
-            try
-            {
-                await _driver.Execute(
-                    _connection, transaction, dialect.Undo(new LockRequest(hold.Key, hold.Options.Shared), LockOutcome.Unknown), async, CancellationToken.None).ConfigureAwait(false);
-            }
-            catch (Exception e)
-            {
-                await EndSession(dialect, e, async).ConfigureAwait(false);
-            }
-        }
-    }
-
-    // The server's own count stays at one.
-    private bool AcquireAgain(Hold hold, LockIdentity identity, LockRequest request)
-    {
-        var reason = !identity.IsSameAs(hold.Identity) ? "the two share a key and are not one lock"
-            : !_options.Reentrant ? "LockOptions.Reentrant is not set"
-            : hold.Options.Shared && !_options.Shared ? "it is held shared, and an exclusive lock would wait for that"
-            : hold.Options.Scope != _options.Scope ? "it is held with another scope"
-            : null;
-        if (reason is null)
-        {
-            hold.Count++;
-            Take(hold);
-            return true;
-        }
-
-        return request.Try
-            ? false
-            : throw new LockException(
-                $"This connection already holds lock '{hold.Key}', and would wait for itself ({reason}): release it first, or use the lock that is held.");
-    }
-
-    private LockIdentity Identity(LockDialect dialect) => _identity is { } identity && identity.Dialect == dialect ? identity : _identity = new LockIdentity(dialect, Key);
-
-    // What is asked again and again is said once.
-    private LockStatement AcquireStatement(LockDialect dialect, in LockRequest request)
-    {
-        if (_acquire is not { } acquire || acquire.Request != request)
-        {
-            _acquire = acquire = (request, dialect.Acquire(request) with { MayPrepare = MayPrepare(request) });
-        }
-
-        return acquire.Statement;
-    }
-
-    private LockStatement ReleaseStatement(LockDialect dialect, in LockRequest request)
-    {
-        if (_release is not { } release || release.Request != request)
-        {
-            _release = release = (request, dialect.Release(request) with { MayPrepare = MayPrepare(request) });
-        }
-
-        return release.Statement;
-    }
-
-    // In a transaction a prepared statement that somebody has deallocated (DISCARD ALL, DEALLOCATE ALL) would cost the transaction.
-    private static bool MayPrepare(in LockRequest request) => request.IsDirect && !request.InTransaction;
-
-    private void Take(Hold hold)
-    {
-        _count = _hold == hold ? _count + 1 : 1;
-        _hold = hold;
-        _isGivenAnew = false;
-        _errorHandled = false;
-    }
-
-    private ValueTask<bool> Release(bool async)
-    {
-        Enter();
-        return ReleaseOne(async, exits: true);
-    }
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<bool> ReleaseOne(bool async, bool exits = false)
-    {
-        try
-        {
-            if (_hold is not { } hold || _count == 0)
-            {
-                return false;
-            }
-
-            if (hold.IsLost)
-            {
-                return Lose(hold, null);
-            }
-
-            if (hold.Options.Scope == LockScope.Transaction)
-            {
-                return false;
-            }
-
-            if (_connection.State != ConnectionState.Open)
-            {
-                return Lose(hold, null);
-            }
-
-            if (hold.Count > 1)
-            {
-                hold.Count--;
-                _count--;
-                return true;
-            }
-
-            var dialect = Dialect;
-            var transaction = OpenTransaction;
-            var request = new LockRequest(Key, hold.Options.Shared, InTransaction: transaction is not null, IsDirect: _session.Current(_connection, _driver).IsDirect) { AfterWait = hold.AfterWait };
-            var (released, isKept) = (false, false);
-            for (var attempt = 0; !released; attempt++)
-            {
-                try
-                {
-                    // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time before.
-                    var answer = await _driver.Execute(_connection, transaction, ReleaseStatement(dialect, request), async, CancellationToken.None).ConfigureAwait(false);
-                    isKept = Number(answer) == KeptByTransaction;
-                    released = Yes(answer) || isKept || attempt > 0;
-                    break;
-                }
-                catch (Exception e)
-                {
-                    var read = _driver.Read(e);
-                    switch (dialect.Read(read))
-                    {
-                        case LockOutcome.ConnectionLost:
-                        case var _ when _connection.State != ConnectionState.Open:
-                            return Lose(hold, e);
-                        case var _ when read.NotSent:
-                            return await ReleaseFailed(hold, NotSent(e, "The lock is still held: release it again."), async).ConfigureAwait(false);
-                        case LockOutcome.Cancelled when attempt < CancelAttempts:
-                            continue;
-                        case LockOutcome.TransactionAborted when transaction is not null && _options.RollbackOnError:
-                            // The server takes nothing but a rollback now, and the transaction can come to nothing else.
-                            await Rollback(async).ConfigureAwait(false);
-                            return OpenTransaction is null && await ReleaseOne(async).ConfigureAwait(false);
-                        case LockOutcome.TransactionAborted:
-                            var aborted = new LockException(
-                                $"Lock '{Key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
-                                + (transaction is null
-                                    ? "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."
-                                    : "Roll it back (LockOptions.RollbackOnError is off), then release again."),
-                                e);
-                            return await ReleaseFailed(hold, aborted, async).ConfigureAwait(false);
-                        default:
-                            return await ReleaseFailed(hold, e, async).ConfigureAwait(false);
-                    }
-                }
-            }
-
-            if (!released)
-            {
-                return Lose(hold, null);
-            }
-
-            _count = 0;
-            hold.Release();
-            if (isKept)
-            {
-                Log.KeptByTransaction(_logger, Key);
-                return false;
-            }
-
-            Log.Released(_logger, Key);
-            if (transaction is not null && !_warnedOfCommit)
-            {
-                _warnedOfCommit = true;
-                Log.ReleasedBeforeCommit(_logger, Key);
-            }
-
-            return true;
-        }
-        finally
-        {
-            if (exits)
-            {
-                Exit();
-            }
-        }
-    }
-
-    // After HandleError the caller's own exception is on its way, and nothing may be thrown over it.
-    private bool Lose(Hold hold, Exception? error)
-    {
-        _count = 0;
-        NoteLoss(hold, error);
-
-        return _errorHandled ? false : throw Loss(error);
-    }
-
-    // After HandleError nobody would release it again, unless a transaction that the lock knows is the caller's to roll back first.
-    private async ValueTask<bool> ReleaseFailed(Hold hold, Exception error, bool async)
-    {
-        if (!_errorHandled)
-        {
-            ExceptionDispatchInfo.Throw(error);
-        }
-
-        if (OpenTransaction is not null && !_options.RollbackOnError)
-        {
-            Log.ReleaseFailed(_logger, Key, error);
-            return false;
-        }
-
-        await EndSession(Dialect, error, async).ConfigureAwait(false);
-        return Lose(hold, error);
-    }
-
-    internal static OperationCanceledException Cancelled(LockKey key, Exception? error, CancellationToken cancellationToken) =>
-        new($"The wait for lock '{key}' was cancelled. The lock is not acquired.", error, cancellationToken);
-
-    private InvalidOperationException NotSent(Exception error, string state) => new(
-        $"The provider did not send the command of lock '{Key}': {error.Message} Close an open reader; give an open transaction to Lock.Transaction. {state}", error);
-
-    private LockException Broke(Exception? error) => new(
-        $"The connection of lock '{Key}' broke while the lock was waited for. The lock is not acquired: open the connection again, then try again.", error);
-
-    private LockLostException Loss(Exception? error) => new(
-        $"Lock '{Key}' was lost: the server no longer held it for this connection, which was closed or whose session ended (EF Core closes its own after each operation, unless you opened it). "
-        + "The work under the lock may not have been alone: check it.",
-        error);
 
     /// <summary>Asks the server whether it still holds the lock for us; if not, that is a loss.</summary>
     internal async ValueTask<bool> Confirm(bool async)
@@ -949,29 +356,23 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 return false;
             }
 
-            Exception? error = null;
-            try
+            var question = Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared));
+            var answer = await _conversation.Ask(question, async).ConfigureAwait(false);
+            if (answer.IsYes)
             {
-                var question = Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared));
-                if (Yes(await _driver.Execute(_connection, null, question, async, CancellationToken.None).ConfigureAwait(false)))
-                {
-                    return true;
-                }
+                return true;
             }
-            catch (Exception e) when (_connection.State == ConnectionState.Open && Dialect.Read(_driver.Read(e)) is not (LockOutcome.ConnectionLost or LockOutcome.Unknown))
+
+            if (answer.Error is not null && _conversation.IsOpen && answer.Outcome is not (LockOutcome.ConnectionLost or LockOutcome.Unknown))
             {
                 // The server answers that it cannot say: somebody's cancel, a full lock table, a missing right. The session lives, and with it what it holds.
                 return true;
             }
-            catch (Exception e)
-            {
-                error = e;
-            }
 
-            NoteLoss(hold, error);
-            if (error is null)
+            NoteLoss(hold, answer.Error);
+            if (answer.Error is null)
             {
-                await LetGoOfTheRest(hold, Dialect, null, async).ConfigureAwait(false);
+                await Undoing.LetGoOfTheRest(_conversation, hold, async).ConfigureAwait(false);
             }
 
             return false;
@@ -982,73 +383,146 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
-    /// <summary>Makes the session last, which is the lock's own.</summary>
-    internal ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) => SessionSettings.Set(_connection, _driver, Dialect, _options, async, cancellationToken);
-
-    internal DbConnection Connection => _connection;
-
-    internal LockScope Scope => _options.Scope;
-
-    internal bool IsOnSqlServer => Dialect.SystemName == "microsoft.sql_server";
-
-    /// <summary>Gets whether the hold, or the last one, was lost.</summary>
-    internal bool IsLost => _hold is { IsLost: true };
-
-    internal ILogger Logger => _logger;
-
-    /// <summary>Counts the lock as lost, because the server has not confirmed it for too long.</summary>
-    internal void Distrust()
+    /// <summary>Acquires, and throws when the lock was held elsewhere for the whole timeout.</summary>
+    internal async ValueTask AcquireOrThrow(TimeSpan? timeout, bool async, CancellationToken cancellationToken)
     {
-        if (_hold is { Stands: true } hold)
+        if (!await Acquire(timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
         {
-            NoteLoss(hold, null);
+            throw await DidNotRun(timeout, async).ConfigureAwait(false);
         }
     }
 
-    private void NoteLoss(Hold hold, Exception? error)
+    /// <summary>Runs a body under the lock, and throws when the lock was held elsewhere for the whole timeout.</summary>
+    internal async ValueTask RunOrThrow(Func<CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
     {
-        hold.Lose();
-        Log.Lost(_logger, Key, error);
-    }
-
-    // What cannot be let go costs the session: nobody would release it later, and a pooled connection must not go back with it.
-    private async ValueTask ReleaseOrEndSession(bool async)
-    {
-        if (!await ReleaseOne(async).ConfigureAwait(false)
-            && IsHeld && _hold!.Options.Scope == LockScope.Session && _connection.State == ConnectionState.Open)
+        if (!await Run(body, timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
         {
-            await EndSession(Dialect, null, async).ConfigureAwait(false);
+            throw await DidNotRun(timeout, async).ConfigureAwait(false);
         }
     }
 
-    private ValueTask HandleError(Exception error, bool async)
+    /// <summary>Returns the exception for a timeout that is no answer to the caller; it says who holds the lock.</summary>
+    internal async ValueTask<LockNotAcquiredException> NotAcquired(TimeSpan timeout, string meaning, string orElse, bool async) =>
+        LockNotAcquiredException.Within(timeout, Key, meaning, null, await Holders.TryAsk(_conversation, async).ConfigureAwait(false), orElse);
+
+    /// <summary>Lets go after a body ran to its end. Nobody but this call knows when to release, so that a lock which cannot be let go costs the session.</summary>
+    internal async ValueTask ReleaseAfterBody(bool async)
     {
-        ArgumentNullException.ThrowIfNull(error);
-        _errorHandled = true;
-        return Rollback(async);
+        try
+        {
+            await Release(async).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not LockLostException && IsHeld && _hold!.Options.Scope == LockScope.Session)
+        {
+            await _conversation.EndSession(e, async).ConfigureAwait(false);
+            throw Refusals.NotLetGoAfterBody(Key, e);
+        }
     }
 
-    private async ValueTask Rollback(bool async)
+    /// <summary>Lets go after a body failed in a savepoint that was rolled back; nothing may be thrown over the body's exception.</summary>
+    internal async ValueTask LetGoAfterError(bool async)
     {
-        if (_options.RollbackOnError && OpenTransaction is { } transaction)
+        Enter();
+        try
         {
-            try
+            if (_hold is { Options.Scope: LockScope.Transaction } hold)
             {
-                if (async)
-                {
-                    await transaction.RollbackAsync(CancellationToken.None).ConfigureAwait(false);
-                }
-                else
-                {
-                    transaction.Rollback();
-                }
+                // It has ended with the savepoint, unless it was acquired before that.
+                await Acquiring.ForgetEnded(_conversation, new LockRequest(Key), [hold], async).ConfigureAwait(false);
+                return;
             }
-            catch (Exception e)
-            {
-                Log.RollbackFailed(_logger, Key, e);
-            }
+
+            NoteError();
+            await ReleaseOrEndSession(async).ConfigureAwait(false);
+        }
+        finally
+        {
+            Exit();
         }
     }
+
+    internal async ValueTask Dispose(bool async)
+    {
+        if (_state == LockState.Disposed)
+        {
+            return;
+        }
+
+        Enter();
+        try
+        {
+            if (IsHeld && _hold!.Options.Scope == LockScope.Session)
+            {
+                // What is thrown in a using would hide the caller's own exception.
+                NoteError();
+                _hold.Count -= _count - 1;
+                _count = 1;
+                await ReleaseOrEndSession(async).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            _state = LockState.Disposed;
+            Exit();
+        }
+    }
+
+    private ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (timeout < TimeSpan.Zero && timeout != System.Threading.Timeout.InfiniteTimeSpan)
+        {
+            // A wrong argument is told by the call itself, and to telemetry.
+            RefuseAndTell(timeout);
+        }
+
+        return Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOnConnection(timeout, async, cancellationToken);
+    }
+
+    private void RefuseAndTell(TimeSpan timeout) => Completed(Tell(() =>
+    {
+        Admission.CheckTimeout(timeout, Key, TimeSpan.MaxValue, dialect: null);
+        return new ValueTask<bool>(false);
+    }));
+
+    private ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken) =>
+        Tell(() => AcquireOnConnection(timeout, async, cancellationToken));
+
+    private ValueTask<bool> Tell(Func<ValueTask<bool>> acquire) =>
+        Telemetry.Tell(acquire, static acquired => acquired, () => (Connection.Database, _conversation.Spoken), Key, _conversation.Options);
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> AcquireOnConnection(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        ObjectDisposedException.ThrowIf(_state == LockState.Disposed, this);
+        cancellationToken.ThrowIfCancellationRequested();
+        Enter();
+        try
+        {
+            var request = Admission.Admit(_conversation, timeout);
+            if (await Acquiring.Acquire(_conversation, request, _isGivenAnew, async, cancellationToken).ConfigureAwait(false) is not { } hold)
+            {
+                return false;
+            }
+
+            _count = _hold == hold ? _count + 1 : 1;
+            (_hold, _state, _isGivenAnew) = (hold, LockState.Held, false);
+            if (!_conversation.IsOpen)
+            {
+                // It closed after the grant and before anybody knew of it.
+                _conversation.Session.End();
+                throw Refusals.Lost(Key, null);
+            }
+
+            return true;
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    private async ValueTask<LockNotAcquiredException> DidNotRun(TimeSpan? timeout, bool async) =>
+        await NotAcquired(timeout.GetValueOrDefault(), ", and the body did not run", "TryRun to skip it", async).ConfigureAwait(false);
 
     private async ValueTask<bool> Run(Func<CancellationToken, ValueTask> body, TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
@@ -1073,38 +547,28 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         return true;
     }
 
-    // Nobody but this call knows when to release, so that a lock which cannot be let go costs the session.
-    internal async ValueTask ReleaseAfterBody(bool async)
+    private async ValueTask HandleError(Exception error, bool async)
     {
-        try
+        ArgumentNullException.ThrowIfNull(error);
+        NoteError();
+        if (_conversation.Options.RollbackOnError && _conversation.Transaction is { } transaction)
         {
-            await Release(async).ConfigureAwait(false);
-        }
-        catch (Exception e) when (e is not LockLostException && IsHeld && _hold!.Options.Scope == LockScope.Session)
-        {
-            await EndSession(Dialect, e, async).ConfigureAwait(false);
-            throw new LockException(
-                $"The body ran to its end, and lock '{Key}' could not be let go after it, so that the session was ended, with its transaction and its other locks: {e.Message} "
-                + "Dispose every reader, and end every transaction that the lock does not know, in the body.",
-                e);
+            await Releasing.RollBack(_conversation, transaction, async).ConfigureAwait(false);
         }
     }
 
-    /// <summary>Lets go after a body failed in a savepoint that was rolled back; nothing may be thrown over the body's exception.</summary>
-    internal async ValueTask LetGoAfterError(bool async)
+    private ValueTask<bool> Release(bool async)
     {
         Enter();
+        return ReleaseAndExit(async);
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> ReleaseAndExit(bool async)
+    {
         try
         {
-            if (_hold is { Options.Scope: LockScope.Transaction } hold)
-            {
-                // It has ended with the savepoint, unless it was acquired before that.
-                await ForgetEnded([hold], Dialect, new LockRequest(Key), OpenTransaction, async).ConfigureAwait(false);
-                return;
-            }
-
-            _errorHandled = true;
-            await ReleaseOrEndSession(async).ConfigureAwait(false);
+            return await ReleaseOnConnection(async).ConfigureAwait(false);
         }
         finally
         {
@@ -1112,96 +576,116 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
-    /// <summary>Acquires, and throws when the lock was held elsewhere for the whole timeout.</summary>
-    internal async ValueTask AcquireOrThrow(TimeSpan? timeout, bool async, CancellationToken cancellationToken)
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> ReleaseOnConnection(bool async)
     {
-        if (!await Acquire(timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
+        if (_hold is not { } hold || _count == 0)
         {
-            throw await NotAcquired(timeout.GetValueOrDefault(), ", and the body did not run", "TryRun to skip it", async).ConfigureAwait(false);
+            return false;
+        }
+
+        if (hold.IsLost)
+        {
+            return Lose(hold, null);
+        }
+
+        if (hold.Options.Scope == LockScope.Transaction)
+        {
+            return false;
+        }
+
+        if (_conversation.IsOpen && hold.Count > 1)
+        {
+            hold.Count--;
+            _count--;
+            return true;
+        }
+
+        var isInTransaction = _conversation.Transaction is not null;
+        var (verdict, error) = await Releasing.Release(_conversation, hold, async).ConfigureAwait(false);
+        switch (verdict)
+        {
+            case ReleaseVerdict.Released:
+                LetGo(hold);
+                Log.Released(Logger, Key);
+                if (isInTransaction && _conversation.Transaction is not null)
+                {
+                    _conversation.WarnOfCommit();
+                }
+
+                return true;
+            case ReleaseVerdict.KeptByTransaction:
+                LetGo(hold);
+                Log.KeptByTransaction(Logger, Key);
+                return false;
+            case ReleaseVerdict.Lost:
+                return Lose(hold, error);
+            case ReleaseVerdict.NotRolledBack:
+                return false;
+            default:
+                return await ReleaseRefused(hold, error!, async).ConfigureAwait(false);
         }
     }
 
-    internal async ValueTask RunOrThrow(Func<CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
+    // After HandleError nobody would release it again, unless a transaction that the lock knows is the caller's to roll back first.
+    private async ValueTask<bool> ReleaseRefused(Hold hold, Exception error, bool async)
     {
-        if (!await Run(body, timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
+        if (_state != LockState.HeldAfterError)
         {
-            throw await NotAcquired(timeout.GetValueOrDefault(), ", and the body did not run", "TryRun to skip it", async).ConfigureAwait(false);
+            ExceptionDispatchInfo.Throw(error);
+        }
+
+        if (_conversation.Transaction is not null && !_conversation.Options.RollbackOnError)
+        {
+            Log.ReleaseFailed(Logger, Key, error);
+            return false;
+        }
+
+        await _conversation.EndSession(error, async).ConfigureAwait(false);
+        return Lose(hold, error);
+    }
+
+    // What cannot be let go costs the session: nobody would release it later, and a pooled connection must not go back with it.
+    private async ValueTask ReleaseOrEndSession(bool async)
+    {
+        if (!await ReleaseOnConnection(async).ConfigureAwait(false) && IsHeld && _hold!.Options.Scope == LockScope.Session && _conversation.IsOpen)
+        {
+            await _conversation.EndSession(null, async).ConfigureAwait(false);
         }
     }
 
-    /// <summary>Returns the exception for a timeout that is no answer to the caller; it says who holds the lock.</summary>
-    internal async ValueTask<LockNotAcquiredException> NotAcquired(TimeSpan timeout, string meaning, string orElse, bool async) =>
-        LockNotAcquiredException.Within(timeout, Key, meaning, null, await TryReadHolders(async).ConfigureAwait(false), orElse);
+    // After HandleError the caller's own exception is on its way, and nothing may be thrown over it.
+    private bool Lose(Hold hold, Exception? error)
+    {
+        var isAfterError = _state == LockState.HeldAfterError;
+        (_count, _state) = (0, LockState.Free);
+        NoteLoss(hold, error);
+        return isAfterError ? false : throw Refusals.Lost(Key, error);
+    }
+
+    private void LetGo(Hold hold)
+    {
+        (_count, _state) = (0, LockState.Free);
+        hold.Release();
+    }
+
+    private void NoteLoss(Hold hold, Exception? error)
+    {
+        hold.Lose();
+        Log.Lost(Logger, Key, error);
+    }
+
+    private void NoteError() => _state = _state == LockState.Held ? LockState.HeldAfterError : _state;
 
     private async ValueTask<LockHolders> GetHolders(bool async, CancellationToken cancellationToken)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        ObjectDisposedException.ThrowIf(_state == LockState.Disposed, this);
         cancellationToken.ThrowIfCancellationRequested();
         Enter();
         try
         {
-            CheckOpen();
-            return await ReadHolders(async, cancellationToken).ConfigureAwait(false);
-        }
-        finally
-        {
-            Exit();
-        }
-    }
-
-    private async ValueTask<LockHolders> ReadHolders(bool async, CancellationToken cancellationToken)
-    {
-        var dialect = Dialect;
-        var transaction = OpenTransaction;
-        var request = new LockRequest(Key, Scope: LockScope.Transaction, Timeout: System.Threading.Timeout.InfiniteTimeSpan, InTransaction: IsInTransaction);
-        var statement = dialect.Holders(request)
-            ?? throw new NotSupportedException($"DbLock does not know how to ask {dialect.Name} who holds a lock: ask the server's own tools.");
-        try
-        {
-            return dialect.ReadHolders(Key, await _driver.Execute(_connection, transaction, statement, async, cancellationToken).ConfigureAwait(false));
-        }
-        catch (Exception e) when (request.InTransaction && !_driver.Read(e).NotSent && dialect.Read(_driver.Read(e)) is LockOutcome.Refused or LockOutcome.Cancelled)
-        {
-            // Of several keys the undo would let go of those that are held.
-            await _driver.Execute(_connection, transaction, dialect.Undo(request with { Key = Key.Keys[0] }, LockOutcome.NotAcquired), async, CancellationToken.None).ConfigureAwait(false);
-            throw;
-        }
-    }
-
-    // For a message about a failure, over which nothing more may be thrown.
-    private async ValueTask<LockHolders?> TryReadHolders(bool async)
-    {
-        try
-        {
-            return await ReadHolders(async, CancellationToken.None).ConfigureAwait(false);
-        }
-        catch (Exception)
-        {
-            return null;
-        }
-    }
-
-    private async ValueTask Dispose(bool async)
-    {
-        if (_disposed)
-        {
-            return;
-        }
-
-        Enter();
-        _disposed = true;
-        try
-        {
-            if (!IsHeld || _hold!.Options.Scope == LockScope.Transaction)
-            {
-                return;
-            }
-
-            // What is thrown in a using would hide the caller's own exception.
-            _errorHandled = true;
-            _hold.Count -= _count - 1;
-            _count = 1;
-            await ReleaseOrEndSession(async).ConfigureAwait(false);
+            Admission.CheckOpen(_conversation);
+            return await Holders.Ask(_conversation, async, cancellationToken).ConfigureAwait(false);
         }
         finally
         {
@@ -1213,118 +697,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _inUse, 1) != 0)
         {
-            throw new InvalidOperationException(
-                $"Lock '{Key}' is in use by another call at this moment. A Lock, like its connection, serves one caller at a time: give each task its own connection and Lock.");
+            throw Refusals.InUse(Key);
         }
     }
 
     private void Exit() => Volatile.Write(ref _inUse, 0);
-
-    private void CheckOpen()
-    {
-        if (_connection.State != ConnectionState.Open)
-        {
-            throw new InvalidOperationException($"The connection of lock '{Key}' is {_connection.State}, not open: open it (again) first.");
-        }
-    }
-
-    // A connection that is enlisted belongs to its transaction, with which a lock of transaction scope ends.
-    private System.Transactions.Transaction? FindEnlistment()
-    {
-        var ambient = System.Transactions.Transaction.Current;
-        if (HasOwnConnection || (ambient is null && (_options.Scope == LockScope.Session || OpenTransaction is not null)))
-        {
-            return null;
-        }
-
-        if (!_driver.TryFindEnlistment(_connection, out var enlisted) && ambient is not null)
-        {
-            throw new InvalidOperationException(
-                $"A TransactionScope is open, and a {Wrapper.Innermost(_connection).GetType().FullName} does not tell whether it is enlisted in it, so that nobody can say what lock '{Key}' would "
-                + "end with: acquire before the scope begins or under TransactionScopeOption.Suppress, or use a lock of a data source, or BeginTransaction and give the transaction to Lock.Transaction.");
-        }
-
-        // A scope inside another is enlisted as a copy, which is disposed before the transaction ends.
-        var transaction = enlisted is null || enlisted.IsOpen() ? enlisted : enlisted == ambient ? ambient : null;
-        if (transaction is not null && _options.Scope == LockScope.Session)
-        {
-            throw new InvalidOperationException(
-                $"The connection of lock '{Key}' is enlisted in a TransactionScope, which keeps its session until the transaction ends, whatever becomes of the lock: set LockOptions.Scope to "
-                + "LockScope.Transaction, so that the lock ends with it, or use a lock of a data source, or acquire before the connection is enlisted.");
-        }
-
-        return transaction?.Clone();
-    }
-
-    /// <summary>Refuses a timeout that cannot be waited for.</summary>
-    /// <param name="timeout">The timeout.</param>
-    /// <param name="key">The key.</param>
-    /// <param name="longest">The longest finite one.</param>
-    /// <param name="dialect">Whose longest it is; null for the pool's own.</param>
-    internal static void CheckTimeout(TimeSpan timeout, LockKey key, TimeSpan longest, LockDialect? dialect)
-    {
-        if (timeout != System.Threading.Timeout.InfiniteTimeSpan && (timeout < TimeSpan.Zero || timeout > longest))
-        {
-            var why = dialect is null ? "" : $", the longest that {dialect.Name} can count";
-            throw new ArgumentOutOfRangeException(nameof(timeout), timeout, $"A timeout for lock '{key}' must lie between zero and {longest}{why}, or be Timeout.InfiniteTimeSpan.");
-        }
-    }
-
-    private void CheckFencing(DbTransaction? transaction, LockDialect dialect)
-    {
-        if (_options.Fencing && !dialect.HasFencing)
-        {
-            throw new NotSupportedException($"{dialect.Name} has no fencing tokens here: leave LockOptions.Fencing out.");
-        }
-
-        if (_options.Fencing && transaction is not null)
-        {
-            throw new InvalidOperationException(
-                $"Lock '{Key}' cannot have a fencing token inside a transaction, whose number may be older than the grant: acquire it before the transaction begins.");
-        }
-    }
-
-    private DbTransaction? CheckTransaction(TimeSpan timeout, LockDialect dialect)
-    {
-        var transaction = OpenTransaction;
-        if (_options.Scope == LockScope.Transaction && !IsInTransaction)
-        {
-            throw new InvalidOperationException(
-                $"Lock '{Key}' has transaction scope and no open transaction, and would be gone at once: begin one on its connection and give it to Lock.Transaction.");
-        }
-
-        if (dialect.TakesSnapshot && timeout != TimeSpan.Zero && !_warnedOfSnapshot
-            && IsolationLevelOf(transaction, _enlisted) is (IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot) and var level)
-        {
-            _warnedOfSnapshot = true;
-            Log.OldSnapshot(_logger, Key, level);
-        }
-
-        return transaction;
-    }
-
-    private static IsolationLevel IsolationLevelOf(DbTransaction? transaction, System.Transactions.Transaction? enlisted) =>
-        transaction?.IsolationLevel
-        ?? enlisted?.IsolationLevel switch
-        {
-            System.Transactions.IsolationLevel.RepeatableRead => IsolationLevel.RepeatableRead,
-            System.Transactions.IsolationLevel.Serializable => IsolationLevel.Serializable,
-            System.Transactions.IsolationLevel.Snapshot => IsolationLevel.Snapshot,
-            _ => IsolationLevel.Unspecified,
-        };
-
-    private void ThrowIfUnknownTransaction(Exception? error)
-    {
-        if (!IsInTransaction)
-        {
-            throw new LockException(
-                $"Lock '{Key}' is not acquired, and its connection is in a transaction that the lock does not know and that has failed with the acquire: roll it back, and give the "
-                + "next one to Lock.Transaction, so that a lock that is held elsewhere leaves it usable.",
-                error);
-        }
-    }
-
-    private static bool Yes(object? answer) => Number(answer) == 1;
-
-    private static long Number(object? answer) => answer is null or DBNull ? 0 : Convert.ToInt64(answer, CultureInfo.InvariantCulture);
 }

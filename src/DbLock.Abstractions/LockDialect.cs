@@ -7,6 +7,9 @@ namespace DbLock;
 /// </remarks>
 public abstract class LockDialect
 {
+    /// <summary>What <see cref="Release"/> answers where a transaction that the lock does not know keeps the lock.</summary>
+    internal const int KeptByTransaction = 2;
+
     /// <summary>Gets the dialect of PostgreSQL: advisory locks.</summary>
     public static LockDialect PostgreSql { get; } = new PostgreSqlDialect();
 

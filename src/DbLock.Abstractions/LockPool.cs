@@ -226,7 +226,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     private ValueTask<PooledLock?> Acquire(LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(key);
-        Lock.CheckTimeout(timeout, key, LongestTimeout, dialect: null);
+        Admission.CheckTimeout(timeout, key, LongestTimeout, dialect: null);
         if (cancellationToken.IsCancellationRequested)
         {
             return ValueTask.FromCanceled<PooledLock?>(cancellationToken);
@@ -267,7 +267,7 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
         var held = await request.Task.ConfigureAwait(false);
         if (held is null && request.IsAbandoned && cancellationToken.IsCancellationRequested)
         {
-            throw Lock.Cancelled(request.Key, null, cancellationToken);
+            throw Refusals.Cancelled(request.Key, null, cancellationToken);
         }
 
         if (held is null)

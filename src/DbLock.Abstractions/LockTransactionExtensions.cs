@@ -98,7 +98,7 @@ public static class LockTransactionExtensions
     {
         // MySQL forgets a savepoint when another of its name is made.
         var savepoint = string.Create(CultureInfo.InvariantCulture, $"dblock_body_{Interlocked.Increment(ref _savepoints)}");
-        var (set, goBack, forget) = @lock.IsOnSqlServer ? ("save transaction", "rollback transaction", null) : ("savepoint", "rollback to savepoint", "release savepoint");
+        var (set, goBack, forget) = @lock.Dialect.SystemName == "microsoft.sql_server" ? ("save transaction", "rollback transaction", null) : ("savepoint", "rollback to savepoint", "release savepoint");
         await Say(@lock, outer, set, savepoint, async).ConfigureAwait(false);
         var isAcquired = false;
         try

@@ -1,0 +1,259 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
+
+namespace DbLock;
+
+/// <summary>The one way to a grant: find the hold that stands, ask, judge; then a hold, a "no", or an undo and a refusal.</summary>
+internal static class Acquiring
+{
+    private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>Acquires, or finds that it is held elsewhere.</summary>
+    /// <param name="conversation">The conversation.</param>
+    /// <param name="request">What is asked, as <see cref="Admission.Admit"/> made it.</param>
+    /// <param name="isGivenAnew">Whether a transaction was given since the lock was last acquired.</param>
+    /// <param name="async">Whether it may go on asynchronously.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <returns>The hold, which counts one acquire more; null when the lock is held elsewhere.</returns>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public static async ValueTask<Hold?> Acquire(Conversation conversation, LockRequest request, bool isGivenAnew, bool async, CancellationToken cancellationToken)
+    {
+        var holds = conversation.Session.Find(conversation.Identity);
+        if (holds.Length > 0)
+        {
+            if (request.Scope == LockScope.Transaction && isGivenAnew && AreOfOneTransaction(holds))
+            {
+                if (await AcquireBeside(conversation, request, holds, async, cancellationToken).ConfigureAwait(false) is { } grant)
+                {
+                    Array.ForEach(holds, static hold => hold.Release());
+                    return ToHold(conversation, grant);
+                }
+            }
+
+            if (await FindStanding(conversation, request, holds, async).ConfigureAwait(false) is { } standing)
+            {
+                return AcquireOnceMore(conversation, request, standing);
+            }
+        }
+
+        var isOneWait = conversation.Options.Wait == LockWait.Queue
+            && (!cancellationToken.CanBeCanceled || conversation.Driver.CanCancel(conversation.Connection));
+        return ToHold(conversation, request.Try || isOneWait
+            ? await AskAndJudge(conversation, request, async, cancellationToken).ConfigureAwait(false)
+            : await AskInSlices(conversation, request, async, cancellationToken).ConfigureAwait(false));
+    }
+
+    /// <summary>Says whether the server still holds a lock for us.</summary>
+    public static async ValueTask<bool> IsHeld(Conversation conversation, LockRequest request, Hold hold, bool async)
+    {
+        var question = conversation.Dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope });
+        var answer = await conversation.Ask(question, async).ConfigureAwait(false);
+        if (answer.Error is not null)
+        {
+            ExceptionDispatchInfo.Throw(answer.Error);
+        }
+
+        return answer.IsYes;
+    }
+
+    /// <summary>Forgets the holds of a transaction, or of a savepoint, that has ended. It throws nothing, because a failure comes before it.</summary>
+    public static async ValueTask ForgetEnded(Conversation conversation, LockRequest request, Hold[] holds, bool async)
+    {
+        var hold = holds[0];
+        var question = conversation.Dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope });
+        var answer = await conversation.Ask(question, async).ConfigureAwait(false);
+
+        // An error: the transaction has failed, and will be rolled back with what it holds.
+        if (answer is { Error: null, IsYes: false })
+        {
+            Array.ForEach(holds, static hold => hold.Release());
+        }
+    }
+
+    // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out. The very same lock can be
+    // granted to its transaction once more, and the answer tells which that is; of any other lock the server looks before. Null: the hold stands.
+    private static async ValueTask<Grant?> AcquireBeside(Conversation conversation, LockRequest request, Hold[] holds, bool async, CancellationToken cancellationToken)
+    {
+        var hold = holds[0];
+        var isSame = conversation.Identity.IsSameAs(hold.Identity) && hold.Options.Shared == request.Shared;
+        try
+        {
+            var grant = await AskAndJudge(
+                conversation, isSame ? request : request with { HeldIn = hold.TransactionId }, async, cancellationToken).ConfigureAwait(false);
+            return grant.Verdict == Verdict.AlreadyHeld || (isSame && grant.Number == hold.TransactionId) ? null : grant;
+        }
+        catch (Exception e) when (e is OperationCanceledException or LockException)
+        {
+            await ForgetEnded(conversation, request, holds, async).ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    // A lock that was lost must not be claimed once more; and the transaction of a hold may be another by now.
+    private static async ValueTask<Hold?> FindStanding(Conversation conversation, LockRequest request, Hold[] holds, bool async)
+    {
+        foreach (var hold in holds)
+        {
+            var isSession = hold.Options.Scope == LockScope.Session;
+            if ((isSession && !conversation.Options.Reentrant) || await IsHeld(conversation, request, hold, async).ConfigureAwait(false))
+            {
+                return hold;
+            }
+
+            if (!isSession)
+            {
+                hold.Release();
+                continue;
+            }
+
+            hold.Lose();
+            await Undoing.LetGoOfTheRest(conversation, hold, async).ConfigureAwait(false);
+            throw Refusals.Lost(conversation.Key, null);
+        }
+
+        return null;
+    }
+
+    // The server's own count stays at one.
+    private static Hold? AcquireOnceMore(Conversation conversation, LockRequest request, Hold hold)
+    {
+        var options = conversation.Options;
+        var reason = !conversation.Identity.IsSameAs(hold.Identity) ? "the two share a key and are not one lock"
+            : !options.Reentrant ? "LockOptions.Reentrant is not set"
+            : hold.Options.Shared && !options.Shared ? "it is held shared, and an exclusive lock would wait for that"
+            : hold.Options.Scope != options.Scope ? "it is held with another scope"
+            : null;
+        if (reason is null)
+        {
+            hold.Count++;
+            return hold;
+        }
+
+        return request.Try ? null : throw Refusals.WouldWaitForItself(hold.Key, reason);
+    }
+
+    // For drivers that cannot cancel, and for who yields: short waits, each of which has a certain end, and a look at the token between them.
+    private static async ValueTask<Grant> AskInSlices(Conversation conversation, LockRequest request, bool async, CancellationToken cancellationToken)
+    {
+        var start = Stopwatch.GetTimestamp();
+        var token = conversation.Driver.CanCancel(conversation.Connection) ? cancellationToken : CancellationToken.None;
+        while (true)
+        {
+            var left = request.Timeout - Stopwatch.GetElapsedTime(start);
+            var isLast = request.Timeout >= TimeSpan.Zero && left <= Slice;
+            var slice = request with { Timeout = !isLast ? Slice : left > TimeSpan.Zero ? left : TimeSpan.Zero };
+            var end = await AskAndJudge(conversation, slice, async, token).ConfigureAwait(false);
+            if (end.Verdict == Verdict.Granted || isLast)
+            {
+                return end;
+            }
+
+            if (cancellationToken.IsCancellationRequested)
+            {
+                throw Refusals.Cancelled(conversation.Key, null, cancellationToken);
+            }
+
+            if (!conversation.IsOpen)
+            {
+                throw Refusals.Broken(conversation.Key, null);
+            }
+        }
+    }
+
+    // The way of one question: ask, judge, and where it has failed undo and refuse.
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private static async ValueTask<Grant> AskAndJudge(Conversation conversation, LockRequest request, bool async, CancellationToken cancellationToken)
+    {
+        // A try is short, and interrupting it would cost a question or the caller's transaction.
+        var answer = await conversation.AskToAcquire(request, async, request.Try ? CancellationToken.None : cancellationToken).ConfigureAwait(false);
+        var isCancelled = cancellationToken.IsCancellationRequested;
+        var verdict = Judging.Judge(answer, request, isCancelled, conversation.IsOpen);
+        switch (verdict)
+        {
+            case Verdict.Granted or Verdict.AlreadyHeld or Verdict.HeldElsewhere:
+                return ToGrant(conversation, request, verdict, answer.Value);
+            case Verdict.NotSent:
+                throw Refusals.NotSent(conversation.Key, answer.Error!, "The lock is not acquired.");
+            case Verdict.TransactionFailed:
+                Undoing.ThrowIfUnknownTransaction(conversation, answer.Error);
+                break;
+            case Verdict.MayBeGranted:
+                var again = await conversation.AskToAcquire(request with { Timeout = TimeSpan.Zero }, async, CancellationToken.None).ConfigureAwait(false);
+                if (again.Error is null)
+                {
+                    return again.Outcome == LockOutcome.Acquired
+                        ? ToGrant(conversation, request, Verdict.Granted, again.Value)
+                        : throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken);
+                }
+
+                // The server had not answered, and the transaction has failed; or a late cancel came.
+                goto default;
+            case Verdict.Untrusted:
+                break;
+            default:
+                await Undoing.Undo(conversation, request, answer, isCancelled, async).ConfigureAwait(false);
+                verdict = Judging.OfFailure(answer, isCancelled);
+                break;
+        }
+
+        switch (verdict)
+        {
+            case Verdict.TimedOut:
+                return new Grant(verdict);
+            case Verdict.Deadlocked:
+                throw Refusals.Deadlock(conversation.Key, conversation.Session.Held(), answer.Error);
+            case Verdict.Cancelled:
+                throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken);
+            case Verdict.EndedByServer:
+                throw Refusals.EndedByServer(conversation.Key, await Holders.TryAsk(conversation, async).ConfigureAwait(false), answer.Error);
+            case Verdict.Broken:
+                throw Refusals.Broken(conversation.Key, answer.Error);
+            case Verdict.NotAnswered:
+                throw Refusals.NotAnswered(conversation.Key, conversation.Dialect);
+            default:
+                ExceptionDispatchInfo.Throw(answer.Error!);
+                return default;
+        }
+    }
+
+    private static Grant ToGrant(Conversation conversation, in LockRequest request, Verdict verdict, object? answer)
+    {
+        var (dialect, isGranted) = (conversation.Dialect, verdict == Verdict.Granted);
+        var number = request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer) : request.Fencing && isGranted ? dialect.TokenOf(answer) : 0;
+        return new Grant(verdict, number, isGranted && !conversation.HasOwnConnection && dialect.HasWaited(request, answer));
+    }
+
+    private static Hold? ToHold(Conversation conversation, Grant grant)
+    {
+        if (grant.Verdict != Verdict.Granted)
+        {
+            return null;
+        }
+
+        var options = conversation.Options;
+        var hold = new Hold(
+            conversation.Identity,
+            conversation.Key,
+            options,
+            conversation.Driver,
+            Telemetry.HearsHolds ? conversation.Connection.Database : null,
+            options.Scope == LockScope.Transaction ? conversation.Transaction : null,
+            conversation.Enlisted,
+            grant.Number)
+        {
+            AfterWait = grant.HasWaited,
+        };
+        conversation.Session.Add(hold);
+        return hold;
+    }
+
+    private static bool AreOfOneTransaction(Hold[] holds) =>
+        holds[0].TransactionId is not 0 and var transactionId && Array.TrueForAll(holds, hold => hold.TransactionId == transactionId);
+
+    /// <summary>How an acquire has ended that did not throw.</summary>
+    /// <param name="Verdict">Granted, already held, held elsewhere or timed out.</param>
+    /// <param name="Number">The transaction's number in transaction scope, else the fencing token, or 0.</param>
+    /// <param name="HasWaited">As <see cref="LockDialect.HasWaited"/>.</param>
+    private readonly record struct Grant(Verdict Verdict, long Number = 0, bool HasWaited = false);
+}

@@ -1,0 +1,110 @@
+using System.Data;
+
+namespace DbLock;
+
+/// <summary>What is looked at before anything is sent: it refuses what cannot be.</summary>
+internal static class Admission
+{
+    /// <summary>Refuses a timeout that cannot be waited for.</summary>
+    /// <param name="timeout">The timeout.</param>
+    /// <param name="key">The key.</param>
+    /// <param name="longest">The longest finite one.</param>
+    /// <param name="dialect">Whose longest it is; null for the pool's own.</param>
+    public static void CheckTimeout(TimeSpan timeout, LockKey key, TimeSpan longest, LockDialect? dialect)
+    {
+        if (timeout != Timeout.InfiniteTimeSpan && (timeout < TimeSpan.Zero || timeout > longest))
+        {
+            throw Refusals.WrongTimeout(timeout, key, longest, dialect);
+        }
+    }
+
+    public static void CheckOpen(Conversation conversation)
+    {
+        if (!conversation.IsOpen)
+        {
+            throw Refusals.NotOpen(conversation.Key, conversation.Connection);
+        }
+    }
+
+    /// <summary>Looks whether an acquire can be asked for at all, and says what is asked.</summary>
+    public static LockRequest Admit(Conversation conversation, TimeSpan timeout)
+    {
+        var (key, options) = (conversation.Key, conversation.Options);
+        CheckOpen(conversation);
+        conversation.Enlisted = FindEnlistment(conversation);
+        conversation.LookAtSession();
+        var dialect = conversation.Dialect;
+        CheckTimeout(timeout, key, dialect.MaxTimeout, dialect);
+        if (key.IsSeveral && !dialect.HasSeveral)
+        {
+            throw Refusals.NoSeveral(dialect);
+        }
+
+        if (options.Scope == LockScope.Transaction && !conversation.IsInTransaction)
+        {
+            throw Refusals.MissingTransaction(key);
+        }
+
+        if (options.Fencing && !dialect.HasFencing)
+        {
+            throw Refusals.NoFencing(dialect);
+        }
+
+        if (options.Fencing && conversation.Transaction is not null)
+        {
+            throw Refusals.FencedTransaction(key);
+        }
+
+        if (dialect.TakesSnapshot && timeout != TimeSpan.Zero
+            && IsolationLevelOf(conversation) is (IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot) and var level)
+        {
+            conversation.WarnOfSnapshot(level);
+        }
+
+        var session = conversation.PhysicalSession;
+        return new LockRequest(
+            key,
+            options.Shared,
+            options.Scope,
+            timeout,
+            conversation.IsInTransaction,
+            options.TrustPooler ? null : session.Id(conversation.Connection, conversation.Driver),
+            !options.TrustPooler && session.IsDirect,
+            Fencing: options.Fencing);
+    }
+
+    // A connection that is enlisted belongs to its transaction, with which a lock of transaction scope ends.
+    private static System.Transactions.Transaction? FindEnlistment(Conversation conversation)
+    {
+        var ambient = System.Transactions.Transaction.Current;
+        var isSession = conversation.Options.Scope == LockScope.Session;
+        if (conversation.HasOwnConnection || (ambient is null && (isSession || conversation.Transaction is not null)))
+        {
+            return null;
+        }
+
+        if (!conversation.Driver.TryFindEnlistment(conversation.Connection, out var enlisted) && ambient is not null)
+        {
+            throw Refusals.HiddenEnlistment(conversation.Key, conversation.Connection);
+        }
+
+        // A scope inside another is enlisted as a copy, which is disposed before the transaction ends.
+        var transaction = enlisted is null || enlisted.IsOpen() ? enlisted : enlisted == ambient ? ambient : null;
+        if (transaction is not null && isSession)
+        {
+            throw Refusals.EnlistedSession(conversation.Key);
+        }
+
+        return transaction?.Clone();
+    }
+
+    private static IsolationLevel IsolationLevelOf(Conversation conversation) =>
+        conversation.Transaction?.IsolationLevel
+        ?? conversation.Enlisted?.IsolationLevel switch
+        {
+            System.Transactions.IsolationLevel.RepeatableRead => IsolationLevel.RepeatableRead,
+            System.Transactions.IsolationLevel.Serializable => IsolationLevel.Serializable,
+            System.Transactions.IsolationLevel.Snapshot => IsolationLevel.Snapshot,
+            _ => IsolationLevel.Unspecified,
+        };
+}

@@ -1,0 +1,168 @@
+using System.Data;
+using System.Data.Common;
+using System.Runtime.CompilerServices;
+using Microsoft.Extensions.Logging;
+
+namespace DbLock;
+
+/// <summary>The conversation of one lock with the server, over one connection. Everything that a <see cref="Lock"/> sends goes through <see cref="Ask"/>.</summary>
+internal sealed class Conversation(DbConnection connection, LockInterface lockInterface, LockKey key, LockOptions options)
+{
+    private (LockRequest Request, LockStatement Statement)? _acquire;
+    private (LockRequest Request, LockStatement Statement)? _release;
+    private LockIdentity? _identity;
+    private LockDialect? _dialect;
+    private bool _hasWarnedOfCommit;
+    private bool _hasWarnedOfSnapshot;
+
+    public DbConnection Connection { get; } = connection;
+
+    public LockInterface Interface { get; } = lockInterface;
+
+    public LockKey Key { get; } = key;
+
+    public LockOptions Options { get; } = options;
+
+    public ILogger Logger { get; } = QuietLogger.Of(options.Logger);
+
+    /// <summary>Gets or sets whether the connection is the lock's own, opened outside of any TransactionScope.</summary>
+    public bool HasOwnConnection { get; set; }
+
+    /// <summary>Gets or sets the transaction that the caller has given; it may be completed.</summary>
+    public DbTransaction? GivenTransaction { get; set; }
+
+    /// <summary>Gets or sets the transaction of System.Transactions in which the connection was found enlisted; null for none.</summary>
+    public System.Transactions.Transaction? Enlisted { get; set; }
+
+    /// <summary>Gets what is known of the connection. A wrapper may have another connection inside than before.</summary>
+    public Session Session { get; private set; } = Session.Of(connection);
+
+    public ILockDriver Driver => Interface.Driver;
+
+    public LockDialect Dialect => _dialect ??= Options.Dialect ?? Session.Dialect(Connection, Interface, Transaction);
+
+    /// <summary>Gets what the server tells the lock from others by.</summary>
+    public LockIdentity Identity => _identity is { } identity && identity.Dialect == Dialect ? identity : _identity = new LockIdentity(Dialect, Key);
+
+    /// <summary>Gets the name of the dialect that has been spoken, for telemetry; null before the first acquire.</summary>
+    public LockDialect? Spoken => _identity?.Dialect;
+
+    /// <summary>Gets the caller's transaction, if it is open.</summary>
+    public DbTransaction? Transaction => GivenTransaction is { } transaction && transaction.IsOpen() ? transaction : null;
+
+    public bool IsInTransaction => Transaction is not null || Enlisted?.IsOpen() == true;
+
+    public bool IsOpen => Connection.State == ConnectionState.Open;
+
+    public PhysicalSession PhysicalSession => Session.Current(Connection, Driver);
+
+    /// <summary>Looks once more which connection a wrapper has inside, and what its server speaks.</summary>
+    public void LookAtSession() => (Session, _dialect) = (Session.Of(Connection), null);
+
+    /// <summary>Sends a statement. An error is a value.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<Answer> Ask(LockStatement statement, bool async, CancellationToken cancellationToken = default)
+    {
+        try
+        {
+            return new Answer(await Driver.Execute(Connection, Transaction, statement, async, cancellationToken).ConfigureAwait(false));
+        }
+        catch (Exception e)
+        {
+            var codes = Driver.Read(e);
+            return new Answer(null, e, codes, Dialect.Read(codes));
+        }
+    }
+
+    /// <summary>Sends a statement that acquires, and reads what its answer means.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<Answer> AskToAcquire(LockRequest request, bool async, CancellationToken cancellationToken)
+    {
+        var session = PhysicalSession;
+        var answer = await Ask(AcquireStatement(request), async, cancellationToken).ConfigureAwait(false);
+        if (answer.Error is not null)
+        {
+            return answer;
+        }
+
+        try
+        {
+            var outcome = Dialect.Read(answer.Value);
+            session.IsDirect |= Dialect.IsDirect(request, answer.Value);
+            return answer with { Outcome = outcome };
+        }
+        catch (LockException e)
+        {
+            // The server's locks cannot be trusted. Nothing was taken.
+            return answer with { Error = e, Outcome = LockOutcome.Refused };
+        }
+    }
+
+    /// <summary>Asks to let go.</summary>
+    public ValueTask<Answer> AskToRelease(LockRequest request, bool async)
+    {
+        // What is asked again and again is said once.
+        if (_release is not { } release || release.Request != request)
+        {
+            _release = release = (request, Dialect.Release(request) with { MayPrepare = MayPrepare(request) });
+        }
+
+        return Ask(release.Statement, async);
+    }
+
+    /// <summary>Ends the session: nobody knows what it holds, or nobody could let go of it. Its transaction and its other locks go with it.</summary>
+    public async ValueTask EndSession(Exception? reason, bool async)
+    {
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html: insufficient_privilege
+        if (reason is not null && Driver.Read(reason).SqlState == "42501")
+        {
+            Log.MayNotAsk(Logger, Key, reason);
+        }
+        else
+        {
+            Log.SessionEnded(Logger, Key, reason);
+        }
+
+        if (IsOpen && Dialect.EndSession is { } statement)
+        {
+            // The session ends before it can answer. Where it does not end, closing the connection ends it.
+            await Ask(statement, async).ConfigureAwait(false);
+        }
+
+        Session.End();
+        Driver.Discard(Connection);
+    }
+
+    /// <summary>Warns, once, of a release inside an open transaction.</summary>
+    public void WarnOfCommit()
+    {
+        if (!_hasWarnedOfCommit)
+        {
+            _hasWarnedOfCommit = true;
+            Log.ReleasedBeforeCommit(Logger, Key);
+        }
+    }
+
+    /// <summary>Warns, once, of a snapshot that is older than the grant.</summary>
+    public void WarnOfSnapshot(System.Data.IsolationLevel level)
+    {
+        if (!_hasWarnedOfSnapshot)
+        {
+            _hasWarnedOfSnapshot = true;
+            Log.OldSnapshot(Logger, Key, level);
+        }
+    }
+
+    private LockStatement AcquireStatement(in LockRequest request)
+    {
+        if (_acquire is not { } acquire || acquire.Request != request)
+        {
+            _acquire = acquire = (request, Dialect.Acquire(request) with { MayPrepare = MayPrepare(request) });
+        }
+
+        return acquire.Statement;
+    }
+
+    // In a transaction a prepared statement that somebody has deallocated (DISCARD ALL, DEALLOCATE ALL) would cost the transaction.
+    private static bool MayPrepare(in LockRequest request) => request.IsDirect && !request.InTransaction;
+}

@@ -1,0 +1,102 @@
+using System.Data.Common;
+using System.Runtime.CompilerServices;
+
+namespace DbLock;
+
+/// <summary>How a release has ended.</summary>
+internal enum ReleaseVerdict
+{
+    /// <summary>The server has let go, and the lock is free.</summary>
+    Released,
+
+    /// <summary>The server has let go, and a transaction that the lock does not know keeps the lock until it ends.</summary>
+    KeptByTransaction,
+
+    /// <summary>The server did not hold the lock any more.</summary>
+    Lost,
+
+    /// <summary>The lock is still held; the error says why.</summary>
+    Refused,
+
+    /// <summary>The lock is still held: its transaction has failed and could not be rolled back, which has been logged.</summary>
+    NotRolledBack,
+}
+
+/// <summary>Lets go of the last acquire of a hold.</summary>
+internal static class Releasing
+{
+    // As Undoing: a cancel that comes late may hit the release.
+    private const int Attempts = 10;
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public static async ValueTask<(ReleaseVerdict Verdict, Exception? Error)> Release(Conversation conversation, Hold hold, bool async)
+    {
+        for (var attempt = 0; ; attempt++)
+        {
+            if (!conversation.IsOpen)
+            {
+                return (ReleaseVerdict.Lost, null);
+            }
+
+            var transaction = conversation.Transaction;
+            var request = new LockRequest(
+                conversation.Key, hold.Options.Shared, InTransaction: transaction is not null, IsDirect: conversation.PhysicalSession.IsDirect)
+            {
+                AfterWait = hold.AfterWait,
+            };
+            var answer = await conversation.AskToRelease(request, async).ConfigureAwait(false);
+            if (answer.Error is not { } error)
+            {
+                // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time before.
+                return (answer.Number == LockDialect.KeptByTransaction ? ReleaseVerdict.KeptByTransaction
+                    : answer.IsYes || attempt > 0 ? ReleaseVerdict.Released
+                    : ReleaseVerdict.Lost, null);
+            }
+
+            switch (answer.Outcome)
+            {
+                case LockOutcome.ConnectionLost:
+                case var _ when !conversation.IsOpen:
+                    return (ReleaseVerdict.Lost, error);
+                case var _ when answer.IsNotSent:
+                    return (ReleaseVerdict.Refused, Refusals.NotSent(conversation.Key, error, "The lock is still held: release it again."));
+                case LockOutcome.Cancelled when attempt < Attempts:
+                    break;
+                case LockOutcome.TransactionAborted when transaction is not null && conversation.Options.RollbackOnError:
+                    // The server takes nothing but a rollback now, and the transaction can come to nothing else.
+                    await RollBack(conversation, transaction, async).ConfigureAwait(false);
+                    if (conversation.Transaction is not null)
+                    {
+                        return (ReleaseVerdict.NotRolledBack, error);
+                    }
+
+                    attempt = -1;
+                    break;
+                case LockOutcome.TransactionAborted:
+                    return (ReleaseVerdict.Refused, Refusals.StillHeld(conversation.Key, transaction is not null, error));
+                default:
+                    return (ReleaseVerdict.Refused, error);
+            }
+        }
+    }
+
+    /// <summary>Rolls a transaction back; it throws nothing, because a failure comes before it.</summary>
+    public static async ValueTask RollBack(Conversation conversation, DbTransaction transaction, bool async)
+    {
+        try
+        {
+            if (async)
+            {
+                await transaction.RollbackAsync(CancellationToken.None).ConfigureAwait(false);
+            }
+            else
+            {
+                transaction.Rollback();
+            }
+        }
+        catch (Exception e)
+        {
+            Log.RollbackFailed(conversation.Logger, conversation.Key, e);
+        }
+    }
+}
