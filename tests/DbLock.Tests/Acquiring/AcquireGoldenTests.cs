@@ -84,7 +84,7 @@ public sealed class AcquireGoldenTests
                 isInDoubt && place == Place.Transaction ? [place.Granted, Elsewhere, NoAnswer, Aborted, Cancelled, Broken] : [null];
             var rows =
                 from again in agains
-                from undoing in again is null || again == Aborted || again == Cancelled ? Undoings : [[NotHeld]]
+                from undoing in again is null || again == Aborted ? Undoings : [[NotHeld]]
                 where (place.IsInTransaction || !undoing.Contains(NoSavepoint))
                     && (isInDoubt || undoing[0] != Aborted || undoing.Length == 1)
                 select (again, undoing);
@@ -184,7 +184,8 @@ public sealed class AcquireGoldenTests
             from last in lasts
             from cancels in Both
             from undo in new[] { NotHeld, interrupted, NoCode }
-            where (place == Place.Session || last == interrupted) && (undo == NotHeld || (last == interrupted && !isShort))
+            where last == interrupted || (place == Place.Session && undo == NotHeld)
+            where !isShort || (!cancels && undo == NotHeld)
             select (place, isShort, last, cancels, undo);
         foreach (var (place, isShort, last, cancels, undo) in rows)
         {

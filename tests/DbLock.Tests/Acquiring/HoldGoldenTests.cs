@@ -18,6 +18,7 @@ public sealed class HoldGoldenTests
         await Confirm();
         await AcquireAnother();
         await AcquireInATransactionGivenAnew();
+        await AcquireByAnotherLock();
         await LoseOneOfSeveral();
         await _table.Compare("hold.txt");
     }
@@ -129,6 +130,59 @@ public sealed class HoldGoldenTests
         {
             @lock.Transaction = @lock.Transaction;
             return new("given");
+        }
+    }
+
+    private async Task AcquireByAnotherLock()
+    {
+        _table.Section(
+            "ANOTHER LOCK on the connection shares the key; both are reentrant, and are released at last, the other first",
+            "scope", "other lock", "how", "reply", "is held");
+        LockOptions plain = new() { Reentrant = true }, shared = plain with { Shared = true };
+        var ofTransaction = plain with { Scope = LockScope.Transaction };
+        (string Name, Place Place, LockOptions Options, LockOptions Others, LockKey OthersKey)[] cases =
+        [
+            ("the same", Place.Session, plain, plain, "k"),
+            ("shared, then exclusive", Place.Session, shared, plain, "k"),
+            ("exclusive, then shared", Place.Session, plain, shared, "k"),
+            ("more keys", Place.Session, plain, plain, LockKey.All("k", "l")),
+            ("of the transaction", Place.SessionInTransaction, plain, ofTransaction, "k"),
+            ("of the session", Place.Transaction, plain, plain, "k"),
+            ("shared, then exclusive", Place.Transaction, shared, ofTransaction, "k"),
+        ];
+
+        // The server looks whether it is the transaction that holds the lock already.
+        Reply[] told = [new("already held", 3), new("granted in another", TransactionNumber + 1), Elsewhere, Refused, Cancelled];
+        var rows =
+            from one in cases
+            from wait in Both
+            let granted = one.Others.Scope == LockScope.Session ? Granted : GrantedInTransaction
+            from reply in one.Place == Place.Transaction && one.Options.Shared ? told : [granted]
+            from isHeld in new[] { Held, NotHeld }
+            where wait || reply == granted
+            select (one, wait, reply, isHeld);
+        foreach (var (one, wait, reply, isHeld) in rows)
+        {
+            await _table.Row(
+                [one.Place.Name, one.Name, wait ? "wait" : "try", reply.Name, isHeld.Name],
+                one.Place,
+                (kind, n) => kind switch
+                {
+                    "try" when n == 0 => one.Place.Granted,
+                    "try" or "wait" => reply,
+                    "is held" => isHeld,
+                    _ => null,
+                },
+                Try.Then(async (@lock, async, token) =>
+                {
+                    var options = one.Others with { Dialect = LockDialect.PostgreSql };
+                    var other = new Lock(@lock.Connection, one.OthersKey, @lock.Interface, options) { Transaction = @lock.Transaction };
+                    var acquired = await (wait ? Wait : Try)(other, async, token);
+                    var held = other.IsHeld ? "held" : "-";
+                    object[] released = [await LockCalls.Release(other, async, token), await LockCalls.Release(@lock, async, token)];
+                    return $"{acquired} {held}, {string.Join(", ", released)}";
+                }),
+                one.Options);
         }
     }
 
