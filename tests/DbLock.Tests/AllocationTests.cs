@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Threading.Tasks.Sources;
 
 namespace DbLock.Tests;
 
@@ -32,6 +33,36 @@ public sealed class AllocationTests
         Assert.InRange((GC.GetAllocatedBytesForCurrentThread() - before) / 1000, 1, Most);
     }
 
+    [Fact]
+    public void An_acquire_and_a_release_that_wait_for_their_answers_allocate_no_more()
+    {
+        var driver = new WaitingDriver();
+        var options = new LockOptions { Dialect = LockDialect.PostgreSql };
+        var @lock = new Lock(new UnknownConnection(), "key", new LockInterface("Waiting", driver, LockDialect.PostgreSql), options);
+        for (var use = 0; use < 100; use++)
+        {
+            Assert.True(WaitAndRelease());
+        }
+
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        for (var use = 0; use < 1000; use++)
+        {
+            WaitAndRelease();
+        }
+
+        Assert.InRange((GC.GetAllocatedBytesForCurrentThread() - before) / 1000, 1, Most);
+
+        bool WaitAndRelease() => Answered(@lock.AcquireAsync()) && Answered(@lock.ReleaseAsync());
+
+        // The answer comes on this thread, which then runs the call to its end.
+        bool Answered(ValueTask<bool> call)
+        {
+            Assert.False(call.IsCompleted);
+            driver.Grant();
+            return call.IsCompleted && call.Result;
+        }
+    }
+
     private sealed class GrantingDriver : ILockDriver
     {
         private static readonly object Granted = 1;
@@ -41,5 +72,33 @@ public sealed class AllocationTests
         public ValueTask<object?> Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken) => new(Granted);
 
         public DbError Read(Exception exception) => default;
+    }
+
+    /// <summary>Answers yes when it is told to.</summary>
+    private sealed class WaitingDriver : ILockDriver, IValueTaskSource<object?>
+    {
+        private static readonly object Granted = 1;
+
+        private ManualResetValueTaskSourceCore<object?> _answer;
+
+        public void Grant() => _answer.SetResult(Granted);
+
+        public bool Supports(DbConnection connection) => true;
+
+        public ValueTask<object?> Execute(
+            DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
+        {
+            _answer.Reset();
+            return new(this, _answer.Version);
+        }
+
+        public DbError Read(Exception exception) => default;
+
+        public object? GetResult(short token) => _answer.GetResult(token);
+
+        public ValueTaskSourceStatus GetStatus(short token) => _answer.GetStatus(token);
+
+        public void OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+            _answer.OnCompleted(continuation, state, token, flags);
     }
 }

@@ -38,6 +38,12 @@ internal static class Compiler
             .Select(error => $"{error.Id}: {error.GetMessage(CultureInfo.InvariantCulture)}"),
     ];
 
+    /// <summary>Returns sources of a library of its own, over the same packages but DbLock's.</summary>
+    public static CSharpCompilation Library(IEnumerable<string> sources) => CSharpCompilation.Create(
+        "library",
+        sources.Prepend(ImplicitUsings).Select(source => CSharpSyntaxTree.ParseText(source, Language)),
+        Empty.References.Where(reference => !Path.GetFileName(reference.Display!).StartsWith("DbLock", StringComparison.Ordinal)));
+
     // The tests' own libraries would hide a package that a user lacks.
     private static bool IsForUsers(string path) => Path.GetFileName(path) is var name
         && name != "DbLock.Tests.dll"
