@@ -15,13 +15,13 @@ internal sealed class KeptCommands<T>
     private readonly Dictionary<LockStatement, Place> _places = new(SameTexts.Instance);
     private DbConnection? _wrapper;
 
-    /// <summary>Returns the place of a statement's command in the session of a connection; null at its first use.</summary>
+    /// <summary>Returns the place of a statement's command; null at its first use.</summary>
+    /// <param name="wrapper">The wrapper around the provider's connection that the command is for; null for none.</param>
+    /// <param name="statement">The statement.</param>
     /// <remarks>A command of a pooled session may have been made for another connection object: who takes it says which it is for.</remarks>
-    public static Place? Of(DbConnection connection, ILockDriver driver, LockStatement statement)
+    public Place? Of(DbConnection? wrapper, LockStatement statement)
     {
-        var inner = Wrapper.Innermost(connection);
-        var kept = Session.Of(inner).Current(inner, driver).Commands<T>(driver);
-        var place = kept.Find(inner == connection ? null : connection, statement);
+        var place = Find(wrapper, statement);
         return place.IsUsedAgain() ? place : null;
     }
 

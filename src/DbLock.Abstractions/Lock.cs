@@ -25,7 +25,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public const string LogCategory = "DbLock";
 
     /// <summary>The name of DbLock's <c>ActivitySource</c> and <c>Meter</c>, for OpenTelemetry's <c>AddSource</c> and <c>AddMeter</c>.</summary>
-    public const string TelemetryName = "DbLock";
+    public const string TelemetryName = Telemetry.Name;
 
     private readonly Conversation _conversation;
     private Hold? _hold;
@@ -620,8 +620,6 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 return false;
             case ReleaseVerdict.Lost:
                 return Lose(hold, error);
-            case ReleaseVerdict.NotRolledBack:
-                return false;
             default:
                 return await ReleaseRefused(hold, error!, async).ConfigureAwait(false);
         }

@@ -42,7 +42,10 @@ public abstract class LockDialect
     /// <exception cref="NotSupportedException">The engine has no such lock.</exception>
     public abstract LockStatement Acquire(in LockRequest request);
 
-    /// <summary>Returns the statement that puts the session back after a failed acquire: a lock that was granted all the same is let go.</summary>
+    /// <summary>
+    /// Returns the statement that puts the session back after a failed acquire: a lock that was granted all the same is let go. One without a command where there is
+    /// nothing to put back.
+    /// </summary>
     /// <param name="request">What was asked.</param>
     /// <param name="outcome">How it ended, as far as is known: where nothing can have been taken, nothing need be let go.</param>
     public abstract LockStatement Undo(in LockRequest request, LockOutcome outcome);

@@ -10,7 +10,7 @@ internal sealed class LockWatch : IDisposable
     private static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(500);
 
     /// <summary>How long the server's last answer is good for, counted from the question.</summary>
-    public static readonly TimeSpan Trust = TimeSpan.FromSeconds(15);
+    public static readonly TimeSpan Trust = TrustWindow.Length;
 
     private readonly DbConnection _connection;
     private readonly Lock _lock;

@@ -4,8 +4,8 @@ using System.Runtime.CompilerServices;
 namespace DbLock;
 
 /// <summary>
-/// What is known of one session of the server: as long as the provider's pool gives the same physical connection to one <see cref="DbConnection"/> after another, where
-/// the driver can tell, else from the opening of a connection to its close.
+/// What is known of one session of the server: as long as the provider's pool gives the same physical connection to one
+/// <see cref="DbConnection"/> after another, where the driver can tell, else from the opening of a connection to its close.
 /// </summary>
 internal sealed class PhysicalSession
 {
@@ -20,7 +20,8 @@ internal sealed class PhysicalSession
 
     /// <summary>Returns what is known of the session behind a connection that has just been opened.</summary>
     public static PhysicalSession Of(DbConnection connection, ILockDriver driver) =>
-        driver.PhysicalConnection(connection) is { } physical ? Pooled.GetValue(physical, static _ => new PhysicalSession()) : new PhysicalSession();
+        driver.PhysicalConnection(connection) is { } physical
+            ? Pooled.GetValue(physical, static _ => new PhysicalSession()) : new PhysicalSession();
 
     /// <summary>Gets or sets whether the client is known to speak to it alone (<see cref="LockDialect.IsDirect"/>).</summary>
     public bool IsDirect { get; set; }

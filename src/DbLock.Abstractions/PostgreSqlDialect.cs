@@ -46,7 +46,6 @@ internal sealed class PostgreSqlDialect : LockDialect
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
     private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
     private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
-    private static readonly LockCommand NothingHeld = new(new LockSql("select 0"));
     private static readonly LockStatement Terminate = new(new LockCommand(new LockSql("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")));
 
     private static readonly Texts Number = new(pair: false, shared: false);
@@ -132,10 +131,10 @@ internal sealed class PostgreSqlDialect : LockDialect
         // session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
         var isTaken = outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock)
             && (request.Scope == LockScope.Session || (request.Key.IsSeveral && request.Try));
-        var undo = isTaken ? Command(For(request).Undo, request) : NothingHeld;
+        LockCommand[] undo = isTaken ? [Command(For(request).Undo, request)] : [];
 
         // The savepoint goes last: a late cancel may hit any of these, and while it stands all of them can be said again.
-        return HasSavepoint(request) ? new LockStatement(RollbackToSavepoint, undo, ReleaseSavepoint) : new LockStatement(undo);
+        return new(HasSavepoint(request) ? [RollbackToSavepoint, .. undo, ReleaseSavepoint] : undo);
     }
 
     public override LockStatement IsHeld(in LockRequest request) => new(Command(For(request).IsHeld, request));

@@ -31,6 +31,15 @@ internal sealed class Session
     /// <summary>Returns what is known of the server's session behind the connection, which is open.</summary>
     public PhysicalSession Current(DbConnection connection, ILockDriver driver) => _current ??= PhysicalSession.Of(Wrapper.Innermost(connection), driver);
 
+    /// <summary>Returns the place of the command that a driver keeps for a statement in the session behind a connection; null at its first use.</summary>
+    public static KeptCommands<T>.Place? Kept<T>(DbConnection connection, ILockDriver driver, LockStatement statement)
+        where T : class
+    {
+        var inner = Wrapper.Innermost(connection);
+        var commands = Of(inner).Current(inner, driver).Commands<T>(driver);
+        return commands.Of(inner == connection ? null : connection, statement);
+    }
+
     /// <summary>Returns the holds that stand of any of the names of an identity, each once.</summary>
     public Hold[] Find(LockIdentity identity)
     {

@@ -16,7 +16,7 @@ internal sealed class SessionSettings
         (_connection, _driver, _dialect, _before) = (connection, driver, dialect, before);
 
     /// <summary>Gets the statement that puts back what was before.</summary>
-    public LockStatement Undo => _dialect.PutBack(_before) with { Limit = LockWatch.Trust };
+    public LockStatement Undo => _dialect.PutBack(_before) with { Limit = TrustWindow.Length };
 
     /// <summary>Sets them, unless the session may be another client's; a server that refuses them is left as it is.</summary>
     /// <returns>Null when there is nothing to put back.</returns>
@@ -24,7 +24,7 @@ internal sealed class SessionSettings
     public static ValueTask<SessionSettings?> Set(
         DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, bool async, CancellationToken cancellationToken) =>
         !options.TrustPooler && driver.SessionId(connection) is { } sessionId && dialect.Keep(sessionId) is { } statement
-            ? Set(connection, driver, dialect, statement with { Limit = LockWatch.Trust }, QuietLogger.Of(options.Logger), async, cancellationToken)
+            ? Set(connection, driver, dialect, statement with { Limit = TrustWindow.Length }, QuietLogger.Of(options.Logger), async, cancellationToken)
             : new(default(SessionSettings));
 
     private static async ValueTask<SessionSettings?> Set(

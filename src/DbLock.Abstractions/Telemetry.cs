@@ -11,7 +11,9 @@ internal static class Telemetry
     public const string Released = "released";
     public const string Lost = "lost";
 
-    public static readonly ActivitySource Source = new(Lock.TelemetryName, typeof(Lock).Assembly.GetName().Version?.ToString(3));
+    public const string Name = "DbLock";
+
+    public static readonly ActivitySource Source = new(Name, typeof(Telemetry).Assembly.GetName().Version?.ToString(3));
 
     private static readonly Meter Meter = new(Source.Name, Source.Version);
 

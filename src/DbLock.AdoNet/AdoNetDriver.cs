@@ -17,7 +17,7 @@ internal sealed class AdoNetDriver : ILockDriver
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         transaction = Wrapper.TransactionOf(connection, transaction);
-        if (KeptCommands<DbCommand>.Of(connection, this, statement) is { MayPrepare: true } place && statement.MayPrepare)
+        if (Session.Kept<DbCommand>(connection, this, statement) is { MayPrepare: true } place && statement.MayPrepare)
         {
             var kept = place.Take() ?? new(OneText.ToCommand(connection, statement));
             try

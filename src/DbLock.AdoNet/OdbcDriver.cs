@@ -140,7 +140,7 @@ internal sealed class OdbcDriver : ILockDriver
     private object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running)
     {
         // The statement of a wait that was cancelled is in no state to be used again (psqlODBC: "The cursor is open").
-        var place = running is null ? KeptCommands<DbCommand>.Of(connection, this, statement) : null;
+        var place = running is null ? Session.Kept<DbCommand>(connection, this, statement) : null;
         var command = place?.Take() ?? new(connection.CreateCommand());
         try
         {

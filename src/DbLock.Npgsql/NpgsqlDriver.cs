@@ -17,7 +17,7 @@ internal sealed class NpgsqlDriver : ILockDriver
     {
         var npgsql = (NpgsqlConnection)connection;
         await LockTimeouts.Pay(npgsql, async).ConfigureAwait(false);
-        var place = KeptCommands<NpgsqlBatch>.Of(npgsql, this, statement);
+        var place = Session.Kept<NpgsqlBatch>(npgsql, this, statement);
         while (true)
         {
             var command = place?.Take() ?? new(ToNpgsql(npgsql, statement));

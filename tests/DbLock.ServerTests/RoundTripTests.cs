@@ -89,7 +89,7 @@ public sealed class RoundTripTests
 
         Assert.Equal(prepares ? 1 : 0, prepared);
 
-        // Held elsewhere: a try knows in one round trip; a wait that has failed asks once more what became of it. The second use of what was not used before prepares.
+        // Held elsewhere: a try knows in one round trip, and so does a wait; in a transaction a wait that has failed goes back to its savepoint. The second use of what was not used before prepares.
         Assert.True(await other.Try(async));
         for (var use = 1; use <= 5; use++)
         {
@@ -98,7 +98,7 @@ public sealed class RoundTripTests
             await LockContract.ExecuteAsync(connection, "select 1", transaction);
             proxy.Take();
             Assert.False(await @lock.Acquire(async, timeout == TimeSpan.Zero ? timeout : Short));
-            var expected = timeout == TimeSpan.Zero ? 1 : 2;
+            var expected = timeout == TimeSpan.Zero || transaction is null ? 1 : 2;
             Assert.InRange(proxy.RoundTrips, 1, use > 3 || isOdbc ? expected : expected + 1);
             await (transaction?.RollbackAsync() ?? Task.CompletedTask);
         }

@@ -17,7 +17,8 @@ internal static class Acquiring
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>The hold, which counts one acquire more; null when the lock is held elsewhere.</returns>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    public static async ValueTask<Hold?> Acquire(Conversation conversation, LockRequest request, bool isGivenAnew, bool async, CancellationToken cancellationToken)
+    public static async ValueTask<Hold?> Acquire(
+        Conversation conversation, LockRequest request, bool isGivenAnew, bool async, CancellationToken cancellationToken)
     {
         var holds = conversation.Session.Find(conversation.Identity);
         if (holds.Length > 0)
@@ -45,10 +46,9 @@ internal static class Acquiring
     }
 
     /// <summary>Says whether the server still holds a lock for us.</summary>
-    public static async ValueTask<bool> IsHeld(Conversation conversation, LockRequest request, Hold hold, bool async)
+    private static async ValueTask<bool> IsHeld(Conversation conversation, LockRequest request, Hold hold, bool async)
     {
-        var question = conversation.Dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope });
-        var answer = await conversation.Ask(question, async).ConfigureAwait(false);
+        var answer = await AskWhetherHeld(conversation, request, hold, async).ConfigureAwait(false);
         if (answer.Error is not null)
         {
             ExceptionDispatchInfo.Throw(answer.Error);
@@ -57,12 +57,12 @@ internal static class Acquiring
         return answer.IsYes;
     }
 
-    /// <summary>Forgets the holds of a transaction, or of a savepoint, that has ended. It throws nothing, because a failure comes before it.</summary>
+    /// <summary>
+    /// Forgets the holds of a transaction, or of a savepoint, that has ended. It throws nothing, because a failure comes before it.
+    /// </summary>
     public static async ValueTask ForgetEnded(Conversation conversation, LockRequest request, Hold[] holds, bool async)
     {
-        var hold = holds[0];
-        var question = conversation.Dialect.IsHeld(request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope });
-        var answer = await conversation.Ask(question, async).ConfigureAwait(false);
+        var answer = await AskWhetherHeld(conversation, request, holds[0], async).ConfigureAwait(false);
 
         // An error: the transaction has failed, and will be rolled back with what it holds.
         if (answer is { Error: null, IsYes: false })
@@ -71,19 +71,27 @@ internal static class Acquiring
         }
     }
 
-    // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out. The very same lock can be
-    // granted to its transaction once more, and the answer tells which that is; of any other lock the server looks before. Null: the hold stands.
-    private static async ValueTask<Grant?> AcquireBeside(Conversation conversation, LockRequest request, Hold[] holds, bool async, CancellationToken cancellationToken)
+    private static ValueTask<Answer> AskWhetherHeld(Conversation conversation, LockRequest request, Hold hold, bool async)
+    {
+        var question = request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope };
+        return conversation.AskInspiteOfCancels(conversation.Dialect.IsHeld(question), async);
+    }
+
+    // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out.
+    // The very same lock can be granted to its transaction once more, and the answer tells which that is; of any other lock the server
+    // looks before. Null: the hold stands.
+    private static async ValueTask<Grant?> AcquireBeside(
+        Conversation conversation, LockRequest request, Hold[] holds, bool async, CancellationToken cancellationToken)
     {
         var hold = holds[0];
         var isSame = conversation.Identity.IsSameAs(hold.Identity) && hold.Options.Shared == request.Shared;
         try
         {
-            var grant = await AskAndJudge(
-                conversation, isSame ? request : request with { HeldIn = hold.TransactionId }, async, cancellationToken).ConfigureAwait(false);
+            var asked = isSame ? request : request with { HeldIn = hold.TransactionId };
+            var grant = await AskAndJudge(conversation, asked, async, cancellationToken).ConfigureAwait(false);
             return grant.Verdict == Verdict.AlreadyHeld || (isSame && grant.Number == hold.TransactionId) ? null : grant;
         }
-        catch (Exception e) when (e is OperationCanceledException or LockException)
+        catch (Exception)
         {
             await ForgetEnded(conversation, request, holds, async).ConfigureAwait(false);
             throw;
@@ -96,7 +104,8 @@ internal static class Acquiring
         foreach (var hold in holds)
         {
             var isSession = hold.Options.Scope == LockScope.Session;
-            if ((isSession && !conversation.Options.Reentrant) || await IsHeld(conversation, request, hold, async).ConfigureAwait(false))
+            if ((isSession && !conversation.Options.Reentrant)
+                || await IsHeld(conversation, request, hold, async).ConfigureAwait(false))
             {
                 return hold;
             }
@@ -108,8 +117,12 @@ internal static class Acquiring
             }
 
             hold.Lose();
+            Log.Lost(conversation.Logger, hold.Key, null);
             await Undoing.LetGoOfTheRest(conversation, hold, async).ConfigureAwait(false);
-            throw Refusals.Lost(conversation.Key, null);
+            if (conversation.Identity.IsSameAs(hold.Identity))
+            {
+                throw Refusals.Lost(hold.Key, null);
+            }
         }
 
         return null;
@@ -133,17 +146,19 @@ internal static class Acquiring
         return request.Try ? null : throw Refusals.WouldWaitForItself(hold.Key, reason);
     }
 
-    // For drivers that cannot cancel, and for who yields: short waits, each of which has a certain end, and a look at the token between them.
-    private static async ValueTask<Grant> AskInSlices(Conversation conversation, LockRequest request, bool async, CancellationToken cancellationToken)
+    // For drivers that cannot cancel, and for who yields: short waits, each of which has a certain end, and a look at the token between
+    // them.
+    private static async ValueTask<Grant> AskInSlices(
+        Conversation conversation, LockRequest request, bool async, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
-        var token = conversation.Driver.CanCancel(conversation.Connection) ? cancellationToken : CancellationToken.None;
+        var canCancel = conversation.Driver.CanCancel(conversation.Connection);
         while (true)
         {
             var left = request.Timeout - Stopwatch.GetElapsedTime(start);
             var isLast = request.Timeout >= TimeSpan.Zero && left <= Slice;
             var slice = request with { Timeout = !isLast ? Slice : left > TimeSpan.Zero ? left : TimeSpan.Zero };
-            var end = await AskAndJudge(conversation, slice, async, token).ConfigureAwait(false);
+            var end = await AskAndJudge(conversation, slice, async, cancellationToken, canCancel).ConfigureAwait(false);
             if (end.Verdict == Verdict.Granted || isLast)
             {
                 return end;
@@ -163,12 +178,15 @@ internal static class Acquiring
 
     // The way of one question: ask, judge, and where it has failed undo and refuse.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private static async ValueTask<Grant> AskAndJudge(Conversation conversation, LockRequest request, bool async, CancellationToken cancellationToken)
+    private static async ValueTask<Grant> AskAndJudge(
+        Conversation conversation, LockRequest request, bool async, CancellationToken cancellationToken, bool canCancel = true)
     {
         // A try is short, and interrupting it would cost a question or the caller's transaction.
-        var answer = await conversation.AskToAcquire(request, async, request.Try ? CancellationToken.None : cancellationToken).ConfigureAwait(false);
-        var isCancelled = cancellationToken.IsCancellationRequested;
-        var verdict = Judging.Judge(answer, request, isCancelled, conversation.IsOpen);
+        var token = request.Try || !canCancel ? CancellationToken.None : cancellationToken;
+        var answer = await conversation.AskToAcquire(request, async, token).ConfigureAwait(false);
+        var (isCancelled, isOpen) = (cancellationToken.IsCancellationRequested, conversation.IsOpen);
+        var isSessionEnded = false;
+        var verdict = Judging.Judge(answer, request, isCancelled, isOpen);
         switch (verdict)
         {
             case Verdict.Granted or Verdict.AlreadyHeld or Verdict.HeldElsewhere:
@@ -179,12 +197,17 @@ internal static class Acquiring
                 Undoing.ThrowIfUnknownTransaction(conversation, answer.Error);
                 break;
             case Verdict.MayBeGranted:
-                var again = await conversation.AskToAcquire(request with { Timeout = TimeSpan.Zero }, async, CancellationToken.None).ConfigureAwait(false);
-                if (again.Error is null)
+                var tried = request with { Timeout = TimeSpan.Zero };
+                var again = await conversation.AskToAcquire(tried, async, CancellationToken.None).ConfigureAwait(false);
+                if (again is { Error: null, Outcome: LockOutcome.Acquired })
                 {
-                    return again.Outcome == LockOutcome.Acquired
-                        ? ToGrant(conversation, request, Verdict.Granted, again.Value)
-                        : throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken);
+                    return ToGrant(conversation, request, Verdict.Granted, again.Value);
+                }
+
+                if (again is { Error: null, Outcome: LockOutcome.NotAcquired })
+                {
+                    verdict = Judging.OfFailure(answer, isCancelled, isOpen);
+                    break;
                 }
 
                 // The server had not answered, and the transaction has failed; or a late cancel came.
@@ -192,21 +215,24 @@ internal static class Acquiring
             case Verdict.Untrusted:
                 break;
             default:
-                await Undoing.Undo(conversation, request, answer, isCancelled, async).ConfigureAwait(false);
-                verdict = Judging.OfFailure(answer, isCancelled);
+                isSessionEnded = await Undoing.Undo(conversation, request, answer, isCancelled, async).ConfigureAwait(false);
+                verdict = Judging.OfFailure(answer, isCancelled, isOpen);
                 break;
         }
 
         switch (verdict)
         {
+            case Verdict.Cancelled:
+                throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken, isSessionEnded);
+            case var _ when isSessionEnded:
+                throw Refusals.SessionEnded(conversation.Key, answer.Error);
             case Verdict.TimedOut:
                 return new Grant(verdict);
             case Verdict.Deadlocked:
                 throw Refusals.Deadlock(conversation.Key, conversation.Session.Held(), answer.Error);
-            case Verdict.Cancelled:
-                throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken);
             case Verdict.EndedByServer:
-                throw Refusals.EndedByServer(conversation.Key, await Holders.TryAsk(conversation, async).ConfigureAwait(false), answer.Error);
+                var holders = await Holders.TryAsk(conversation, async).ConfigureAwait(false);
+                throw Refusals.EndedByServer(conversation.Key, holders, answer.Error);
             case Verdict.Broken:
                 throw Refusals.Broken(conversation.Key, answer.Error);
             case Verdict.NotAnswered:
@@ -220,7 +246,9 @@ internal static class Acquiring
     private static Grant ToGrant(Conversation conversation, in LockRequest request, Verdict verdict, object? answer)
     {
         var (dialect, isGranted) = (conversation.Dialect, verdict == Verdict.Granted);
-        var number = request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer) : request.Fencing && isGranted ? dialect.TokenOf(answer) : 0;
+        var number = request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer)
+            : request.Fencing && isGranted ? dialect.TokenOf(answer)
+            : 0;
         return new Grant(verdict, number, isGranted && !conversation.HasOwnConnection && dialect.HasWaited(request, answer));
     }
 

@@ -56,7 +56,8 @@ internal static class Admission
         }
 
         if (dialect.TakesSnapshot && timeout != TimeSpan.Zero
-            && IsolationLevelOf(conversation) is (IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot) and var level)
+            && IsolationLevelOf(conversation) is (
+                IsolationLevel.RepeatableRead or IsolationLevel.Serializable or IsolationLevel.Snapshot) and var level)
         {
             conversation.WarnOfSnapshot(level);
         }

@@ -5,9 +5,18 @@ using Microsoft.Extensions.Logging;
 
 namespace DbLock;
 
-/// <summary>The conversation of one lock with the server, over one connection. Everything that a <see cref="Lock"/> sends goes through <see cref="Ask"/>.</summary>
+/// <summary>
+/// The conversation of one lock with the server, over one connection. Everything that a <see cref="Lock"/> sends goes through
+/// <see cref="Ask"/>.
+/// </summary>
 internal sealed class Conversation(DbConnection connection, LockInterface lockInterface, LockKey key, LockOptions options)
 {
+    /// <summary>
+    /// How often a statement is said again that a cancel hits: a cancel that the server notices late, or somebody else's, may hit what must
+    /// not be cancelled.
+    /// </summary>
+    public const int CancelAttempts = 10;
+
     private (LockRequest Request, LockStatement Statement)? _acquire;
     private (LockRequest Request, LockStatement Statement)? _release;
     private LockIdentity? _identity;
@@ -42,7 +51,8 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     public LockDialect Dialect => _dialect ??= Options.Dialect ?? Session.Dialect(Connection, Interface, Transaction);
 
     /// <summary>Gets what the server tells the lock from others by.</summary>
-    public LockIdentity Identity => _identity is { } identity && identity.Dialect == Dialect ? identity : _identity = new LockIdentity(Dialect, Key);
+    public LockIdentity Identity =>
+        _identity is { } identity && identity.Dialect == Dialect ? identity : _identity = new LockIdentity(Dialect, Key);
 
     /// <summary>Gets the name of the dialect that has been spoken, for telemetry; null before the first acquire.</summary>
     public LockDialect? Spoken => _identity?.Dialect;
@@ -110,11 +120,28 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         return Ask(release.Statement, async);
     }
 
-    /// <summary>Ends the session: nobody knows what it holds, or nobody could let go of it. Its transaction and its other locks go with it.</summary>
-    public async ValueTask EndSession(Exception? reason, bool async)
+    /// <summary>Asks a question once more when a cancel has hit it that was meant for the statement before.</summary>
+    public async ValueTask<Answer> AskInspiteOfCancels(LockStatement question, bool async)
+    {
+        var answer = await Ask(question, async).ConfigureAwait(false);
+        for (var attempt = 1; attempt < CancelAttempts && answer is { Error: not null, Outcome: LockOutcome.Cancelled }; attempt++)
+        {
+            answer = await Ask(question, async).ConfigureAwait(false);
+        }
+
+        return answer;
+    }
+
+    /// <summary>
+    /// Ends the session: nobody knows what it holds, or nobody could let go of it. Its transaction and its other locks go with it.
+    /// </summary>
+    /// <param name="reason">What went wrong.</param>
+    /// <param name="async">Whether it may go on asynchronously.</param>
+    /// <param name="isQuestion">Whether the reason is what came of a question.</param>
+    public async ValueTask EndSession(Exception? reason, bool async, bool isQuestion = false)
     {
         // https://www.postgresql.org/docs/current/errcodes-appendix.html: insufficient_privilege
-        if (reason is not null && Driver.Read(reason).SqlState == "42501")
+        if (isQuestion && reason is not null && Driver.Read(reason).SqlState == "42501")
         {
             Log.MayNotAsk(Logger, Key, reason);
         }
@@ -123,12 +150,20 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
             Log.SessionEnded(Logger, Key, reason);
         }
 
+        // Before the connection closes, which would be told as if the program had closed it.
+        Session.End();
         if (IsOpen && Dialect.EndSession is { } statement)
         {
             // The session ends before it can answer. Where it does not end, closing the connection ends it.
             await Ask(statement, async).ConfigureAwait(false);
         }
 
+        Driver.Discard(Connection);
+    }
+
+    /// <summary>Closes a connection whose session the server has ended.</summary>
+    public void CloseAfterEnd()
+    {
         Session.End();
         Driver.Discard(Connection);
     }

@@ -20,7 +20,8 @@ internal static class Holders
         if (request.InTransaction && !answer.IsNotSent && answer.Outcome is LockOutcome.Refused or LockOutcome.Cancelled)
         {
             // Back to the savepoint. Of several keys the undo would let go of those that are held.
-            await conversation.Ask(dialect.Undo(request with { Key = conversation.Key.Keys[0] }, LockOutcome.NotAcquired), async, CancellationToken.None).ConfigureAwait(false);
+            var undo = dialect.Undo(request with { Key = conversation.Key.Keys[0] }, LockOutcome.NotAcquired);
+            await conversation.Ask(undo, async, CancellationToken.None).ConfigureAwait(false);
         }
 
         ExceptionDispatchInfo.Throw(answer.Error);
@@ -30,6 +31,11 @@ internal static class Holders
     /// <summary>Asks for a message about a failure, over which nothing more may be thrown: null when nobody can say.</summary>
     public static async ValueTask<LockHolders?> TryAsk(Conversation conversation, bool async)
     {
+        if (!conversation.IsOpen)
+        {
+            return null;
+        }
+
         try
         {
             return await Ask(conversation, async, CancellationToken.None).ConfigureAwait(false);

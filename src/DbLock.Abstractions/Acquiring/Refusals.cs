@@ -6,7 +6,8 @@ namespace DbLock;
 internal static class Refusals
 {
     public static InvalidOperationException InUse(LockKey key) => new(
-        $"Lock '{key}' is in use by another call at this moment. A Lock, like its connection, serves one caller at a time: give each task its own connection and Lock.");
+        $"Lock '{key}' is in use by another call at this moment. A Lock, like its connection, serves one caller at a time: give each "
+            + "task its own connection and Lock.");
 
     public static InvalidOperationException NotOpen(LockKey key, DbConnection connection) => new(
         $"The connection of lock '{key}' is {connection.State}, not open: open it (again) first.");
@@ -20,7 +21,8 @@ internal static class Refusals
     }
 
     public static ArgumentException ForeignTransaction(string parameter) => new(
-        "This transaction belongs to another connection, or to one inside a wrapper that cannot be seen through: begin one on the lock's own connection, or make the lock on "
+        "This transaction belongs to another connection, or to one inside a wrapper that cannot be seen through: begin one on the "
+            + "lock's own connection, or make the lock on "
         + "the transaction's.",
         parameter);
 
@@ -30,43 +32,59 @@ internal static class Refusals
         $"A timeout for lock '{key}' must lie between zero and {longest}{(dialect is null ? "" : $", the longest that {dialect.Name} can count")}, or be Timeout.InfiniteTimeSpan.");
 
     public static ArgumentException FencedTransactionScope(string parameter) => new(
-        "A lock of transaction scope has no fencing token, because its transaction may be older than the grant: leave LockOptions.Fencing or LockOptions.Scope out.", parameter);
+        "A lock of transaction scope has no fencing token, because its transaction may be older than the grant: leave "
+            + "LockOptions.Fencing or LockOptions.Scope out.", parameter);
 
     public static NotSupportedException NoSeveral(LockDialect dialect) => new(
         $"{dialect.Name} cannot lock several keys at once here: use a lock for each, always in the same order.");
 
-    public static NotSupportedException NoFencing(LockDialect dialect) => new($"{dialect.Name} has no fencing tokens here: leave LockOptions.Fencing out.");
+    public static NotSupportedException NoFencing(LockDialect dialect) => new($"{dialect.Name} has no fencing tokens here: leave "
+        + "LockOptions.Fencing out.");
 
     public static NotSupportedException NoHolders(LockDialect dialect) => new(
         $"DbLock does not know how to ask {dialect.Name} who holds a lock: ask the server's own tools.");
 
     public static InvalidOperationException FencedTransaction(LockKey key) => new(
-        $"Lock '{key}' cannot have a fencing token inside a transaction, whose number may be older than the grant: acquire it before the transaction begins.");
+        $"Lock '{key}' cannot have a fencing token inside a transaction, whose number may be older than the grant: acquire it before "
+            + "the transaction begins.");
 
     public static InvalidOperationException MissingTransaction(LockKey key) => new(
-        $"Lock '{key}' has transaction scope and no open transaction, and would be gone at once: begin one on its connection and give it to Lock.Transaction.");
+        $"Lock '{key}' has transaction scope and no open transaction, and would be gone at once: begin one on its connection and give "
+            + "it to Lock.Transaction.");
 
     public static InvalidOperationException HiddenEnlistment(LockKey key, DbConnection connection) => new(
-        $"A TransactionScope is open, and a {Wrapper.Innermost(connection).GetType().FullName} does not tell whether it is enlisted in it, so that nobody can say what lock '{key}' would "
-        + "end with: acquire before the scope begins or under TransactionScopeOption.Suppress, or use a lock of a data source, or BeginTransaction and give the transaction to Lock.Transaction.");
+        $"A TransactionScope is open, and a {Wrapper.Innermost(connection).GetType().FullName} does not tell whether it is enlisted in "
+            + $"it, so that nobody can say what lock '{key}' would "
+        + "end with: acquire before the scope begins or under TransactionScopeOption.Suppress, or use a lock of a data source, or "
+        + "BeginTransaction and give the transaction to Lock.Transaction.");
 
     public static InvalidOperationException EnlistedSession(LockKey key) => new(
-        $"The connection of lock '{key}' is enlisted in a TransactionScope, which keeps its session until the transaction ends, whatever becomes of the lock: set LockOptions.Scope to "
-        + "LockScope.Transaction, so that the lock ends with it, or use a lock of a data source, or acquire before the connection is enlisted.");
+        $"The connection of lock '{key}' is enlisted in a TransactionScope, which keeps its session until the transaction ends, "
+            + "whatever becomes of the lock: set LockOptions.Scope to "
+        + "LockScope.Transaction, so that the lock ends with it, or use a lock of a data source, or acquire before the connection is "
+        + "enlisted.");
 
     public static LockException WouldWaitForItself(LockKey key, string reason) => new(
-        $"This connection already holds lock '{key}', and would wait for itself ({reason}): release it first, or use the lock that is held.");
+        $"This connection already holds lock '{key}', and would wait for itself ({reason}): release it first, or use the lock that "
+            + "is held.");
 
     public static InvalidOperationException NotSent(LockKey key, Exception error, string state) => new(
-        $"The provider did not send the command of lock '{key}': {error.Message} Close an open reader; give an open transaction to Lock.Transaction. {state}", error);
+        $"The provider did not send the command of lock '{key}': {error.Message} Close an open reader; give an open transaction to "
+            + $"Lock.Transaction. {state}", error);
 
     public static LockException UnknownTransaction(LockKey key, Exception? error) => new(
-        $"Lock '{key}' is not acquired, and its connection is in a transaction that the lock does not know and that has failed with the acquire: roll it back, and give the "
+        $"Lock '{key}' is not acquired, and its connection is in a transaction that the lock does not know and that has failed with the "
+            + "acquire: roll it back, and give the "
         + "next one to Lock.Transaction, so that a lock that is held elsewhere leaves it usable.",
         error);
 
-    public static OperationCanceledException Cancelled(LockKey key, Exception? error, CancellationToken cancellationToken) =>
-        new($"The wait for lock '{key}' was cancelled. The lock is not acquired.", error, cancellationToken);
+    public static OperationCanceledException Cancelled(
+        LockKey key, Exception? error, CancellationToken cancellationToken, bool isSessionEnded = false) => new(
+        $"The wait for lock '{key}' was cancelled. The lock is not acquired."
+        + (isSessionEnded ? " It could not be verified that the session does not hold it, so that the session was ended, with its "
+        + "transaction and its other locks." : ""),
+        error,
+        cancellationToken);
 
     public static LockDeadlockException Deadlock(LockKey key, string[] held, Exception? error) => new(
         $"The wait for lock '{key}' was ended by the server to break a deadlock, and the lock is not acquired. "
@@ -74,7 +92,8 @@ internal static class Refusals
         error);
 
     public static LockNotAcquiredException EndedByServer(LockKey key, LockHolders? holders, Exception? error) => new(
-        $"The wait for lock '{key}' was ended by the server before its time: a limit on statements (PostgreSQL's statement_timeout, MariaDB's max_statement_time) or an "
+        $"The wait for lock '{key}' was ended by the server before its time: a limit on statements (PostgreSQL's statement_timeout, "
+            + "MariaDB's max_statement_time) or an "
         + "administrator's cancel. The lock is not acquired; wait with a timeout shorter than the limit, or raise the limit."
         + (holders is null ? "" : $" Now {holders}."),
         error)
@@ -83,13 +102,16 @@ internal static class Refusals
     };
 
     public static LockException Broken(LockKey key, Exception? error) => new(
-        $"The connection of lock '{key}' broke while the lock was waited for. The lock is not acquired: open the connection again, then try again.", error);
+        $"The connection of lock '{key}' broke while the lock was waited for. The lock is not acquired: open the connection again, then "
+            + "try again.", error);
 
     public static LockException NotAnswered(LockKey key, LockDialect dialect) => new(
-        $"The server did not answer whether lock '{key}' was taken, as {dialect.Name} does: something between changes its answers. The lock is not acquired; connect to the server directly.");
+        $"The server did not answer whether lock '{key}' was taken, as {dialect.Name} does: something between changes its answers. The "
+            + "lock is not acquired; connect to the server directly.");
 
     public static LockLostException Lost(LockKey key, Exception? error) => new(
-        $"Lock '{key}' was lost: the server no longer held it for this connection, which was closed or whose session ended (EF Core closes its own after each operation, unless you opened it). "
+        $"Lock '{key}' was lost: the server no longer held it for this connection, which was closed or whose session ended (EF Core "
+            + "closes its own after each operation, unless you opened it). "
         + "The work under the lock may not have been alone: check it.",
         error);
 
@@ -100,8 +122,19 @@ internal static class Refusals
             : "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."),
         error);
 
+    public static LockException NotRolledBack(LockKey key, Exception error) => new(
+        $"Lock '{key}' is still held: the transaction has failed, and could not be rolled back: {error.Message} Close the connection, "
+            + "which ends both.", error);
+
+    public static LockException SessionEnded(LockKey key, Exception? error) => new(
+        $"Lock '{key}' is not acquired, and it could not be verified that its session does not hold it, so that the session was ended, "
+            + "with its transaction and its "
+        + $"other locks: open the connection again, then try again.{(error is null ? "" : $" The error was: {error.Message}")}",
+        error);
+
     public static LockException NotLetGoAfterBody(LockKey key, Exception error) => new(
-        $"The body ran to its end, and lock '{key}' could not be let go after it, so that the session was ended, with its transaction and its other locks: {error.Message} "
+        $"The body ran to its end, and lock '{key}' could not be let go after it, so that the session was ended, with its transaction "
+            + $"and its other locks: {error.Message} "
         + "Dispose every reader, and end every transaction that the lock does not know, in the body.",
         error);
 }

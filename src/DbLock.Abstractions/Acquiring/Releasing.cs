@@ -17,17 +17,11 @@ internal enum ReleaseVerdict
 
     /// <summary>The lock is still held; the error says why.</summary>
     Refused,
-
-    /// <summary>The lock is still held: its transaction has failed and could not be rolled back, which has been logged.</summary>
-    NotRolledBack,
 }
 
 /// <summary>Lets go of the last acquire of a hold.</summary>
 internal static class Releasing
 {
-    // As Undoing: a cancel that comes late may hit the release.
-    private const int Attempts = 10;
-
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public static async ValueTask<(ReleaseVerdict Verdict, Exception? Error)> Release(Conversation conversation, Hold hold, bool async)
     {
@@ -40,14 +34,16 @@ internal static class Releasing
 
             var transaction = conversation.Transaction;
             var request = new LockRequest(
-                conversation.Key, hold.Options.Shared, InTransaction: transaction is not null, IsDirect: conversation.PhysicalSession.IsDirect)
+                conversation.Key, hold.Options.Shared, InTransaction: transaction is not null,
+                    IsDirect: conversation.PhysicalSession.IsDirect)
             {
                 AfterWait = hold.AfterWait,
             };
             var answer = await conversation.AskToRelease(request, async).ConfigureAwait(false);
             if (answer.Error is not { } error)
             {
-                // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time before.
+                // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time
+                // before.
                 return (answer.Number == LockDialect.KeptByTransaction ? ReleaseVerdict.KeptByTransaction
                     : answer.IsYes || attempt > 0 ? ReleaseVerdict.Released
                     : ReleaseVerdict.Lost, null);
@@ -56,18 +52,20 @@ internal static class Releasing
             switch (answer.Outcome)
             {
                 case LockOutcome.ConnectionLost:
+                    conversation.CloseAfterEnd();
+                    return (ReleaseVerdict.Lost, error);
                 case var _ when !conversation.IsOpen:
                     return (ReleaseVerdict.Lost, error);
                 case var _ when answer.IsNotSent:
                     return (ReleaseVerdict.Refused, Refusals.NotSent(conversation.Key, error, "The lock is still held: release it again."));
-                case LockOutcome.Cancelled when attempt < Attempts:
+                case LockOutcome.Cancelled when attempt < Conversation.CancelAttempts - 1:
                     break;
                 case LockOutcome.TransactionAborted when transaction is not null && conversation.Options.RollbackOnError:
                     // The server takes nothing but a rollback now, and the transaction can come to nothing else.
-                    await RollBack(conversation, transaction, async).ConfigureAwait(false);
+                    var failure = await RollBack(conversation, transaction, async).ConfigureAwait(false);
                     if (conversation.Transaction is not null)
                     {
-                        return (ReleaseVerdict.NotRolledBack, error);
+                        return (ReleaseVerdict.Refused, Refusals.NotRolledBack(conversation.Key, failure ?? error));
                     }
 
                     attempt = -1;
@@ -81,7 +79,8 @@ internal static class Releasing
     }
 
     /// <summary>Rolls a transaction back; it throws nothing, because a failure comes before it.</summary>
-    public static async ValueTask RollBack(Conversation conversation, DbTransaction transaction, bool async)
+    /// <returns>What the rollback failed with, which is logged; null when it did not fail.</returns>
+    public static async ValueTask<Exception?> RollBack(Conversation conversation, DbTransaction transaction, bool async)
     {
         try
         {
@@ -93,10 +92,13 @@ internal static class Releasing
             {
                 transaction.Rollback();
             }
+
+            return null;
         }
         catch (Exception e)
         {
             Log.RollbackFailed(conversation.Logger, conversation.Key, e);
+            return e;
         }
     }
 }

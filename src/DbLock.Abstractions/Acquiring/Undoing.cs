@@ -1,28 +1,40 @@
 namespace DbLock;
 
 /// <summary>
-/// Undoes an acquire that has failed: it may have been granted in that instant, and the server is the only one who knows. What the server cannot tell costs the session.
+/// Undoes an acquire that has failed: it may have been granted in that instant, and the server is the only one who knows. What the server
+/// cannot tell costs the session.
 /// </summary>
 internal static class Undoing
 {
-    // A cancel that the server notices late, or somebody else's, may hit what must not be cancelled: it is said again so often.
-    private const int Attempts = 10;
-
-    public static async ValueTask Undo(Conversation conversation, LockRequest request, Answer failed, bool isCancelled, bool async)
+    /// <summary>Undoes it.</summary>
+    /// <returns>Whether a session that lived had to be ended.</returns>
+    public static async ValueTask<bool> Undo(Conversation conversation, LockRequest request, Answer failed, bool isCancelled, bool async)
     {
         var outcome = Judging.OutcomeOf(failed, isCancelled);
         var isInDoubt = Judging.IsInDoubt(failed, request, isCancelled);
         var reason = failed.Error;
 
-        // What was not sent, because the cancel came first, has made no savepoint. Where that is not so, the undo fails, and costs the session.
+        // What was not sent, because the cancel came first, has made no savepoint. Where that is not so, the undo fails, and costs the
+        // session.
         var hasSavepoint = request.InTransaction && !failed.IsNotSent && !isInDoubt;
-        for (var attempt = 0; attempt < Attempts && conversation.IsOpen; attempt++)
+        if (failed.IsNotSent && !conversation.IsOpen)
+        {
+            return false;
+        }
+
+        var lives = conversation.IsOpen && outcome != LockOutcome.ConnectionLost;
+        for (var attempt = 0; attempt < Conversation.CancelAttempts && conversation.IsOpen; attempt++)
         {
             var undo = conversation.Dialect.Undo(request with { InTransaction = hasSavepoint }, outcome);
+            if (undo.Commands.Length == 0)
+            {
+                return false;
+            }
+
             var answer = await conversation.Ask(undo, async).ConfigureAwait(false);
             if (answer.Error is null)
             {
-                return;
+                return false;
             }
 
             reason = answer.Error;
@@ -30,11 +42,11 @@ internal static class Undoing
             {
                 // The server says that there is no savepoint, so that the wait never began.
                 case LockOutcome.NotAcquired when !isInDoubt:
-                    return;
+                    return false;
 
                 // Nothing was sent, then or now.
                 case var _ when answer.IsNotSent && failed.IsNotSent:
-                    return;
+                    return false;
 
                 // The server had not answered, and its savepoint stands.
                 case LockOutcome.TransactionAborted when isInDoubt && !hasSavepoint:
@@ -44,16 +56,17 @@ internal static class Undoing
                 // Nothing is in doubt: the server said no. The transaction is the caller's to roll back.
                 case LockOutcome.TransactionAborted when outcome is not (LockOutcome.Cancelled or LockOutcome.Unknown):
                     ThrowIfUnknownTransaction(conversation, answer.Error);
-                    return;
+                    return false;
                 case LockOutcome.Cancelled:
                     break;
                 default:
-                    attempt = Attempts;
+                    attempt = Conversation.CancelAttempts;
                     break;
             }
         }
 
-        await conversation.EndSession(reason, async).ConfigureAwait(false);
+        await conversation.EndSession(reason, async, isQuestion: reason != failed.Error).ConfigureAwait(false);
+        return lives;
     }
 
     /// <summary>Refuses where the transaction has failed that the lock does not know.</summary>

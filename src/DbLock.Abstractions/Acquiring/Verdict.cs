@@ -21,7 +21,10 @@ internal enum Verdict
     /// <summary>The transaction had failed before, so that not even a savepoint was made.</summary>
     TransactionFailed,
 
-    /// <summary>A cancel has hidden the answer, and the transaction may hold the lock: it is asked for once more, since a transaction is granted again what it holds.</summary>
+    /// <summary>
+    /// A cancel has hidden the answer to a wait, or no savepoint would let go of what a try has taken, and the transaction may hold the
+    /// lock: it is asked for once more, since a transaction is granted again what it holds.
+    /// </summary>
     MayBeGranted,
 
     /// <summary>The wait has failed, and what was taken in that instant is undone: its time is over.</summary>
@@ -64,26 +67,32 @@ internal static class Judging
         // A cancel meets providers at any point, and some then fail in ways that have nothing to do with what the server did.
         { IsNotSent: true } when !isCancelled && isOpen => Verdict.NotSent,
         { Outcome: LockOutcome.TransactionAborted } => Verdict.TransactionFailed,
-        _ when isOpen && request.Scope == LockScope.Transaction && IsInDoubt(answer, request, isCancelled) => Verdict.MayBeGranted,
-        _ => OfFailure(answer, isCancelled),
+        _ when isOpen && request.Scope == LockScope.Transaction
+            && (IsInDoubt(answer, request, isCancelled) || IsTryInDoubt(answer, request)) => Verdict.MayBeGranted,
+        _ => OfFailure(answer, isCancelled, isOpen),
     };
 
     /// <summary>Judges an acquire that has failed and was undone.</summary>
-    public static Verdict OfFailure(in Answer answer, bool isCancelled) => OutcomeOf(answer, isCancelled) switch
+    public static Verdict OfFailure(in Answer answer, bool isCancelled, bool isOpen) => OutcomeOf(answer, isCancelled) switch
     {
         LockOutcome.NotAcquired => Verdict.TimedOut,
         LockOutcome.Deadlock => Verdict.Deadlocked,
         LockOutcome.Cancelled or LockOutcome.Unknown when isCancelled => Verdict.Cancelled,
-        LockOutcome.Cancelled => Verdict.EndedByServer,
+        LockOutcome.Cancelled => isOpen ? Verdict.EndedByServer : Verdict.Broken,
         LockOutcome.Unknown when answer.Error is ObjectDisposedException => Verdict.Broken,
         _ => answer.Error is null ? Verdict.NotAnswered : Verdict.Failed,
     };
 
     /// <summary>
-    /// Says whether the server may have answered, and a cancel of the provider's (psqlODBC's) thrown the answer away: then the savepoint of the acquire is gone, too.
+    /// Says whether the server may have answered, and a cancel of the provider's (psqlODBC's) thrown the answer away: then the savepoint of
+    /// the acquire is gone, too.
     /// </summary>
     public static bool IsInDoubt(in Answer answer, in LockRequest request, bool isCancelled) =>
         OutcomeOf(answer, isCancelled) == LockOutcome.Unknown && request.InTransaction && !answer.IsNotSent && isCancelled;
+
+    // A try has no savepoint that would let go of what it has taken.
+    private static bool IsTryInDoubt(in Answer answer, in LockRequest request) =>
+        request.Try && answer is { Error: not null, Outcome: LockOutcome.Unknown, IsNotSent: false };
 
     /// <summary>Returns what is to be undone after a failure.</summary>
     public static LockOutcome OutcomeOf(in Answer answer, bool isCancelled) =>
