@@ -56,6 +56,17 @@ internal static class WaitWatch
         }
     }
 
+    /// <summary>Tells, ever more rarely, what is waited for, until it is told to stop.</summary>
+    public static async Task TellAsync(string what, Action<string> say, CancellationToken stop)
+    {
+        var start = Stopwatch.GetTimestamp();
+        for (var told = 0; ; told++)
+        {
+            await Task.Delay(Telling(told) - Stopwatch.GetElapsedTime(start), stop).ConfigureAwait(false);
+            say(string.Create(CultureInfo.InvariantCulture, $"still waiting for {what} ({Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds)} s so far)"));
+        }
+    }
+
     private static TimeSpan Telling(int number) => number < Tellings.Length ? Tellings[number] : Tellings[^1] * (number - Tellings.Length + 2);
 
     // Of those who wait one is ourselves.
@@ -75,7 +86,9 @@ internal static class WaitWatch
             connection = await ConnectionOption.OpenAsync(unlimited, limit.Token).ConfigureAwait(false);
             limit.CancelAfter(OnItsWay);
             var asking = new Lock(connection, key, LockInterface.Npgsql, options);
-            return (true, await asking.GetHoldersAsync(CancellationToken.None).AsTask().WaitAsync(limit.Token).ConfigureAwait(false));
+
+            // The token has Npgsql end the connection, which else stayed open with its question; it may take its time, and is not waited for.
+            return (true, await asking.GetHoldersAsync(limit.Token).AsTask().WaitAsync(limit.Token).ConfigureAwait(false));
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested)
         {
