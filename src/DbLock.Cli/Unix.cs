@@ -18,16 +18,15 @@ internal static unsafe partial class Unix
     public const int Sigkill = 9;
     public const int Sigterm = 15;
 
-    // The same on Linux and macOS: WNOHANG, X_OK, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL, SIG_IGN.
+    // The same on Linux and macOS: WNOHANG, X_OK, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL.
     private const int DoNotWait = 1;
     private const int Execute = 1;
     private const short DefaultSignals = 4;
     private const int Interrupted = 4;
     private const int Sigpipe = 13;
     private const nint Default = 0;
-    private const nint Ignore = 1;
 
-    // Larger than sigset_t, struct sigaction and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
+    // Larger than sigset_t and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
     private const int Room = 1024;
 
     private const int PrSetChildSubreaper = 36;
@@ -65,12 +64,9 @@ internal static unsafe partial class Unix
             _ = Control(PrSetChildSubreaper, 1, 0, 0, 0);
         }
 
-        // Who started us may have it ignored, and then the system throws the exit codes away. What .NET has set is left alone.
-        var action = stackalloc byte[Room];
-        if (Action(Sigchld, null, action) == 0 && *(nint*)action == Ignore)
-        {
-            Signal(Sigchld, Default);
-        }
+        // Who started us may have it ignored, and then the system throws the exit codes away. .NET's own handler, which is there since the first signal was
+        // asked for, collects all children when this is process 1 of a container: who comes too late waits for ever for a command that has ended.
+        Signal(Sigchld, Default);
     }
 
     /// <summary>Asks the system whether it would execute a file for this user; a folder is none.</summary>
@@ -130,9 +126,6 @@ internal static unsafe partial class Unix
 
     [LibraryImport("libc", EntryPoint = "prctl")]
     private static partial int Control(int option, nuint first, nuint second, nuint third, nuint fourth);
-
-    [LibraryImport("libc", EntryPoint = "sigaction")]
-    private static partial int Action(int signal, byte* action, byte* old);
 
     [LibraryImport("libc", EntryPoint = "signal")]
     private static partial nint Signal(int signal, nint handler);
