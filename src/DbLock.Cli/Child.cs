@@ -1,14 +1,14 @@
-using System.Collections;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 
 namespace DbLock.Cli;
 
 /// <summary>The command that runs under the lock, and all that it starts: no shell, the same terminal, the same process group, the same standard streams.</summary>
 internal sealed class Child
 {
-    private const int NoSuchFile = 2;
+    private const string Shell = "/bin/sh";
 
     // What ends without being our child, or becomes a daemon, tells nobody.
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(500);
@@ -16,6 +16,10 @@ internal sealed class Child
 
     // SIGKILL takes effect at once, but for a process that waits for a disk or is another user's.
     private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(10);
+
+    // The /proc of another namespace has other numbers, which would be those of strangers here: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+    private static readonly bool SeesProcesses = OperatingSystem.IsLinux()
+        && new FileInfo("/proc/self").LinkTarget == Environment.ProcessId.ToString(CultureInfo.InvariantCulture);
 
     private readonly int _pid;
     private readonly HashSet<int> _strangers;
@@ -25,53 +29,66 @@ internal sealed class Child
     private Child(int pid, HashSet<int> strangers) => (_pid, _strangers) = (pid, strangers);
 
     /// <summary>Finds a program as execvp does; .NET would look in its own folder and in the current one first.</summary>
-    /// <returns>The file, or null and the exit code of the failure.</returns>
-    public static (string? File, int ExitCode) Find(string program)
+    /// <param name="program">The program; each char is a byte (<see cref="Given"/>).</param>
+    /// <returns>The files that may be executed, best first; when there are none, the exit code of the failure.</returns>
+    public static (IReadOnlyList<string> Files, int ExitCode) Find(string program)
     {
-        var exitCode = ExitCode.NoSuchCommand;
         if (program.Length == 0)
         {
-            return (null, exitCode);
+            return ([], ExitCode.NoSuchCommand);
         }
 
-        var isPath = program.Contains('/', StringComparison.Ordinal);
-        foreach (var folder in isPath ? [""] : (Environment.GetEnvironmentVariable("PATH") ?? "/usr/local/bin:/usr/bin:/bin").Split(':'))
-        {
-            var file = Path.GetFullPath(Path.Combine(folder.Length == 0 ? "." : folder, program));
-            if (IsExecutable(file))
-            {
-                return (file, ExitCode.Ok);
-            }
-
-            exitCode = File.Exists(file) || (Directory.Exists(file) && isPath) ? ExitCode.CannotExecute : exitCode;
-        }
-
-        return (null, exitCode);
+        // A path stays as it is: what link/.. is, the system decides.
+        var folders = (Given.Variable("PATH") ?? "/usr/local/bin:/usr/bin:/bin").Split(':').Select(folder => folder.Length == 0 ? "." : folder);
+        string[] files = program.Contains('/', StringComparison.Ordinal) ? [program] : [.. folders.Select(folder => $"{folder}/{program}")];
+        var errors = files.ToLookup(Unix.CanExecute);
+        return ([.. errors[0]], errors.All(error => IsMissing(error.Key)) ? ExitCode.NoSuchCommand : ExitCode.CannotExecute);
     }
 
     /// <summary>Starts a command.</summary>
-    /// <param name="file">The program.</param>
-    /// <param name="arguments">Its arguments.</param>
+    /// <param name="files">The program, or else the next of them, as execvp goes on.</param>
+    /// <param name="words">Its name and arguments; each char is a byte (<see cref="Given"/>).</param>
     /// <param name="environment">What its environment has beyond dblock's own, or, with null, has not.</param>
     /// <exception cref="Win32Exception">The system refuses.</exception>
-    public static Child Start(string file, IEnumerable<string> arguments, IEnumerable<(string Name, string? Value)> environment)
+    public static Child Start(IReadOnlyList<string> files, IReadOnlyList<string> words, IReadOnlyList<(string Name, string? Value)> environment)
     {
         Unix.AdoptOrphans();
-        var variables = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().ToDictionary(entry => (string)entry.Key, entry => (string?)entry.Value);
-        foreach (var (name, value) in environment)
-        {
-            variables[name] = value;
-        }
+        string[] variables =
+        [
+            .. Given.Variables.Where(variable => !environment.Any(changed => variable.StartsWith($"{changed.Name}=", StringComparison.Ordinal))),
+            .. environment.Where(changed => changed.Value is not null).Select(changed => Given.Bytes($"{changed.Name}={changed.Value}")),
+        ];
 
         // Who has become dblock by exec may have children of its own.
         HashSet<int> strangers = HasChildren() ? [.. Processes().Where(process => process.Value.Parent == Environment.ProcessId).Select(process => process.Key)] : [];
-        var child = new Child(Unix.Start(file, arguments, variables.Where(variable => variable.Value is not null).Select(variable => $"{variable.Key}={variable.Value}")), strangers);
+        var (error, pid) = (Unix.NoSuchFile, 0);
+        foreach (var file in files)
+        {
+            error = Unix.Start(file, words, variables, out pid);
+            if (error == Unix.NoProgram)
+            {
+                // A script without #!, of which execvp and every shell think so: https://man7.org/linux/man-pages/man3/exec.3.html
+                error = Unix.Start(Shell, [Shell, file, .. words.Skip(1)], variables, out pid);
+            }
+
+            if (error != Unix.NoAccess && !IsMissing(error))
+            {
+                break;
+            }
+        }
+
+        var child = error == 0 ? new Child(pid, strangers) : throw new Win32Exception(error);
         new Thread(child.Reap) { IsBackground = true, Name = "children" }.Start();
         return child;
     }
 
     /// <summary>Returns the exit code for a command that the system refuses to start.</summary>
-    public static int ExitCodeOf(Win32Exception error) => error.NativeErrorCode == NoSuchFile ? ExitCode.NoSuchCommand : ExitCode.CannotExecute;
+    public static int ExitCodeOf(Win32Exception error) => IsMissing(error.NativeErrorCode) ? ExitCode.NoSuchCommand : ExitCode.CannotExecute;
+
+    /// <summary>Returns why the system refuses to start a command whose file is there.</summary>
+    public static string ReasonOf(Win32Exception error) => IsMissing(error.NativeErrorCode)
+        ? "the interpreter that it names is not there"
+        : Marshal.GetPInvokeErrorMessage(error.NativeErrorCode);
 
     /// <summary>Forwards a signal: what ends programs goes to all that the command has started, what means something to one of them to the command alone.</summary>
     /// <remarks>What comes from the terminal has come to them already.</remarks>
@@ -120,8 +137,8 @@ internal sealed class Child
     }
 
     /// <summary>Kills the command and all that it has started.</summary>
-    /// <returns>Those that could not be killed.</returns>
-    public async Task<IReadOnlyList<int>> KillAsync()
+    /// <returns>Null when nobody is left; else those that could not be killed, none of them when they cannot be seen.</returns>
+    public async Task<IReadOnlyList<int>?> KillAsync()
     {
         var start = Stopwatch.GetTimestamp();
         while (!_childless.Task.IsCompleted && Tree() is var tree && (tree.Count > 0 || IsAlone))
@@ -150,13 +167,13 @@ internal sealed class Child
             await Task.WhenAny(_childless.Task, Task.Delay(KillLook)).ConfigureAwait(false);
         }
 
-        return [];
+        return null;
     }
 
-    /// <summary>Gets the command and all that it has started and that lives, parents first. Where there is no /proc, the command alone.</summary>
+    /// <summary>Gets the command and all that it has started and that lives, parents first, as far as /proc shows them.</summary>
     public IReadOnlyList<(int Pid, bool IsDaemon)> Tree()
     {
-        if (!OperatingSystem.IsLinux())
+        if (!SeesProcesses)
         {
             return _exit.Task.IsCompleted ? [] : [(_pid, false)];
         }
@@ -172,12 +189,23 @@ internal sealed class Child
             tree.AddRange(all.Where(process => process.Value.Parent == tree[i].Pid).Select(process => (process.Key, tree[i].IsDaemon)));
         }
 
+        // Another user's may be hidden (hidepid): https://man7.org/linux/man-pages/man5/proc.5.html
+        if (!all.ContainsKey(_pid) && !_exit.Task.IsCompleted)
+        {
+            tree.Insert(0, (_pid, false));
+        }
+
         return tree;
     }
 
-    /// <summary>Returns the name of a process; empty when it is gone.</summary>
+    /// <summary>Returns the name of a process; empty when it is gone or hidden.</summary>
     public static string NameOf(int pid)
     {
+        if (!SeesProcesses)
+        {
+            return "";
+        }
+
         try
         {
             return File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/comm")).TrimEnd('\n');
@@ -223,8 +251,7 @@ internal sealed class Child
         _childless.SetResult();
     }
 
-    private static bool IsExecutable(string file) =>
-        File.Exists(file) && (File.GetUnixFileMode(file) & (UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute)) != 0;
+    private static bool IsMissing(int error) => error is Unix.NoSuchFile or Unix.NoFolder;
 
     // Those that have ended and are not yet collected are left out.
     private static Dictionary<int, (int Parent, int Session)> Processes()

@@ -51,7 +51,8 @@ internal static partial class ConnectionOption
         }
     }
 
-    public static string Resolve(string? option) => Resolve(option, Environment.GetEnvironmentVariable);
+    public static string Resolve(string? option) =>
+        Resolve(option is null ? null : Utf8("--connection", option), name => Environment.GetEnvironmentVariable(name) is { } value ? Utf8(name, value) : null);
 
     // In libpq's order: what is given, the service, the other variables, what is usual.
     public static string Resolve(string? option, Func<string, string?> variable)
@@ -99,6 +100,12 @@ internal static partial class ConnectionOption
         }
 
         SetPlace(builder, words, saysHost, variable);
+        if (builder.Host![0] is '/' or '@' && !builder.Host.Contains(',', StringComparison.Ordinal))
+        {
+            // On a socket of the machine there is none, as libpq knows.
+            builder.SslMode = SslMode.Disable;
+        }
+
         if (builder.ApplicationName is null)
         {
             builder.ApplicationName = "dblock";
@@ -178,12 +185,6 @@ internal static partial class ConnectionOption
         {
             Set(builder, "Host", host, words.Source("host"));
             Set(builder, "Port", single, words.Source("port"));
-            if (host[0] == '/')
-            {
-                // On a socket of the machine there is none, as libpq knows.
-                builder.SslMode = SslMode.Disable;
-            }
-
             builder.Password ??= PassFile.Find(builder.Passfile, name, single, builder.Database, builder.Username, variable);
         }
         else
@@ -311,6 +312,10 @@ internal static partial class ConnectionOption
             throw new UsageException($"{source} has a value that makes no sense for {keyword}");
         }
     }
+
+    private static string Utf8(string source, string value) => Given.IsUtf8(value)
+        ? value
+        : throw new UsageException($"{source} is not UTF-8: the server would be told something else");
 
     private static string? NullIfEmpty(string? text) => string.IsNullOrEmpty(text) ? null : text;
 }

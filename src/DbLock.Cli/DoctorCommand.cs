@@ -19,7 +19,7 @@ internal static class DoctorCommand
           pg_catalog.has_function_privilege('pg_catalog.pg_try_advisory_lock(bigint)', 'execute'),
           pg_catalog.pg_has_role('pg_signal_backend', 'usage') or (select r.rolsuper from pg_catalog.pg_roles as r where r.rolname = current_user),
           pg_catalog.pg_has_role('pg_read_all_stats', 'usage'),
-          (select count(*) from pg_catalog.pg_locks as l where not l.fastpath),
+          (select pg_catalog.count(*) from pg_catalog.pg_locks as l where not l.fastpath),
           (select pg_catalog.sum(s.setting::bigint) from pg_catalog.pg_settings as s where s.name in ('max_connections', 'max_prepared_transactions'))
             * pg_catalog.current_setting('max_locks_per_transaction')::bigint
         """;

@@ -3,7 +3,6 @@ using System.CommandLine.Parsing;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
-using System.Runtime.InteropServices;
 using Npgsql;
 
 namespace DbLock.Cli;
@@ -123,9 +122,9 @@ internal static class RunCommand
 
             // With the key after a first --, the second is no word of the command.
             var line = parsed.GetValue(words)! is ["--", .. var rest] && rest.Length > 0 ? rest : parsed.GetValue(words)!;
-            if (line.Append(parsed.GetValue(key)!).Any(word => word.Contains('\uFFFD', StringComparison.Ordinal)))
+            if (!Given.IsUtf8(parsed.GetValue(key)!))
             {
-                throw new UsageException("the key and the command must be UTF-8: what is not would come to the command as something else");
+                throw new UsageException("the KEY must be UTF-8: what is not would be another name");
             }
 
             if (parsed.GetValue(grace) > TimeSpan.FromDays(1))
@@ -147,7 +146,7 @@ internal static class RunCommand
                 Wait = parsed.GetValue(waitHow) == Yield ? LockWait.Yielding : LockWait.Queue,
                 Fencing = true,
             };
-            var job = new Job(ConnectionOption.Resolve(parsed.GetValue(connection)), parsed.GetValue(key)!, lockKey, line, wait, options, parsed.GetValue(conflict))
+            var job = new Job(ConnectionOption.Resolve(parsed.GetValue(connection)), parsed.GetValue(key)!, lockKey, Given.Words(line), wait, options, parsed.GetValue(conflict))
             {
                 OnLost = parsed.GetValue(onLost)!,
                 Grace = parsed.GetValue(grace) ?? TimeSpan.FromSeconds(10),
@@ -174,10 +173,10 @@ internal static class RunCommand
 
     private static async Task<int> RunAsync(Job job)
     {
-        var (file, failure) = Child.Find(job.Words[0]);
-        if (file is null)
+        var (files, failure) = Child.Find(job.Words[0]);
+        if (files.Count == 0)
         {
-            Dblock.Say(failure == ExitCode.NoSuchCommand ? $"{job.Words[0]}: there is no such command" : $"{job.Words[0]}: it cannot be executed");
+            Dblock.Say($"{Given.Text(job.Words[0])}: {(failure == ExitCode.NoSuchCommand ? "there is no such command" : "it cannot be executed")}");
             return failure;
         }
 
@@ -190,11 +189,14 @@ internal static class RunCommand
 
             // Every limit is dblock's own, and what the provider would ask by itself it does not ask.
             var address = new NpgsqlConnectionStringBuilder(job.Connection) { TcpKeepAlive = true, CommandTimeout = 0, KeepAlive = 0 };
+
+            // The server's own types are enough: a pooler lets in whom it has no session for yet, and a question would keep the opening waiting.
+            address["Server Compatibility Mode"] = "NoTypeLoading";
             connection = await OpenAsync(address, job.Timeout, signals.First).ConfigureAwait(false);
-            await AnswerAsync(PrepareAsync(connection, job.Options, signals.First), LockWatch.Trust, signals.First).ConfigureAwait(false);
+            await SessionAsync(job, address, connection, start, teller.Say, signals.First).ConfigureAwait(false);
             var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, job.Options);
             return await AcquireAsync(job, address.ConnectionString, connection, @lock, start, teller.Say, signals.First).ConfigureAwait(false) is { } watch
-                ? await HoldAsync(job, file, connection, @lock, watch, signals, teller.Say).ConfigureAwait(false)
+                ? await HoldAsync(job, files, connection, @lock, watch, signals, teller.Say).ConfigureAwait(false)
                 : job.ConflictExitCode;
         }
         catch (LockNotAcquiredException e)
@@ -237,6 +239,35 @@ internal static class RunCommand
         {
             throw new UnavailableException(string.Create(
                 CultureInfo.InvariantCulture, $"no connection to {address.Host}, port {address.Port}: the server has not answered within {limit.TotalSeconds:0.###} s"));
+        }
+    }
+
+    /// <summary>Makes the session ready. A pooler may have one to give only when another client has ended.</summary>
+    private static async Task SessionAsync(
+        Job job, NpgsqlConnectionStringBuilder address, NpgsqlConnection connection, long start, Action<string> say, CancellationToken signal)
+    {
+        var preparing = PrepareAsync(connection, job.Options, signal);
+        if (!job.Options.TrustPooler || job.Timeout == TimeSpan.Zero)
+        {
+            await AnswerAsync(preparing, LockWatch.Trust, signal).ConfigureAwait(false);
+            return;
+        }
+
+        var what = string.Create(CultureInfo.InvariantCulture, $"a session of the server: the pooler at {address.Host}, port {address.Port} has none free, or does not answer");
+        using var end = new CancellationTokenSource();
+        _ = job.Quiet ? Task.CompletedTask : WaitWatch.TellAsync(what, say, end.Token);
+        try
+        {
+            var limit = job.Timeout == Timeout.InfiniteTimeSpan ? job.Timeout : Left(job.Timeout, start);
+            await AnswerAsync(preparing, limit, signal).ConfigureAwait(false);
+        }
+        catch (UnavailableException)
+        {
+            throw new UnavailableException(string.Create(CultureInfo.InvariantCulture, $"given up after {job.Timeout.TotalSeconds:0.###} s, waiting for {what}"));
+        }
+        finally
+        {
+            await end.CancelAsync().ConfigureAwait(false);
         }
     }
 
@@ -357,7 +388,8 @@ internal static class RunCommand
         }
     }
 
-    private static async Task<int> HoldAsync(Job job, string file, NpgsqlConnection connection, Lock @lock, HoldWatch watch, Signals signals, Action<string> say)
+    private static async Task<int> HoldAsync(
+        Job job, IReadOnlyList<string> files, NpgsqlConnection connection, Lock @lock, HoldWatch watch, Signals signals, Action<string> say)
     {
         var environment = await EnvironmentAsync(job, connection, @lock, signals.First).ConfigureAwait(false);
 
@@ -372,11 +404,11 @@ internal static class RunCommand
         Child child;
         try
         {
-            child = Child.Start(file, job.Words[1..], environment);
+            child = Child.Start(files, job.Words, environment);
         }
         catch (Win32Exception e)
         {
-            say($"{job.Words[0]}: {Marshal.GetPInvokeErrorMessage(e.NativeErrorCode)}");
+            say($"{Given.Text(job.Words[0])}: {Child.ReasonOf(e)}");
             return Child.ExitCodeOf(e);
         }
 
@@ -454,7 +486,7 @@ internal static class RunCommand
             say(string.Create(CultureInfo.InvariantCulture, $"the command, or what it has started, has not ended within {job.Grace.TotalSeconds:0.###} s, and is killed"));
         }
 
-        if (await child.KillAsync().ConfigureAwait(false) is { Count: > 0 } alive)
+        if (await child.KillAsync().ConfigureAwait(false) is { } alive)
         {
             say($"what the command has started could not be killed, and runs on: {Names(alive)}");
         }
@@ -467,12 +499,14 @@ internal static class RunCommand
         await child.ExitAsync().ConfigureAwait(false);
         if (!job.Quiet && !end.IsCompleted && await Task.WhenAny(end, Task.Delay(LeftoversTold)).ConfigureAwait(false) != end)
         {
-            say($"the command has ended, and lock '{job.Name}' is held until what it has left running ends: {Names(child.Tree().Where(process => !process.IsDaemon).Select(process => process.Pid))} (see --close)");
+            var left = Names([.. child.Tree().Where(process => !process.IsDaemon).Select(process => process.Pid)]);
+            say($"the command has ended, and lock '{job.Name}' is held until what it has left running ends: {left} (see --close)");
         }
     }
 
-    private static string Names(IEnumerable<int> pids) =>
-        string.Join(", ", pids.Take(3).Select(pid => string.Create(CultureInfo.InvariantCulture, $"{Child.NameOf(pid)} (pid {pid})")));
+    private static string Names(IReadOnlyCollection<int> pids) => pids.Count == 0
+        ? "processes that /proc does not show to dblock"
+        : string.Join(", ", pids.Take(3).Select(pid => string.Create(CultureInfo.InvariantCulture, $"{Child.NameOf(pid)} (pid {pid})")));
 
     private static async Task<(string, string?)[]> EnvironmentAsync(Job job, NpgsqlConnection connection, Lock @lock, CancellationToken signal) =>
     [

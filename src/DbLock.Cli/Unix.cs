@@ -1,26 +1,32 @@
-using System.ComponentModel;
 using System.Runtime.InteropServices;
+using System.Text;
 
 namespace DbLock.Cli;
 
 /// <summary>What .NET does not have of the C library.</summary>
 internal static unsafe partial class Unix
 {
+    // The same on Linux and macOS: ENOENT, ENOEXEC, EACCES, ENOTDIR.
+    public const int NoSuchFile = 2;
+    public const int NoProgram = 8;
+    public const int NoAccess = 13;
+    public const int NoFolder = 20;
+
     public const int Sighup = 1;
     public const int Sigint = 2;
     public const int Sigquit = 3;
     public const int Sigkill = 9;
     public const int Sigterm = 15;
 
-    // The same on Linux and macOS: WNOHANG, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL, SIG_IGN.
+    // The same on Linux and macOS: WNOHANG, X_OK, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL.
     private const int DoNotWait = 1;
+    private const int Execute = 1;
     private const short DefaultSignals = 4;
     private const int Interrupted = 4;
     private const int Sigpipe = 13;
     private const nint Default = 0;
-    private const nint Ignore = 1;
 
-    // Larger than sigset_t, struct sigaction and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
+    // Larger than sigset_t and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
     private const int Room = 1024;
 
     private const int PrSetChildSubreaper = 36;
@@ -58,28 +64,38 @@ internal static unsafe partial class Unix
             _ = Control(PrSetChildSubreaper, 1, 0, 0, 0);
         }
 
-        // Who started us may have it ignored, and then the system throws the exit codes away. What .NET has set is left alone.
-        var action = stackalloc byte[Room];
-        if (Action(Sigchld, null, action) == 0 && *(nint*)action == Ignore)
-        {
-            Signal(Sigchld, Default);
-        }
+        // Who started us may have it ignored, and then the system throws the exit codes away. .NET's own handler, which is there since the first signal was
+        // asked for, collects all children when this is process 1 of a container: who comes too late waits for ever for a command that has ended.
+        Signal(Sigchld, Default);
     }
 
+    /// <summary>Asks the system whether it would execute a file for this user; a folder is none.</summary>
+    /// <param name="file">The file's path; each char is a byte (<see cref="Given"/>).</param>
+    /// <returns>0, or the number of the error.</returns>
+    public static int CanExecute(string file) => Access(Terminated(file), Execute) != 0
+        ? Marshal.GetLastPInvokeError()
+        : Access(Terminated(file + "/."), Execute) == 0 ? NoAccess : 0;
+
     /// <summary>Starts a program with this process's streams and folder.</summary>
-    /// <returns>The process's number.</returns>
-    /// <exception cref="Win32Exception">The system refuses.</exception>
+    /// <param name="file">The program's path; each char is a byte, as in the others (<see cref="Given"/>).</param>
+    /// <param name="arguments">Its arguments, from its name on.</param>
+    /// <param name="environment">Its environment.</param>
+    /// <param name="pid">The process's number.</param>
+    /// <returns>0, or the number of the error.</returns>
     /// <remarks>
     /// Not with .NET's <c>Process</c>: .NET has this process ignore SIGPIPE, and what is ignored stays ignored in a program that it starts; here it begins with the default.
     /// </remarks>
-    public static int Start(string file, IEnumerable<string> arguments, IEnumerable<string> environment)
+    public static int Start(string file, IReadOnlyList<string> arguments, IReadOnlyList<string> environment, out int pid)
     {
         var attributes = stackalloc byte[Room];
         var signals = stackalloc byte[Room];
+        pid = 0;
         var error = SpawnAttributes(attributes) | SetFlags(attributes, DefaultSignals) | NoSignals(signals) | AddSignal(signals, Sigpipe) | SetDefaultSignals(attributes, signals);
-        var pid = 0;
-        error = error == 0 ? Spawn(out pid, file, null, attributes, [file, .. arguments, null], [.. environment, null]) : error;
-        return error == 0 ? pid : throw new Win32Exception(error);
+        var (words, variables) = (new Strings(arguments), new Strings(environment));
+        error = error == 0 ? Spawn(out pid, Terminated(file), null, attributes, words.Pointers, variables.Pointers) : error;
+        GC.KeepAlive(words);
+        GC.KeepAlive(variables);
+        return error;
     }
 
     /// <summary>Waits for the end of a child, of whichever is the next.</summary>
@@ -111,9 +127,6 @@ internal static unsafe partial class Unix
     [LibraryImport("libc", EntryPoint = "prctl")]
     private static partial int Control(int option, nuint first, nuint second, nuint third, nuint fourth);
 
-    [LibraryImport("libc", EntryPoint = "sigaction")]
-    private static partial int Action(int signal, byte* action, byte* old);
-
     [LibraryImport("libc", EntryPoint = "signal")]
     private static partial nint Signal(int signal, nint handler);
 
@@ -135,6 +148,30 @@ internal static unsafe partial class Unix
     [LibraryImport("libc", EntryPoint = "posix_spawnattr_setsigdefault")]
     private static partial int SetDefaultSignals(byte* attributes, byte* signals);
 
-    [LibraryImport("libc", EntryPoint = "posix_spawn", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int Spawn(out int pid, string file, byte* actions, byte* attributes, string?[] arguments, string?[] environment);
+    [LibraryImport("libc", EntryPoint = "access", SetLastError = true)]
+    private static partial int Access(byte[] file, int mode);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawn")]
+    private static partial int Spawn(out int pid, byte[] file, byte* actions, byte* attributes, nint[] arguments, nint[] environment);
+
+    private static byte[] Terminated(string bytes) => Encoding.Latin1.GetBytes(bytes + '\0');
+
+    /// <summary>Strings as C has them: pointers to bytes that end with a zero, and a null pointer after the last.</summary>
+    private sealed class Strings
+    {
+        private readonly byte[][] _strings;
+
+        public Strings(IEnumerable<string> strings)
+        {
+            _strings = [.. strings.Select(text =>
+            {
+                var bytes = GC.AllocateUninitializedArray<byte>(text.Length + 1, pinned: true);
+                Terminated(text).CopyTo(bytes, 0);
+                return bytes;
+            })];
+            Pointers = [.. _strings.Select(bytes => Marshal.UnsafeAddrOfPinnedArrayElement(bytes, 0)), 0];
+        }
+
+        public nint[] Pointers { get; }
+    }
 }

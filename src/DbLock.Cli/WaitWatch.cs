@@ -24,12 +24,12 @@ internal static class WaitWatch
     /// <returns>Why the wait is vain.</returns>
     public static async Task<string> SilenceAsync(string address, int waiting, LockKey key, LockOptions options, Action<string>? say, CancellationToken stop)
     {
-        var (start, told, unanswered) = (Stopwatch.GetTimestamp(), 0, 0);
+        var (start, told, unanswered, queued) = (Stopwatch.GetTimestamp(), 0, 0, default(Task));
         for (var next = Tellings[0]; ;)
         {
             var pause = next - Stopwatch.GetElapsedTime(start);
             await Task.Delay(pause > TimeSpan.Zero ? pause : TimeSpan.Zero, stop).ConfigureAwait(false);
-            var (answers, holders) = await AskAsync(address, key, options, stop).ConfigureAwait(false);
+            (var answers, var holders, queued) = await AskAsync(address, key, options, queued, stop).ConfigureAwait(false);
             unanswered = answers ? 0 : unanswered + 1;
             if (unanswered == 2)
             {
@@ -56,6 +56,17 @@ internal static class WaitWatch
         }
     }
 
+    /// <summary>Tells, ever more rarely, what is waited for, until it is told to stop.</summary>
+    public static async Task TellAsync(string what, Action<string> say, CancellationToken stop)
+    {
+        var start = Stopwatch.GetTimestamp();
+        for (var told = 0; ; told++)
+        {
+            await Task.Delay(Telling(told) - Stopwatch.GetElapsedTime(start), stop).ConfigureAwait(false);
+            say(string.Create(CultureInfo.InvariantCulture, $"still waiting for {what} ({Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds)} s so far)"));
+        }
+    }
+
     private static TimeSpan Telling(int number) => number < Tellings.Length ? Tellings[number] : Tellings[^1] * (number - Tellings.Length + 2);
 
     // Of those who wait one is ourselves.
@@ -63,33 +74,43 @@ internal static class WaitWatch
         ? new LockHolders(key, holders, Math.Max(0, holders.Waiting - 1)).ToString()[$"'{key}' is ".Length..]
         : answers ? "held by somebody whom the server does not tell" : "and the server does not answer at this moment";
 
-    private static async Task<(bool Answers, LockHolders? Holders)> AskAsync(string address, LockKey key, LockOptions options, CancellationToken stop)
+    // A pooler lets in whom it has no session for yet, and who is in is not let go: one question at a time is in its queue, and meanwhile being let in is answer enough.
+    private static async Task<(bool Answers, LockHolders? Holders, Task? Queued)> AskAsync(
+        string address, LockKey key, LockOptions options, Task? queued, CancellationToken stop)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
         limit.CancelAfter(LockWatch.Trust);
         var connection = default(NpgsqlConnection);
+        var question = default(Task<LockHolders>);
         try
         {
             // Npgsql's own timeout would look like an answer.
             var unlimited = new NpgsqlConnectionStringBuilder(address) { Timeout = 0 }.ConnectionString;
             connection = await ConnectionOption.OpenAsync(unlimited, limit.Token).ConfigureAwait(false);
+            if (queued?.IsCompleted == false)
+            {
+                return (true, null, queued);
+            }
+
             limit.CancelAfter(OnItsWay);
-            var asking = new Lock(connection, key, LockInterface.Npgsql, options);
-            return (true, await asking.GetHoldersAsync(CancellationToken.None).AsTask().WaitAsync(limit.Token).ConfigureAwait(false));
+            question = new Lock(connection, key, LockInterface.Npgsql, options).GetHoldersAsync(CancellationToken.None).AsTask();
+            return (true, await question.WaitAsync(limit.Token).ConfigureAwait(false), null);
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested)
         {
-            // A pooler lets in whom it has no session for yet: who has a connection has an answer.
-            return (connection is not null, null);
+            // Who has a connection has an answer.
+            return (connection is not null, null, options.TrustPooler ? question : null);
         }
         catch (Exception e) when (e is UnavailableException or NpgsqlException or LockException or InvalidOperationException)
         {
             // No room for one more, or no right to look: an answer all the same.
-            return (true, null);
+            return (true, null, null);
         }
         finally
         {
-            _ = Closing.Begin(connection);
+            _ = question is { IsCompleted: false } && options.TrustPooler
+                ? question.ContinueWith(_ => Closing.Begin(connection), TaskScheduler.Default)
+                : Closing.Begin(connection);
         }
     }
 }

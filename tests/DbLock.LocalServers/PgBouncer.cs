@@ -90,9 +90,9 @@ public sealed class PgBouncer : IAsyncDisposable
     /// <summary>Kills the pooler and starts it again, on the same port; every connection breaks.</summary>
     public Task RestartAsync() => _server.RestartAsync("KILL", _answers);
 
-    /// <summary>Gives a command to the pooler's console, which speaks the simple protocol alone: with psql.</summary>
+    /// <summary>Gives a command to the pooler's console, which speaks the simple protocol alone, with psql, and returns what it answers.</summary>
     /// <exception cref="InvalidOperationException">psql is not installed, or the command failed.</exception>
-    public Task AdministerAsync(string command)
+    public Task<string> AdministerAsync(string command)
     {
         var address = new NpgsqlConnectionStringBuilder(ConnectionString);
         var psql = Programs.Find("psql") ?? throw new InvalidOperationException("psql was not found: apt-get install postgresql-client");

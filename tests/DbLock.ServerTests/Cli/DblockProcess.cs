@@ -38,10 +38,14 @@ internal sealed class DblockProcess : IAsyncDisposable
         new(Prepare("env", environment, [DefaultSignals, Program, .. arguments]));
 
     /// <summary>Starts it in a pseudo-terminal of 80 columns and 24 lines, of which its input and output are the keyboard and the screen.</summary>
-    public static async Task<DblockProcess> StartInTerminalAsync(params string[] arguments)
+    public static Task<DblockProcess> StartInTerminalAsync(params string[] arguments) =>
+        InTerminalAsync(string.Join(' ', arguments.Prepend(Program).Select(word => $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'")));
+
+    /// <summary>Starts a command in such a terminal: dblock, or a shell for it.</summary>
+    public static async Task<DblockProcess> InTerminalAsync(string command)
     {
         // Not under a shell, which would end with its own interrupt.
-        var line = $"stty cols 80 rows 24; exec env {DefaultSignals} " + string.Join(' ', arguments.Prepend(Program).Select(word => $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'"));
+        var line = $"stty cols 80 rows 24; exec env {DefaultSignals} {command}";
         return new(Prepare("script", [.. await EnvironmentAsync(), ("TERM", "xterm-256color"), ("SHELL", "/bin/sh")], ["--quiet", "--return", "--flush", "--command", line, "/dev/null"]));
     }
 
@@ -53,6 +57,15 @@ internal sealed class DblockProcess : IAsyncDisposable
         await using var dblock = Start(environment, arguments);
         dblock.CloseInput();
         return (await dblock.ExitAsync(), dblock.Output, dblock.Error);
+    }
+
+    /// <summary>Runs a script of the shell to its end.</summary>
+    public static async Task<(string Output, string Error)> ShellAsync(string script)
+    {
+        await using var shell = new DblockProcess(Prepare("env", await EnvironmentAsync(), [DefaultSignals, "sh", "-c", script]));
+        shell.CloseInput();
+        await shell.ExitAsync();
+        return (shell.Output, shell.Error);
     }
 
     public static async Task<(string, string?)[]> EnvironmentAsync() => [("DBLOCK_CONNECTION", (await PostgreSqlTestServer.ServerAsync).ConnectionString)];

@@ -95,10 +95,8 @@ public sealed class RunSilenceTests
         await dblock.UntilAsync(".");
         relay.FallSilent();
         await Task.Delay(TimeSpan.FromSeconds(3));
-        var clock = Stopwatch.StartNew();
         await dblock.TypeAsync("\n");
         Assert.Equal(5, await dblock.ExitAsync());
-        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(6) + Slack, $"It took {clock.Elapsed}.");
         Assert.Contains("does not answer the release", dblock.Error, StringComparison.Ordinal);
         relay.GoOn();
         await Server.UntilFreeAsync(Key);
@@ -107,50 +105,34 @@ public sealed class RunSilenceTests
     [Fact]
     public async Task A_wait_with_a_timeout_ends_with_it_though_the_network_is_silent()
     {
-        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await using var held = new Lock(holder, Key);
-        Assert.True(await held.AcquireAsync());
-        await using var relay = await RelayAsync();
-        await using var dblock = await StartAsync(relay, "run", "--timeout", "5s", Key, "--", "echo", "ran");
-        await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 1, "it waits");
-        relay.FallSilent();
-        var clock = Stopwatch.StartNew();
-        Assert.Equal(69, await dblock.ExitAsync());
-        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(5 + 1 + 1) + Slack, $"It took {clock.Elapsed}.");
-        Assert.Equal("", dblock.Output);
+        await using var wait = await WaitAsync("--timeout", "5s");
+        wait.Relay.FallSilent();
+        Assert.Equal(69, await wait.Dblock.ExitAsync());
+        Assert.Matches(@"the server has not answered within [1-6](\.\d+)? s", wait.Dblock.Error);
+        Assert.Equal("", wait.Dblock.Output);
     }
 
     [Fact]
     public async Task A_signal_ends_a_wait_though_the_network_is_silent()
     {
-        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await using var held = new Lock(holder, Key);
-        Assert.True(await held.AcquireAsync());
-        await using var relay = await RelayAsync();
-        await using var dblock = await StartAsync(relay, "run", Key, "--", "echo", "ran");
-        await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 1, "it waits");
-        relay.FallSilent();
-        var clock = Stopwatch.StartNew();
-        await dblock.SignalAsync("TERM");
-        Assert.Equal(143, await dblock.ExitAsync());
-        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(3) + Slack, $"It took {clock.Elapsed}.");
+        await using var wait = await WaitAsync();
+        wait.Relay.FallSilent();
+        await wait.Dblock.SignalAsync("TERM");
+
+        // Given up as vain it would be 69.
+        Assert.Equal(143, await wait.Dblock.ExitAsync());
     }
 
     [Fact]
     public async Task A_wait_without_a_timeout_is_given_up_when_the_network_stays_silent_and_keeps_no_lock()
     {
-        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await using var held = new Lock(holder, Key);
-        Assert.True(await held.AcquireAsync());
-        await using var relay = await RelayAsync();
-        await using var dblock = await StartAsync(relay, "run", Key, "--", "echo", "ran");
-        await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 1, "it waits");
-        relay.FallSilent();
-        Assert.True(await held.ReleaseAsync());
-        Assert.Equal(69, await dblock.ExitAsync());
-        Assert.Contains("fallen silent", dblock.Error, StringComparison.Ordinal);
-        Assert.Equal("", dblock.Output);
-        relay.GoOn();
+        await using var wait = await WaitAsync();
+        wait.Relay.FallSilent();
+        Assert.True(await wait.Held.ReleaseAsync());
+        Assert.Equal(69, await wait.Dblock.ExitAsync());
+        Assert.Contains("fallen silent", wait.Dblock.Error, StringComparison.Ordinal);
+        Assert.Equal("", wait.Dblock.Output);
+        wait.Relay.GoOn();
         await Server.UntilFreeAsync(Key);
     }
 
@@ -159,34 +141,28 @@ public sealed class RunSilenceTests
     {
         await using var relay = await RelayAsync();
         relay.FallSilent();
-        var clock = Stopwatch.StartNew();
         await using var dblock = await StartAsync(relay, "run", "--timeout", "2s", Key, "--", "echo", "ran");
         Assert.Equal(69, await dblock.ExitAsync());
-        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(3) + Slack, $"It took {clock.Elapsed}.");
         Assert.Contains("has not answered within 3 s", dblock.Error, StringComparison.Ordinal);
     }
 
     [Fact]
     public async Task Who_was_stopped_while_it_waited_and_has_lost_the_grant_meanwhile_does_not_start_its_command()
     {
-        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await using var held = new Lock(holder, Key);
-        Assert.True(await held.AcquireAsync());
-        await using var dblock = await DblockProcess.StartAsync("run", "--quiet", Key, "--", "echo", "ran");
-        await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 1, "it waits");
+        await using var wait = await WaitAsync("--quiet");
 
         // Within this time a grant is still the answer to a question that has just been asked.
         await Task.Delay(TimeSpan.FromMilliseconds(300));
-        await dblock.SignalAsync("STOP");
-        Assert.True(await held.ReleaseAsync());
+        await wait.Dblock.SignalAsync("STOP");
+        Assert.True(await wait.Held.ReleaseAsync());
         await TestServer.UntilAsync(() => Server.IsHeldAsync(Key), "it is granted");
         await Server.KillHolderAsync(Key);
         await Server.UntilFreeAsync(Key);
-        Assert.True(await held.AcquireAsync());
-        await dblock.SignalAsync("CONT");
-        Assert.Equal(74, await dblock.ExitAsync());
-        Assert.Equal("", dblock.Output);
-        Assert.Contains("lost before the command was started", dblock.Error, StringComparison.Ordinal);
+        Assert.True(await wait.Held.AcquireAsync());
+        await wait.Dblock.SignalAsync("CONT");
+        Assert.Equal(74, await wait.Dblock.ExitAsync());
+        Assert.Equal("", wait.Dblock.Output);
+        Assert.Contains("lost before the command was started", wait.Dblock.Error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -201,6 +177,18 @@ public sealed class RunSilenceTests
         await dblock.TypeAsync("\n");
         Assert.Equal(5, await dblock.ExitAsync());
         Assert.Equal("", dblock.Error);
+    }
+
+    /// <summary>Has dblock wait, over a network that can fall silent, for a lock that is held here.</summary>
+    private async Task<Wait> WaitAsync(params string[] options)
+    {
+        var connection = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        var held = new Lock(connection, Key);
+        Assert.True(await held.AcquireAsync());
+        var relay = await RelayAsync();
+        var dblock = await StartAsync(relay, ["run", .. options, Key, "--", "echo", "ran"]);
+        await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 1, "it waits");
+        return new Wait(connection, held, relay, dblock);
     }
 
     private static long PidOf(DblockProcess dblock) => long.Parse(dblock.Output.Split("pid ")[1].Split('.')[0], CultureInfo.InvariantCulture);
@@ -227,5 +215,16 @@ public sealed class RunSilenceTests
         await connection.OpenAsync();
         await using var another = new Lock(connection, Key);
         Assert.True(await another.AcquireAsync(TimeSpan.FromSeconds(30)));
+    }
+
+    private sealed record Wait(NpgsqlConnection Connection, Lock Held, SilentRelay Relay, DblockProcess Dblock) : IAsyncDisposable
+    {
+        public async ValueTask DisposeAsync()
+        {
+            await Dblock.DisposeAsync();
+            await Relay.DisposeAsync();
+            await Held.DisposeAsync();
+            await Connection.DisposeAsync();
+        }
     }
 }

@@ -188,7 +188,7 @@ public sealed class RunTests : IDisposable
     [Fact]
     public async Task A_loss_that_cannot_be_told_stops_the_command_all_the_same()
     {
-        var running = ShellAsync($"'{DblockProcess.Program}' run {Key} -- sh -c 'echo $$ >{Folder}/shell; echo $DBLOCK_PID >{Folder}/pid; exec sleep 1000' 2>/dev/full; echo $?");
+        var running = DblockProcess.ShellAsync($"'{DblockProcess.Program}' run {Key} -- sh -c 'echo $$ >{Folder}/shell; echo $DBLOCK_PID >{Folder}/pid; exec sleep 1000' 2>/dev/full; echo $?");
         await TestServer.UntilAsync(() => Task.FromResult(File.Exists($"{Folder}/pid") && File.ReadAllText($"{Folder}/pid").EndsWith('\n')), "the command runs");
         await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync();
         await administrator.ExecuteAsync($"select pg_terminate_backend({await File.ReadAllTextAsync($"{Folder}/pid")})");
@@ -300,7 +300,7 @@ public sealed class RunTests : IDisposable
         var file = Path.Combine(Folder, "true");
         await File.WriteAllTextAsync(file, "#!/bin/sh\nexit 9\n");
         File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserExecute | UnixFileMode.UserWrite);
-        Assert.Equal("0 9\n", (await ShellAsync($"cd {Folder}; '{DblockProcess.Program}' run {Key} -- true; a=$?; '{DblockProcess.Program}' run {Key} -- ./true; echo $a $?")).Output);
+        Assert.Equal("0 9\n", (await DblockProcess.ShellAsync($"cd {Folder}; '{DblockProcess.Program}' run {Key} -- true; a=$?; '{DblockProcess.Program}' run {Key} -- ./true; echo $a $?")).Output);
     }
 
     [Fact]
@@ -428,14 +428,4 @@ public sealed class RunTests : IDisposable
 
     private static async Task AssertEndedAsync(string pid) =>
         await TestServer.UntilAsync(() => Task.FromResult(!Directory.Exists($"/proc/{pid.Trim()}") || File.ReadAllText($"/proc/{pid.Trim()}/stat").Contains(") Z ", StringComparison.Ordinal)), $"{pid} has ended");
-
-    private static async Task<(string Output, string Error)> ShellAsync(string script)
-    {
-        var start = new System.Diagnostics.ProcessStartInfo("sh", ["-c", script]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.Environment["DBLOCK_CONNECTION"] = (await PostgreSqlTestServer.ServerAsync).ConnectionString;
-        using var shell = System.Diagnostics.Process.Start(start)!;
-        var (output, error) = (shell.StandardOutput.ReadToEndAsync(), shell.StandardError.ReadToEndAsync());
-        await shell.WaitForExitAsync();
-        return (await output, await error);
-    }
 }
