@@ -66,6 +66,15 @@ public interface ILockDriver
     /// <param name="cancellationToken">Ends the hearing; the connection stays usable.</param>
     internal Task? Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => null;
 
+    /// <summary>
+    /// Ends, from beside, a command that owes an answer for which nobody waits any more: <see cref="Execute"/> then fails soon. It may block, and must not throw.
+    /// By default nothing is done, and the connection is discarded when the answer has come.
+    /// </summary>
+    /// <param name="connection">The connection.</param>
+    void Abort(DbConnection connection)
+    {
+    }
+
     /// <summary>Closes a connection so that its session cannot be taken from a pool again.</summary>
     /// <param name="connection">The connection, perhaps closed already.</param>
     void Discard(DbConnection connection)

@@ -498,6 +498,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         Enter();
         try
         {
+            _conversation.Limit = Limit.Of(timeout, cancellationToken);
             var request = Admission.Admit(_conversation, timeout);
             if (await Acquiring.Acquire(_conversation, request, _isGivenAnew, async, cancellationToken).ConfigureAwait(false) is not { } hold)
             {
@@ -517,6 +518,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
         finally
         {
+            _conversation.Limit = default;
             Exit();
         }
     }

@@ -24,6 +24,9 @@ public readonly record struct LockRequest(
     /// <summary>Gets the timeout in whole milliseconds, rounded up so that a short wait is never none; -1 is for ever.</summary>
     public long Milliseconds => Timeout < TimeSpan.Zero ? -1 : (Timeout.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond;
 
+    /// <summary>Gets whether the connection is the lock's own, on which nobody else can have begun a transaction.</summary>
+    internal bool HasOwnConnection { get; init; }
+
     /// <summary>Gets whether what is to be let go may have been granted after a wait (<see cref="LockDialect.HasWaited"/>).</summary>
     internal bool AfterWait { get; init; }
 

@@ -18,8 +18,9 @@ public sealed record LockCommand(LockSql Sql, params LockParameter[] Parameters)
 /// <param name="Commands">The commands. When one fails, those after it do not run.</param>
 public sealed record LockStatement(params LockCommand[] Commands)
 {
-    // A wait that the server should have ended is given this much longer before the client gives up on the server.
-    private const int GraceSeconds = 30;
+    // A wait that the server should have ended is given this much longer before the client gives up on the server. DbLock itself gives up
+    // after one second where it can.
+    private const int GraceSeconds = 2;
 
     /// <summary>Gets how long the server may wait before it answers: null when it never waits, <see cref="Timeout.InfiniteTimeSpan"/> for ever.</summary>
     public TimeSpan? Wait { get; init; }

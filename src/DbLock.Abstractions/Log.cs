@@ -61,4 +61,7 @@ internal static partial class Log
 
     [LoggerMessage(21, LogLevel.Warning, "Lock '{Key}' was let go, and stays locked until the transaction ends in which it was waited for, which the lock does not know: give the transaction to Lock.Transaction, or end it before the release.")]
     public static partial void KeptByTransaction(ILogger logger, LockKey key);
+
+    [LoggerMessage(22, LogLevel.Error, "The server has not answered for lock '{Key}' in time: the connection was given up, and its session with its transaction and its other locks.")]
+    public static partial void Silent(ILogger logger, LockKey key);
 }

@@ -45,6 +45,7 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
     private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
+    private static readonly LockCommand Question = new(new LockSql("select 0"));
     private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
     private static readonly LockStatement Terminate = new(new LockCommand(new LockSql("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")));
 
@@ -131,7 +132,9 @@ internal sealed class PostgreSqlDialect : LockDialect
         // session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
         var isTaken = outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock)
             && (request.Scope == LockScope.Session || (request.Key.IsSeveral && request.Try));
-        LockCommand[] undo = isTaken ? [Command(For(request).Undo, request)] : [];
+
+        // A transaction that the lock does not know has failed with the wait, and nothing but a question shows it.
+        LockCommand[] undo = isTaken ? [Command(For(request).Undo, request)] : request.InTransaction || request.HasOwnConnection ? [] : [Question];
 
         // The savepoint goes last: a late cancel may hit any of these, and while it stands all of them can be said again.
         return new(HasSavepoint(request) ? [RollbackToSavepoint, .. undo, ReleaseSavepoint] : undo);

@@ -79,6 +79,17 @@ internal sealed class AdoNetDriver : ILockDriver
 
     bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction) => Enlistment.TryFind(connection, out transaction);
 
+    public void Abort(DbConnection connection)
+    {
+        if (PhysicalConnection(Wrapper.Innermost(connection)) is { } connector)
+        {
+            // As NpgsqlDriver.
+            var reason = new TimeoutException("DbLock has given the connection up, because the server did not answer in time.");
+            connector.GetType().GetMethod("Break", BindingFlags.NonPublic | BindingFlags.Instance, [typeof(Exception), typeof(bool)])
+                ?.Invoke(connector, [reason, false]);
+        }
+    }
+
     public void Discard(DbConnection connection) => ClearPoolAndClose(connection);
 
     internal static void ClearPoolAndClose(DbConnection connection)

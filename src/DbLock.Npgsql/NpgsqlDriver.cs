@@ -95,6 +95,22 @@ internal sealed class NpgsqlDriver : ILockDriver
 
     Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => Hear((NpgsqlConnection)connection, heard, cancellationToken);
 
+    // To close a connection that waits for an answer is to wait with it. What breaks it ends the wait, too.
+    public void Abort(DbConnection connection)
+    {
+        try
+        {
+            if (Connector((NpgsqlConnection)connection) is { } connector)
+            {
+                Break(connector, new TimeoutException("DbLock has given the connection up, because the server did not answer in time."), false);
+            }
+        }
+        catch (MissingMethodException)
+        {
+            // The command ends with its own timeout.
+        }
+    }
+
     public void Discard(DbConnection connection)
     {
         // Clearing first makes the pool throw the physical connection away when it comes back, instead of keeping it with its locks.
@@ -138,10 +154,13 @@ internal sealed class NpgsqlDriver : ILockDriver
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_dataSource")]
     private static extern ref NpgsqlDataSource? DataSourceField(NpgsqlConnection connection);
 
-    // Npgsql shows neither to anybody.
+    // Npgsql shows none of these to anybody.
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_Connector")]
     [return: UnsafeAccessorType("Npgsql.Internal.NpgsqlConnector, Npgsql")]
     private static extern object? Connector(NpgsqlConnection connection);
+
+    [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "Break")]
+    private static extern Exception Break([UnsafeAccessorType("Npgsql.Internal.NpgsqlConnector, Npgsql")] object connector, Exception reason, bool isOther);
 
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_EnlistedTransaction")]
     private static extern Transaction? EnlistedTransaction(NpgsqlConnection connection);

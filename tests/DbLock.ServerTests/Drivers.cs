@@ -1,4 +1,6 @@
 using System.Data.Common;
+using System.Data.Odbc;
+using Npgsql;
 
 namespace DbLock.ServerTests;
 
@@ -22,4 +24,25 @@ internal static class Drivers
     public static async Task<DbConnection> OpenAsync(string driver, string database = "postgres") => driver == "Odbc"
         ? await PostgreSqlTestServer.OpenOdbcAsync(database)
         : await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database={database}");
+
+    /// <summary>Opens a connection that is not pooled, by way of a port of this machine.</summary>
+    public static async Task<DbConnection> OpenAsync(string driver, int port)
+    {
+        var server = await PostgreSqlTestServer.ServerAsync;
+        if (driver == "Odbc")
+        {
+            var odbc = new OdbcConnection(new DbConnectionStringBuilder(useOdbcRules: true)
+            {
+                ConnectionString = server.OdbcConnectionString,
+                ["Server"] = "127.0.0.1",
+                ["Port"] = port,
+            }.ConnectionString);
+            odbc.Open();
+            return odbc;
+        }
+
+        var connection = new NpgsqlConnection(new NpgsqlConnectionStringBuilder(server.ConnectionString) { Host = "127.0.0.1", Port = port, Pooling = false }.ConnectionString);
+        await connection.OpenAsync();
+        return connection;
+    }
 }

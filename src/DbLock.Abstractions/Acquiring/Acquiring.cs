@@ -214,6 +214,10 @@ internal static class Acquiring
                 goto default;
             case Verdict.Untrusted:
                 break;
+            case Verdict.Silent:
+                isSessionEnded = true;
+                verdict = isCancelled ? Verdict.Cancelled : verdict;
+                break;
             default:
                 isSessionEnded = await Undoing.Undo(conversation, request, answer, isCancelled, async).ConfigureAwait(false);
                 verdict = Judging.OfFailure(answer, isCancelled, isOpen);
@@ -224,6 +228,8 @@ internal static class Acquiring
         {
             case Verdict.Cancelled:
                 throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken, isSessionEnded);
+            case Verdict.Silent:
+                throw Refusals.Silent(conversation.Key, answer.Error);
             case var _ when isSessionEnded:
                 throw Refusals.SessionEnded(conversation.Key, answer.Error);
             case Verdict.TimedOut:

@@ -71,7 +71,10 @@ internal static class Admission
             conversation.IsInTransaction,
             options.TrustPooler ? null : session.Id(conversation.Connection, conversation.Driver),
             !options.TrustPooler && session.IsDirect,
-            Fencing: options.Fencing);
+            Fencing: options.Fencing)
+        {
+            HasOwnConnection = conversation.HasOwnConnection,
+        };
     }
 
     // A connection that is enlisted belongs to its transaction, with which a lock of transaction scope ends.

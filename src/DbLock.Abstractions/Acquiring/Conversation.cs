@@ -21,6 +21,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     private (LockRequest Request, LockStatement Statement)? _release;
     private LockIdentity? _identity;
     private LockDialect? _dialect;
+    private Patience? _patience;
     private bool _hasWarnedOfCommit;
     private bool _hasWarnedOfSnapshot;
 
@@ -62,7 +63,11 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
     public bool IsInTransaction => Transaction is not null || Enlisted?.IsOpen() == true;
 
-    public bool IsOpen => Connection.State == ConnectionState.Open;
+    /// <summary>Gets whether something can be sent: the connection is open, and owes nothing that is not waited for any more.</summary>
+    public bool IsOpen => Connection.State == ConnectionState.Open && _patience is not { HasEnded: true };
+
+    /// <summary>Gets or sets until when the call may take that is under way.</summary>
+    public Limit Limit { get; set; }
 
     public PhysicalSession PhysicalSession => Session.Current(Connection, Driver);
 
@@ -73,14 +78,23 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<Answer> Ask(LockStatement statement, bool async, CancellationToken cancellationToken = default)
     {
+        if (_patience is { HasEnded: true })
+        {
+            return ToAnswer(new SilenceException());
+        }
+
         try
         {
+            if (Limit.IsSet)
+            {
+                return new Answer(await ExecuteWithinLimit(statement, async, cancellationToken).ConfigureAwait(false));
+            }
+
             return new Answer(await Driver.Execute(Connection, Transaction, statement, async, cancellationToken).ConfigureAwait(false));
         }
         catch (Exception e)
         {
-            var codes = Driver.Read(e);
-            return new Answer(null, e, codes, Dialect.Read(codes));
+            return ToAnswer(e);
         }
     }
 
@@ -185,6 +199,84 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         {
             _hasWarnedOfSnapshot = true;
             Log.OldSnapshot(Logger, Key, level);
+        }
+    }
+
+    private Answer ToAnswer(Exception error)
+    {
+        if (error is SilenceException)
+        {
+            return new Answer(null, error, default, LockOutcome.ConnectionLost);
+        }
+
+        var codes = Driver.Read(error);
+        return new Answer(null, error, codes, Dialect.Read(codes));
+    }
+
+    private ValueTask<object?> ExecuteWithinLimit(LockStatement statement, bool async, CancellationToken cancellationToken)
+    {
+        var patience = _patience ??= new Patience(Abandon, CloseAfterAnswer);
+        if (async && cancellationToken.CanBeCanceled)
+        {
+            return ExecuteCancellable(patience, statement, cancellationToken);
+        }
+
+        patience.Begin(Limit);
+        return async
+            ? patience.Await(Driver.Execute(Connection, Transaction, statement, async: true, cancellationToken))
+            : ExecuteBlocking(patience, statement);
+    }
+
+    // Who cancels does not wait for what a provider does about it, which may be to connect to a server that is silent.
+    private async ValueTask<object?> ExecuteCancellable(Patience patience, LockStatement statement, CancellationToken cancellationToken)
+    {
+        using var cancel = new CancellationTokenSource();
+        patience.Begin(Limit);
+        using var registration = cancellationToken.UnsafeRegister(
+            _ =>
+            {
+                patience.Cancel();
+                cancel.CancelAsync();
+            },
+            null);
+        return await patience.Await(Driver.Execute(Connection, Transaction, statement, async: true, cancel.Token)).ConfigureAwait(false);
+    }
+
+    private ValueTask<object?> ExecuteBlocking(Patience patience, LockStatement statement)
+    {
+        try
+        {
+            var answer = Synchronously.Completed(Driver.Execute(Connection, Transaction, statement, async: false, CancellationToken.None));
+            return patience.TryFinish() ? new(answer) : throw new SilenceException();
+        }
+        catch (Exception e) when (e is not SilenceException && !patience.TryFinish())
+        {
+            throw new SilenceException();
+        }
+    }
+
+    // The connection owes an answer, and cannot be closed before that has come, or the provider has been made to give it up.
+    private void Abandon()
+    {
+        Session.End();
+        Log.Silent(Logger, Key);
+        ThreadPool.UnsafeQueueUserWorkItem(static conversation => conversation.Driver.Abort(conversation.Connection), this, preferLocal: false);
+    }
+
+    private void CloseAfterAnswer()
+    {
+        try
+        {
+            Driver.Discard(Connection);
+        }
+        catch (Exception)
+        {
+            // A connection that cannot even be closed is of no more use to anybody.
+        }
+        finally
+        {
+            // It may be opened again.
+            _patience = null;
         }
     }
 

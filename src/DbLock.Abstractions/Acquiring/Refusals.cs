@@ -105,6 +105,11 @@ internal static class Refusals
         $"The connection of lock '{key}' broke while the lock was waited for. The lock is not acquired: open the connection again, then "
             + "try again.", error);
 
+    public static LockException Silent(LockKey key, Exception? error) => new(
+        $"The server has not answered for lock '{key}' in time, so that nobody knows who holds it. The lock is not acquired: the connection is given up, with its "
+        + "transaction and its other locks. Look at the server and the network, open the connection again, then try again.",
+        error);
+
     public static LockException NotAnswered(LockKey key, LockDialect dialect) => new(
         $"The server did not answer whether lock '{key}' was taken, as {dialect.Name} does: something between changes its answers. The "
             + "lock is not acquired; connect to the server directly.");

@@ -22,6 +22,12 @@ internal static class Undoing
             return false;
         }
 
+        if (failed.Error is SilenceException)
+        {
+            // The connection is given up already.
+            return true;
+        }
+
         var lives = conversation.IsOpen && outcome != LockOutcome.ConnectionLost;
         for (var attempt = 0; attempt < Conversation.CancelAttempts && conversation.IsOpen; attempt++)
         {

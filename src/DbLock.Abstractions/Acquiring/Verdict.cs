@@ -18,6 +18,9 @@ internal enum Verdict
     /// <summary>The server's locks cannot be trusted; nothing was taken.</summary>
     Untrusted,
 
+    /// <summary>The server has not answered in time, and the connection was left behind with its session.</summary>
+    Silent,
+
     /// <summary>The transaction had failed before, so that not even a savepoint was made.</summary>
     TransactionFailed,
 
@@ -63,6 +66,7 @@ internal static class Judging
         { Error: null, Outcome: LockOutcome.AlreadyHeld } => Verdict.AlreadyHeld,
         { Error: null, Outcome: LockOutcome.NotAcquired } => Verdict.HeldElsewhere,
         { Error: LockException } => Verdict.Untrusted,
+        { Error: SilenceException } => Verdict.Silent,
 
         // A cancel meets providers at any point, and some then fail in ways that have nothing to do with what the server did.
         { IsNotSent: true } when !isCancelled && isOpen => Verdict.NotSent,

@@ -12,7 +12,7 @@ internal sealed partial class ScriptedDriver(bool canCancel) : ILockDriver
         ("pg_terminate_backend", "end session"), ("kill connection_id", "end session"), ("json_build_object", "holders"),
         ("pg_advisory_xact_lock(", "wait"), ("pg_try_advisory", "try"), ("get_lock(", "wait"),
         ("pg_lock_status", "is held"), ("is_used_lock", "is held"),
-        ("pg_advisory_unlock", "release"), ("release_lock", "release"), ("rollback to savepoint", "nothing"),
+        ("pg_advisory_unlock", "release"), ("release_lock", "release"), ("select 0", "nothing"), ("rollback to savepoint", "nothing"),
     ];
 
     public bool Supports(DbConnection connection) => true;

@@ -1,7 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 
-namespace DbLock.ServerTests.Cli;
+namespace DbLock.ServerTests;
 
 /// <summary>A network before a server that can fall silent: what is sent is taken and goes no further, and connections stay open.</summary>
 internal sealed class SilentRelay : IAsyncDisposable

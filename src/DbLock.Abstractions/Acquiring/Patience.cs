@@ -1,0 +1,130 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
+using System.Threading.Tasks.Sources;
+
+namespace DbLock;
+
+/// <summary>Waits for one answer after another, and for none of them longer than its limit.</summary>
+/// <remarks>
+/// Whoever comes first, the answer or the end of the patience, decides. After the end it is of no more use: the answer may still come, and
+/// is not read. It allocates nothing for each answer.
+/// </remarks>
+[SuppressMessage("Reliability", "CA1001", Justification = "A timer that is not set holds nothing.")]
+internal sealed class Patience : IValueTaskSource<object?>
+{
+    private const int Waiting = 1;
+    private const int Over = 2;
+
+    private readonly Action _onAnswered;
+    private readonly Action _onEnd;
+    private readonly Action _onLate;
+    private readonly Timer _timer;
+    private ManualResetValueTaskSourceCore<object?> _first;
+    private ConfiguredValueTaskAwaitable<object?>.ConfiguredValueTaskAwaiter _pending;
+    private int _state;
+
+    /// <summary>Initializes a new instance.</summary>
+    /// <param name="onEnd">Is called when the patience has ended, before who waits is told.</param>
+    /// <param name="onLate">Is called when the answer, or an error, has come after that.</param>
+    public Patience(Action onEnd, Action onLate)
+    {
+        (_onEnd, _onLate, _onAnswered) = (onEnd, onLate, OnAnswered);
+        using (ExecutionContext.SuppressFlow())
+        {
+            _timer = new Timer(static patience => ((Patience)patience!).End(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        }
+    }
+
+    /// <summary>Gets whether it has ended: an answer is still owed.</summary>
+    public bool HasEnded => Volatile.Read(ref _state) == Over;
+
+    /// <summary>Begins; a call that blocks is then made, and ended from beside by what happens at the end.</summary>
+    public void Begin(Limit limit)
+    {
+        _state = Waiting;
+        if (limit.LeftToAnswer is var left && left != Timeout.InfiniteTimeSpan)
+        {
+            _timer.Change(left, Timeout.InfiniteTimeSpan);
+        }
+    }
+
+    /// <summary>Ends the waiting after an answer.</summary>
+    /// <returns>False when the patience had ended before.</returns>
+    public bool TryFinish()
+    {
+        if (Interlocked.CompareExchange(ref _state, 0, Waiting) != Waiting)
+        {
+            _onLate();
+            return false;
+        }
+
+        _timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        return true;
+    }
+
+    /// <summary>Shortens the patience to what is left after a cancel.</summary>
+    public void Cancel()
+    {
+        if (Volatile.Read(ref _state) == Waiting)
+        {
+            _timer.Change(Limit.Way, Timeout.InfiniteTimeSpan);
+        }
+    }
+
+    /// <summary>Waits, after <see cref="Begin"/>, for an answer that is under way.</summary>
+    /// <exception cref="SilenceException">It did not come in time.</exception>
+    public ValueTask<object?> Await(ValueTask<object?> pending)
+    {
+        _first.Reset();
+        _pending = pending.ConfigureAwait(false).GetAwaiter();
+        if (_pending.IsCompleted)
+        {
+            OnAnswered();
+        }
+        else
+        {
+            _pending.UnsafeOnCompleted(_onAnswered);
+        }
+
+        return new ValueTask<object?>(this, _first.Version);
+    }
+
+    object? IValueTaskSource<object?>.GetResult(short token) => _first.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource<object?>.GetStatus(short token) => _first.GetStatus(token);
+
+    void IValueTaskSource<object?>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) => _first.OnCompleted(continuation, state, token, flags);
+
+    private void OnAnswered()
+    {
+        var isFirst = TryFinish();
+        try
+        {
+            var answer = _pending.GetResult();
+            if (isFirst)
+            {
+                _first.SetResult(answer);
+            }
+        }
+        catch (Exception e)
+        {
+            if (isFirst)
+            {
+                _first.SetException(e);
+            }
+        }
+    }
+
+    private void End()
+    {
+        if (Interlocked.CompareExchange(ref _state, Over, Waiting) == Waiting)
+        {
+            _onEnd();
+            _first.SetException(new SilenceException());
+        }
+    }
+}
+
+/// <summary>An answer did not come in time.</summary>
+internal sealed class SilenceException() : TimeoutException("The server has not answered in time.");
