@@ -1,6 +1,6 @@
+using System.Collections.Concurrent;
 using System.Data;
 using System.Data.Common;
-using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 
 namespace DbLock;
@@ -11,21 +11,66 @@ internal sealed class KeptCommands<T>
     where T : class
 {
     // More than the locks of any dialect have. When texts that are made for each call have filled it, it begins anew.
-    private const int Most = 32;
+    private const int Most = 64;
+
+    // A comment that names a lock makes a text of its own for each name, and what is prepared stays in the server's session, which a pool keeps for days: so many names have
+    // that, the first of the process that were used again on one connection.
+    private const int MostComments = 16;
 
     private readonly ConditionalWeakTable<DbConnection, OfConnection> _connections = [];
+    private readonly ConcurrentDictionary<string, bool> _comments = new(StringComparer.Ordinal);
 
-    /// <summary>Returns the place of a statement's command; null at its first use.</summary>
-    public Place? Of(DbConnection connection, LockStatement statement)
+    /// <summary>Returns the place of a statement's command, whatever its comment; null at its first use.</summary>
+    public Place? Of(DbConnection connection, LockStatement statement) => Connection(connection).Find(connection, statement, null) is var place && place.IsUsedAgain() ? place : null;
+
+    /// <summary>Returns the place of a statement's command that has its comment; null at its first use, and where none is kept.</summary>
+    /// <param name="connection">The connection.</param>
+    /// <param name="statement">The statement. Its comment is taken away where the command that is kept serves every name.</param>
+    public Place? Of(DbConnection connection, ref LockStatement statement)
     {
-        var place = _connections.GetValue(Wrapper.Innermost(connection), static connection => new OfConnection(connection)).Find(connection, statement);
-        return place.IsUsedAgain() ? place : null;
+        if (statement.Comment is not { } comment)
+        {
+            return Of(connection, statement);
+        }
+
+        if (!statement.MayPrepare)
+        {
+            return null;
+        }
+
+        var ofConnection = Connection(connection);
+        if (_comments.ContainsKey(comment))
+        {
+            var named = ofConnection.Find(connection, statement, comment);
+            return named.IsUsedAgain() ? named : null;
+        }
+
+        var place = ofConnection.Find(connection, statement, null);
+        var isOfBefore = place.IsCommentOfBefore(comment);
+        if (!place.IsUsedAgain())
+        {
+            // What is not prepared can have any comment.
+            return null;
+        }
+
+        if (isOfBefore && _comments.Count < MostComments && _comments.TryAdd(comment, true))
+        {
+            var named = ofConnection.Find(connection, statement, comment);
+            named.IsUsedAgain();
+            return named;
+        }
+
+        statement = statement with { Comment = null };
+        return place;
     }
+
+    private OfConnection Connection(DbConnection connection) => _connections.GetValue(Wrapper.Innermost(connection), static connection => new OfConnection(connection));
 
     /// <summary>The place of one command, or of none yet.</summary>
     public sealed class Place
     {
         private Command? _command;
+        private string? _comment;
         private bool _isUsed;
         private volatile bool _isDeallocated;
 
@@ -53,6 +98,8 @@ internal sealed class KeptCommands<T>
             return _isDeallocated = true;
         }
 
+        internal bool IsCommentOfBefore(string comment) => Interlocked.Exchange(ref _comment, comment) == comment;
+
         internal bool IsUsedAgain() => Interlocked.Exchange(ref _isUsed, true);
     }
 
@@ -66,12 +113,12 @@ internal sealed class KeptCommands<T>
 
     private sealed class OfConnection
     {
-        private readonly Dictionary<LockStatement, Place> _places = new(SameTexts.Instance);
+        private readonly Dictionary<(LockStatement Statement, string? Comment), Place> _places = new(SameTexts.Instance);
         private DbConnection? _maker;
 
         public OfConnection(DbConnection connection) => connection.StateChange += OnStateChange;
 
-        public Place Find(DbConnection connection, LockStatement statement)
+        public Place Find(DbConnection connection, LockStatement statement, string? comment)
         {
             lock (_places)
             {
@@ -82,7 +129,7 @@ internal sealed class KeptCommands<T>
                     _maker = connection;
                 }
 
-                if (_places.TryGetValue(statement, out var place))
+                if (_places.TryGetValue((statement, comment), out var place))
                 {
                     return place;
                 }
@@ -92,7 +139,7 @@ internal sealed class KeptCommands<T>
                     _places.Clear();
                 }
 
-                return _places[statement] = new Place();
+                return _places[(statement, comment)] = new Place();
             }
         }
 
@@ -109,14 +156,14 @@ internal sealed class KeptCommands<T>
         }
     }
 
-    private sealed class SameTexts : IEqualityComparer<LockStatement>
+    private sealed class SameTexts : IEqualityComparer<(LockStatement Statement, string? Comment)>
     {
         public static SameTexts Instance { get; } = new();
 
-        public bool Equals(LockStatement? x, LockStatement? y)
+        public bool Equals((LockStatement Statement, string? Comment) x, (LockStatement Statement, string? Comment) y)
         {
-            var (first, second) = (x!.Commands, y!.Commands);
-            if (first.Length != second.Length)
+            var (first, second) = (x.Statement.Commands, y.Statement.Commands);
+            if (first.Length != second.Length || x.Comment != y.Comment)
             {
                 return false;
             }
@@ -132,10 +179,10 @@ internal sealed class KeptCommands<T>
             return true;
         }
 
-        public int GetHashCode([DisallowNull] LockStatement statement)
+        public int GetHashCode((LockStatement Statement, string? Comment) key)
         {
-            var hash = 0;
-            foreach (var command in statement.Commands)
+            var hash = key.Comment?.GetHashCode(StringComparison.Ordinal) ?? 0;
+            foreach (var command in key.Statement.Commands)
             {
                 hash = (31 * hash) + RuntimeHelpers.GetHashCode(command.Sql);
             }

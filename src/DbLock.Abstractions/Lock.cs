@@ -45,12 +45,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private (LockRequest Request, LockStatement Statement)? _acquire;
     private (LockRequest Request, LockStatement Statement)? _release;
     private System.Transactions.Transaction? _enlisted;
+    private SessionSettings? _settings;
+    private string? _comment;
+    private long _granted;
     private int _count;
     private int _inUse;
     private bool _errorHandled;
     private bool _warnedOfCommit;
     private bool _warnedOfSnapshot;
     private bool _isGivenAnew;
+    private bool _isSinceTold;
     private bool _disposed;
 
     /// <summary>Initializes a new lock. Nothing is sent to the server.</summary>
@@ -745,7 +749,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         if (_acquire is not { } acquire || acquire.Request != request)
         {
-            _acquire = acquire = (request, dialect.Acquire(request) with { MayPrepare = request.IsDirect });
+            _acquire = acquire = (request, dialect.Acquire(request) with { MayPrepare = request.IsDirect, Comment = Comment });
         }
 
         return acquire.Statement;
@@ -767,6 +771,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         _hold = hold;
         _isGivenAnew = false;
         _errorHandled = false;
+        _granted = _settings is null ? 0 : Stopwatch.GetTimestamp();
     }
 
     private ValueTask<bool> Release(bool async)
@@ -930,9 +935,10 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             Exception? error = null;
             try
             {
-                var question = Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared));
+                var question = Question(Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared)));
                 if (Yes(await _driver.Execute(_connection, null, question, async, CancellationToken.None).ConfigureAwait(false)))
                 {
+                    _isSinceTold = true;
                     return true;
                 }
             }
@@ -958,10 +964,19 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         {
             Exit();
         }
+
+        // The first question tells since when, so that this costs no round trip.
+        LockStatement Question(LockStatement isHeld) => new([.. isHeld.Commands, .. _isSinceTold ? [] : _settings?.TellSince(Stopwatch.GetElapsedTime(_granted)) ?? []]) { Comment = Comment };
     }
 
-    /// <summary>Makes the session last, which is the lock's own.</summary>
-    internal ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) => SessionSettings.Set(_connection, _driver, Dialect, _options, async, cancellationToken);
+    /// <summary>Makes the session last, which is the lock's own, and tells the lock there.</summary>
+    internal async ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) =>
+        _settings = await SessionSettings.Set(_connection, _driver, Dialect, _options, async, cancellationToken, Key).ConfigureAwait(false);
+
+    /// <summary>Gets what is told of who acquires, beside the name, where that is told; null for nothing.</summary>
+    internal string? Holder { get; init; }
+
+    private string? Comment => _comment ??= _options.ShowName ? ToldName.Comment(Key) + (Holder is null ? "" : ToldName.Comment(Holder)) : null;
 
     internal DbConnection Connection => _connection;
 

@@ -64,7 +64,9 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     internal override LockCarrier Carrier { get; } = new PostgreSqlCarrier();
 
-    internal override LockStatement Keep(int sessionId) => PostgreSqlSettings.Keep(sessionId);
+    internal override LockStatement Keep(int sessionId, (string? End, int Room) told) => PostgreSqlSettings.Keep(sessionId, told);
+
+    internal override LockStatement TellSince(int sessionId, string end, TimeSpan held) => PostgreSqlSettings.TellSince(sessionId, end, held);
 
     internal override LockStatement PutBack(string before) => PostgreSqlSettings.PutBack(before);
 

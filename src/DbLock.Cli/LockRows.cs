@@ -4,15 +4,15 @@ namespace DbLock.Cli;
 internal static class LockRows
 {
     /// <summary>Gets the columns of a table, which has little room.</summary>
-    public static IReadOnlyList<string> Short { get; } = ["pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "state", "state_s", "query"];
+    public static IReadOnlyList<string> Short { get; } = ["pid", "database", "type", "object", "mode", "granted", "wait_s", "held_s", "user", "application", "state", "state_s", "query"];
 
     /// <summary>Gets the columns of a table from the most important on: as many are shown as fit the terminal.</summary>
-    public static IReadOnlyList<string> Important { get; } = ["pid", "object", "mode", "granted", "wait_s", "query", "state", "application", "user", "state_s", "type", "database"];
+    public static IReadOnlyList<string> Important { get; } = ["pid", "object", "mode", "granted", "wait_s", "query", "held_s", "state", "application", "user", "state_s", "type", "database"];
 
     /// <summary>Gets all columns.</summary>
     public static IReadOnlyList<string> All { get; } =
     [
-        "pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "client", "state", "state_s", "transaction_s", "query", "backend_start",
+        "pid", "database", "type", "object", "mode", "granted", "wait_s", "held_s", "user", "application", "client", "state", "state_s", "transaction_s", "query", "backend_start",
         "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid", "transactionid", "virtualxid", "prepared_transaction", "partial",
     ];
 
@@ -27,6 +27,7 @@ internal static class LockRows
         "mode" => @lock.Mode.ToString(),
         "granted" => @lock.Granted,
         "wait_s" => Seconds(@lock.WaitDuration),
+        "held_s" => Seconds(@lock.HeldFor),
         "user" => @lock.Session?.User,
         "application" => @lock.Session?.Application,
         "client" => @lock.Session?.Client,
@@ -51,6 +52,7 @@ internal static class LockRows
 
     private static string Object(PgLock @lock) => @lock switch
     {
+        { Key: { } key, ToldName: { } name } => $"{key.Name} ({name})",
         { Key: { } key } => key.Name,
         { Relation: { } name } => $"{@lock.Schema}.{name}",
         { RelationOid: { } oid } => $"oid {oid}",
