@@ -110,7 +110,7 @@ public sealed record PgSession
     internal IEnumerable<string> Written => new[] { ToldWritten, CommentWritten }.OfType<string>();
 
     /// <summary>Gets whether the age of its state says nothing of how long it has held its locks, because it asks again and again whether it does.</summary>
-    internal bool IsWatched => (Told is not null && ToldWritten is null) || Query?.Contains(PostgreSqlDialect.Locks, StringComparison.Ordinal) == true;
+    internal bool IsWatched => ToldName.IsOfPool(Told) || Query?.Contains(PostgreSqlDialect.Locks, StringComparison.Ordinal) == true;
 
     /// <summary>Says whether it is one of some applications; of a name that was cut to tell a lock after it the beginning will do.</summary>
     internal bool IsOf(IReadOnlyList<string> applications) => Application is { } application && applications.Any(one =>

@@ -13,7 +13,7 @@ namespace DbLock;
 internal static partial class ToldName
 {
     /// <summary>How the application_name of a session ends that carries the locks of a <see cref="LockPool"/>.</summary>
-    public const string OfPool = " [pool of locks]";
+    private const string OfPool = " [pool of locks]";
 
     /// <summary>What stands in place of the time until the grant is told.</summary>
     public const string AskedFor = " asked for]";
@@ -64,10 +64,13 @@ internal static partial class ToldName
         return added?.Success == true ? (added.Index == 0 ? null : name![..added.Index], added.Value[1..]) : (name, null);
     }
 
+    /// <summary>Says whether what was added to an application_name is that of a pool.</summary>
+    public static bool IsOfPool(string? told) => told == OfPool[1..];
+
     /// <summary>Reads what was added to an application_name: the lock's name as it is written there, and the time of the grant.</summary>
     public static (string? Written, DateTimeOffset? Since) Read(string? told)
     {
-        if (told is null || told == OfPool[1..])
+        if (told is null || IsOfPool(told))
         {
             return default;
         }
@@ -177,7 +180,7 @@ internal static partial class ToldName
     [GeneratedRegex(Added, RegexOptions.CultureInvariant)]
     private static partial Regex AddedPattern();
 
-    // ODBC sends all commands in one text.
-    [GeneratedRegex(@"^(?:savepoint dblock_acquire; )?/\* dblock ([^*]*) \*/", RegexOptions.CultureInvariant)]
+    // ODBC sends all commands in one text, and psqlODBC what it needs itself before them.
+    [GeneratedRegex(@"^(?:(?:BEGIN|SAVEPOINT \w+); ?)*/\* dblock ([^*]*) \*/", RegexOptions.CultureInvariant | RegexOptions.IgnoreCase)]
     private static partial Regex CommentPattern();
 }

@@ -35,7 +35,7 @@ public sealed class ToldNameTests
 
     private static string[] HostileNames =>
     [
-        "x */ select 1 --", "/* x", "x /", "*", "", "a?b", "@p0", "$1", ":name", "{fn now()}", "{0}", "a;b", "'\"`\\", "line\nbreak\r", "\u001b[2J", "\u202e", "a,b", "%41", "100%", "a [b 2026-11-26T18:03:22Z]", "🔒 Größe",
+        "x */ select 1 --", "/* x", "x /", "*", "a?b", "@p0", "$1", ":name", "{fn now()}", "{0}", "a;b", "'\"`\\", "line\nbreak\r", "\u001b[2J", "\u202e", "a,b", "%41", "100%", "a [b 2026-11-26T18:03:22Z]", "🔒 Größe",
         "a  b ", "#x", "-- x", new string('ä', 1_000_000),
     ];
 
@@ -44,11 +44,11 @@ public sealed class ToldNameTests
     {
         await using var connection = await Drivers.OpenAsync(driver);
         var pid = Convert.ToInt32(await LockContract.ExecuteAsync(connection, "select pg_backend_pid()"), CultureInfo.InvariantCulture);
+        await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
         await using (var tries = new Lock(connection, Name, Drivers.Interface(driver)))
         {
             Assert.True(await tries.Try(async));
             Assert.StartsWith($"/* dblock {Name} */ select case", await QueryAsync(pid), StringComparison.Ordinal);
-            Assert.Equal(Name, Assert.Single(await tries.GetHoldersAsync()).Session!.IsOwn ? Name : null);
         }
 
         // In transaction scope the try is the last statement.
@@ -56,12 +56,12 @@ public sealed class ToldNameTests
         {
             var scoped = new Lock(connection, Name, Drivers.Interface(driver), new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
             Assert.True(await scoped.Try(async));
-            Assert.StartsWith($"/* dblock {Name} */ select case", await QueryAsync(pid), StringComparison.Ordinal);
+            Assert.Contains($"/* dblock {Name} */ select case", await QueryAsync(pid), StringComparison.Ordinal);
+            Assert.Equal(Name, Assert.Single(await observer.GetLocksAsync(new PgLockFilter { Pids = [pid], LockTypes = ["advisory"] })).Key!.Name);
             await transaction.RollbackAsync();
         }
 
         // Who waits, out of a transaction and in it, is found by name.
-        await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
         foreach (var scope in new LockScope?[] { null, LockScope.Session, LockScope.Transaction })
         {
             await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
@@ -75,9 +75,8 @@ public sealed class ToldNameTests
             var waiting = Assert.Single(await observer.GetLocksAsync(new PgLockFilter { Pids = [pid], Granted = false }));
             Assert.Equal((Name, Name), (waiting.Key!.Name, waiting.Session!.LockName));
 
-            // The holder's statement says it, too: by now it may be another, and the number is the name's all the same.
             var graph = await observer.GetWaitGraphAsync(new PgLockFilter { Pids = [pid] });
-            Assert.Contains($"waits for ExclusiveLock on advisory lock '{Name}'", graph.ToString().Replace("has waited 0 s", "waits", StringComparison.Ordinal).Replace("has waited 0.1 s", "waits", StringComparison.Ordinal), StringComparison.Ordinal);
+            Assert.Matches($"(waits|has waited [0-9.]+ s) for Exclusive on advisory lock '{Name}'", graph.ToString());
             Assert.True(await held.ReleaseAsync());
             Assert.True(await wait);
             await (transaction?.CommitAsync() ?? Task.CompletedTask);
@@ -119,7 +118,7 @@ public sealed class ToldNameTests
         var seen = Assert.Single(await observer.GetLocksAsync(new PgLockFilter { Pids = [pid], LockTypes = ["advisory"] }));
         Assert.Equal(Name, seen.Key!.Name);
         Assert.NotNull(seen.HeldFor);
-        Assert.Contains($"has held ExclusiveLock on advisory lock '{Name}' for ", seen.ToString(), StringComparison.Ordinal);
+        Assert.Contains($"has held Exclusive on advisory lock '{Name}' for ", seen.ToString(), StringComparison.Ordinal);
 
         Assert.True(async ? await held.ReleaseAsync() : held.Release());
         Assert.Equal("worker-3", await ApplicationAsync(pid));
@@ -197,11 +196,9 @@ public sealed class ToldNameTests
     [Theory, MemberData(nameof(Hostile))]
     public async Task A_hostile_name_is_harmless_text_and_is_read_back(string driver, string hostile)
     {
-        // Unique, and hostile from its first character on.
-        var name = hostile.Length > 1000 ? hostile + Name : hostile.Length == 0 ? hostile : hostile + Name[^4..] + hostile;
-        await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
-        await using var connection = await Drivers.OpenAsync(driver, database.Name);
+        var name = hostile + Name;
+        await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        await using var connection = await Drivers.OpenAsync(driver);
         var pid = Convert.ToInt32(await LockContract.ExecuteAsync(connection, "select pg_backend_pid()"), CultureInfo.InvariantCulture);
         await using var @lock = new Lock(connection, name, Drivers.Interface(driver));
         for (var use = 0; use < 4; use++)
@@ -226,7 +223,7 @@ public sealed class ToldNameTests
 
         if (driver != "Odbc")
         {
-            await using var source = await SourceAsync("worker-7", $"Database={database.Name}");
+            await using var source = await SourceAsync("worker-7", "Pooling=false");
             await using var held = await source.AcquireLockAsync(name, lockInterface: Drivers.Interface(driver));
             await using var asking = new Lock(connection, name, Drivers.Interface(driver));
             await TestServer.UntilAsync(async () => Assert.Single(await asking.GetHoldersAsync()).HeldFor is not null, "it tells since when");
@@ -239,7 +236,7 @@ public sealed class ToldNameTests
     [Theory, InlineData("MySqlConnector"), InlineData("MySql.Data"), InlineData("Odbc")]
     public async Task On_MariaDB_hostile_names_are_harmless_and_who_waits_is_seen(string provider)
     {
-        foreach (var hostile in HostileNames.Where(name => name.Length > 0))
+        foreach (var hostile in HostileNames)
         {
             await using var connection = await OpenMariaDbAsync(provider);
             await using var other = await OpenMariaDbAsync(provider);
@@ -337,9 +334,9 @@ public sealed class ToldNameTests
 
         // Of a name that was cut so that the lock has room, the beginning is enough to be spared.
         var filter = new PgLockFilter { Keys = [Name] };
-        var spared = await observer.ClearLocksAsync(filter, PgSignal.Terminate, new PgClearOptions { ExceptApplications = [application], DryRun = true });
+        var spared = await observer.ClearLocksAsync(filter, PgSignal.Terminate, new PgClearOptions { ExceptApplications = [application], IncludeSuperusers = true, DryRun = true });
         Assert.Equal(PgClearOutcome.Spared, Assert.Single(spared).Outcome);
-        Assert.Equal(PgClearOutcome.Planned, Assert.Single(await observer.ClearLocksAsync(filter, PgSignal.Terminate, new PgClearOptions { ExceptApplications = ["worker"], DryRun = true })).Outcome);
+        Assert.Equal(PgClearOutcome.Planned, Assert.Single(await observer.ClearLocksAsync(filter, PgSignal.Terminate, new PgClearOptions { ExceptApplications = ["worker"], IncludeSuperusers = true, DryRun = true })).Outcome);
     }
 
     [Theory, InlineData("Npgsql"), InlineData("AdoNet")]
