@@ -938,7 +938,6 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 var question = Question(Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared)));
                 if (Yes(await _driver.Execute(_connection, null, question, async, CancellationToken.None).ConfigureAwait(false)))
                 {
-                    _isSinceTold = true;
                     return true;
                 }
             }
@@ -965,8 +964,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             Exit();
         }
 
-        // The first question tells since when, so that this costs no round trip.
-        LockStatement Question(LockStatement isHeld) => new([.. isHeld.Commands, .. _isSinceTold ? [] : _settings?.TellSince(Stopwatch.GetElapsedTime(_granted)) ?? []]) { Comment = Comment };
+        // The first question tells since when, so that this costs no round trip; it is not tried again, so that a server that refuses it still answers the others.
+        LockStatement Question(LockStatement isHeld)
+        {
+            var since = _isSinceTold ? null : _settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
+            _isSinceTold = true;
+            return (since is null ? isHeld : new LockStatement([.. isHeld.Commands, .. since])) with { Comment = Comment };
+        }
     }
 
     /// <summary>Makes the session last, which is the lock's own, and tells the lock there.</summary>

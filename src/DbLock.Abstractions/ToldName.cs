@@ -46,7 +46,7 @@ internal static partial class ToldName
     /// <summary>Returns how an application_name ends that tells a lock which is asked for, and how many bytes are left for what stands before that.</summary>
     public static (string End, int Room) InApplicationName(LockKey key)
     {
-        const int Around = 3 + 20;
+        const int Around = 4 + 20;
         var name = Written(key, InApplication, MostOfApplication - LeastOfApplication - Around);
         return ($" [{name}{AskedFor}", MostOfApplication - Around - name.Length);
     }
