@@ -13,7 +13,8 @@ internal sealed class KeptCommands<T>
     // More than the locks of any dialect have. When texts that are made for each call have filled it, it begins anew.
     private const int Most = 64;
 
-    // A comment that names a lock makes a text of its own for each name, and what is prepared stays in the server's session, which a pool keeps for days: so many names have
+    // A comment that names a lock makes a text of its own for each name, and what is prepared stays in the server's session, which a pool
+    // keeps for days: so many names have
     // that, the first of the process that were used again on one connection.
     private const int MostComments = 16;
 
@@ -21,7 +22,8 @@ internal sealed class KeptCommands<T>
     private readonly ConcurrentDictionary<string, bool> _comments = new(StringComparer.Ordinal);
 
     /// <summary>Returns the place of a statement's command, whatever its comment; null at its first use.</summary>
-    public Place? Of(DbConnection connection, LockStatement statement) => Connection(connection).Find(connection, statement, null) is var place && place.IsUsedAgain() ? place : null;
+    public Place? Of(DbConnection connection, LockStatement statement) =>
+        Connection(connection).Find(connection, statement, null) is var place && place.IsUsedAgain() ? place : null;
 
     /// <summary>Returns the place of a statement's command that has its comment; null at its first use, and where none is kept.</summary>
     /// <param name="connection">The connection.</param>
@@ -64,7 +66,8 @@ internal sealed class KeptCommands<T>
         return place;
     }
 
-    private OfConnection Connection(DbConnection connection) => _connections.GetValue(Wrapper.Innermost(connection), static connection => new OfConnection(connection));
+    private OfConnection Connection(DbConnection connection) =>
+        _connections.GetValue(Wrapper.Innermost(connection), static connection => new OfConnection(connection));
 
     /// <summary>The place of one command, or of none yet.</summary>
     public sealed class Place

@@ -964,7 +964,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             Exit();
         }
 
-        // The first question tells since when, so that this costs no round trip; it is not tried again, so that a server that refuses it still answers the others.
+        // The first question tells since when, so that this costs no round trip; it is not tried again, so that a server that refuses it
+        // still answers the others.
         LockStatement Question(LockStatement isHeld)
         {
             var since = _isSinceTold ? null : _settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
@@ -980,7 +981,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <summary>Gets what is told of who acquires, beside the name, where that is told; null for nothing.</summary>
     internal string? Holder { get; init; }
 
-    private string? Comment => _comment ??= _options.ShowName ? ToldName.Comment(Key) + (Holder is null ? "" : ToldName.Comment(Holder)) : null;
+    private string? Comment =>
+        _comment ??= _options.ShowName ? ToldName.Comment(Key) + (Holder is null ? "" : ToldName.Comment(Holder)) : null;
 
     internal DbConnection Connection => _connection;
 

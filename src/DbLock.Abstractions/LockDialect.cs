@@ -99,11 +99,13 @@ public abstract class LockDialect
     /// nothing to put back. Null (default) when the engine has no such settings.
     /// </summary>
     /// <param name="sessionId">The session.</param>
-    /// <param name="told">How its application_name is to end, and how many bytes are left for what stands before that; no end leaves it as it is.</param>
+    /// <param name="told">How its application_name is to end, and how many bytes are left for what stands before that; no end leaves it as
+    /// it is.</param>
     internal virtual LockStatement? Keep(int sessionId, (string? End, int Room) told) => null;
 
     /// <summary>
-    /// Returns the statement that tells since when the lock is held whose name <see cref="Keep"/> has told; null (default) when the engine has no place for it. It may be said again.
+    /// Returns the statement that tells since when the lock is held whose name <see cref="Keep"/> has told; null (default) when the engine
+    /// has no place for it. It may be said again.
     /// </summary>
     /// <param name="sessionId">The session.</param>
     /// <param name="end">How its application_name ends.</param>

@@ -7,7 +7,8 @@ namespace DbLock;
 public sealed record LockHolder(PgSession? Session, bool Shared, string? PreparedTransaction)
 {
     /// <summary>
-    /// Gets how long it has been held, to the second and never too long: told by the holder itself, on a connection of the lock's own (<see cref="LockOptions.ShowName"/>), and only believed
+    /// Gets how long it has been held, to the second and never too long: told by the holder itself, on a connection of the lock's own (<see
+    /// cref="LockOptions.ShowName"/>), and only believed
     /// where it names this lock. Null when it is not told.
     /// </summary>
     public TimeSpan? HeldFor { get; init; }
@@ -21,7 +22,8 @@ public sealed record LockHolder(PgSession? Session, bool Shared, string? Prepare
         { Session: { IsPartial: true } session } => $"{session}, whose activity is hidden from this role (grant pg_read_all_stats to see it)",
 
         // The server does not know since when: but who idles took the lock before that, unless he asks whether he holds it.
-        { Session: { IsWatched: false, StateAge: { } age, State: { } state } session } when state.StartsWith("idle", StringComparison.Ordinal) =>
+        { Session: { IsWatched: false, StateAge: { } age, State: { } state } session }
+            when state.StartsWith("idle", StringComparison.Ordinal) =>
             $"{session} for at least {age.InWords()}, {state}",
         { Session: var session } => session + session.Doing(),
     };

@@ -33,7 +33,10 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// </summary>
     public bool MayPrepare { get; init; }
 
-    /// <summary>Gets a comment that names the lock to who looks at the server, with a space after it; null for none. It stands before the first command that has parameters.</summary>
+    /// <summary>
+    /// Gets a comment that names the lock to who looks at the server, with a space after it; null for none. It stands before the first
+    /// command that has parameters.
+    /// </summary>
     internal string? Comment { get; init; }
 
     /// <summary>Gets the timeout that a driver sets on the command, in seconds: null leaves the provider's default, 0 is no limit.</summary>

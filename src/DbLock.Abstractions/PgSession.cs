@@ -50,7 +50,9 @@ public sealed record PgSession
     /// <summary>Gets the role that logged in; null for a process that has none.</summary>
     public string? User { get; init; }
 
-    /// <summary>Gets the application_name, without the lock that DbLock tells there (<see cref="LockName"/>); null when none was given.</summary>
+    /// <summary>
+    /// Gets the application_name, without the lock that DbLock tells there (<see cref="LockName"/>); null when none was given.
+    /// </summary>
     public string? Application { get; init; }
 
     /// <summary>Gets the client's address, or <c>[local]</c> for a Unix socket; null when hidden, and for a process without a client.</summary>
@@ -60,15 +62,19 @@ public sealed record PgSession
     public string? State { get; init; }
 
     /// <summary>
-    /// Gets the name of the lock that the session says it holds or waits for (<see cref="LockOptions.ShowName"/>): in its application_name, or in a comment before its query. One that
-    /// ends with two dots was cut; several have commas between them. Null when it says none. It is the session's word, which nobody has examined.
+    /// Gets the name of the lock that the session says it holds or waits for (<see cref="LockOptions.ShowName"/>): in its application_name,
+    /// or in a comment before its query. One that
+    /// ends with two dots was cut; several have commas between them. Null when it says none. It is the session's word, which nobody has
+    /// examined.
     /// </summary>
     public string? LockName => (ToldWritten ?? CommentWritten) is { } written ? ToldName.InWords(written) : null;
 
     /// <summary>
-    /// Gets since when the session says it holds <see cref="LockName"/>, by the server's clock, to the second and never too early; null when it does not say, and when that cannot be.
+    /// Gets since when the session says it holds <see cref="LockName"/>, by the server's clock, to the second and never too early; null
+    /// when it does not say, and when that cannot be.
     /// </summary>
-    public DateTimeOffset? LockSince => ToldName.Read(Told).Since is { } since && since >= BackendStart.GetValueOrDefault() && since <= Clock + Second ? since : null;
+    public DateTimeOffset? LockSince =>
+        ToldName.Read(Told).Since is { } since && since >= BackendStart.GetValueOrDefault() && since <= Clock + Second ? since : null;
 
     /// <summary>Gets the text of the running query, or of the last one, as far as the server keeps it (1 KB by default); null when hidden, and in a database of another encoding.</summary>
     public string? Query { get; init; }
@@ -100,7 +106,10 @@ public sealed record PgSession
     /// <summary>Gets the server's clock when it was asked.</summary>
     internal DateTimeOffset Clock { get; init; }
 
-    /// <summary>Gets the name of the lock that its application_name tells, as it is written there: such a session does nothing else than hold it or wait for it.</summary>
+    /// <summary>
+    /// Gets the name of the lock that its application_name tells, as it is written there: such a session does nothing else than hold it or
+    /// wait for it.
+    /// </summary>
     internal string? ToldWritten => ToldName.Read(Told).Written;
 
     /// <summary>Gets the name of the lock in the comment before its query, as it is written there.</summary>
@@ -109,23 +118,33 @@ public sealed record PgSession
     /// <summary>Gets the names that it tells, as they are written.</summary>
     internal IEnumerable<string> Written => new[] { ToldWritten, CommentWritten }.OfType<string>();
 
-    /// <summary>Gets whether the age of its state says nothing of how long it has held its locks, because it asks again and again whether it does.</summary>
+    /// <summary>
+    /// Gets whether the age of its state says nothing of how long it has held its locks, because it asks again and again whether it does.
+    /// </summary>
     internal bool IsWatched => ToldName.IsOfPool(Told) || Query?.Contains(PostgreSqlDialect.Locks, StringComparison.Ordinal) == true;
 
-    /// <summary>Says whether it is one of some applications; of a name that was cut to tell a lock after it the beginning will do.</summary>
+    /// <summary>
+    /// Says whether it is one of some applications; of a name that was cut to tell a lock after it the beginning will do.
+    /// </summary>
     internal bool IsOf(IReadOnlyList<string> applications) => Application is { } application && applications.Any(one =>
-        one == application || (Told is not null && ToldName.IsCut(application) && one.StartsWith(application[..^2], StringComparison.Ordinal)) || one == $"{application} {Told}");
+        one == application || one == $"{application} {Told}"
+        || (Told is not null && ToldName.IsCut(application) && one.StartsWith(application[..^2], StringComparison.Ordinal)));
 
     /// <summary>Returns how long it has held a lock by its own word; null when it says nothing of that one.</summary>
     internal TimeSpan? HeldFor(LockKey key) =>
-        LockSince is { } since && ToldName.Fits(ToldWritten!, key) ? TimeSpan.FromSeconds(Math.Max(0, Math.Floor((Clock - since).TotalSeconds))) : null;
+        LockSince is { } since && ToldName.Fits(ToldWritten!, key)
+            ? TimeSpan.FromSeconds(Math.Max(0, Math.Floor((Clock - since).TotalSeconds)))
+            : null;
 
     /// <summary>
-    /// Returns the beginning of a lock's name, where it tells one that was cut; null otherwise. The comment of a session that waits is that of what it waits for, while what it holds may be
+    /// Returns the beginning of a lock's name, where it tells one that was cut; null otherwise. The comment of a session that waits is that
+    /// of what it waits for, while what it holds may be
     /// another's.
     /// </summary>
     internal string? NameOf(LockKey key, bool isGranted) =>
-        (ToldWritten ?? (isGranted ? null : CommentWritten)) is { } written && ToldName.IsCut(written) && !ToldName.Fits(written, key) ? ToldName.InWords(written) : null;
+        (ToldWritten ?? (isGranted ? null : CommentWritten)) is { } written && ToldName.IsCut(written) && !ToldName.Fits(written, key)
+            ? ToldName.InWords(written)
+            : null;
 
     /// <summary>Returns what it does and how long it has, in words after a name.</summary>
     internal string Doing() => this switch

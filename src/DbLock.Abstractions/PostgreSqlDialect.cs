@@ -66,7 +66,8 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     internal override LockStatement Keep(int sessionId, (string? End, int Room) told) => PostgreSqlSettings.Keep(sessionId, told);
 
-    internal override LockStatement TellSince(int sessionId, string end, TimeSpan held) => PostgreSqlSettings.TellSince(sessionId, end, held);
+    internal override LockStatement TellSince(int sessionId, string end, TimeSpan held) =>
+        PostgreSqlSettings.TellSince(sessionId, end, held);
 
     internal override LockStatement PutBack(string before) => PostgreSqlSettings.PutBack(before);
 

@@ -52,7 +52,8 @@ internal static class PostgreSqlHolders
     private static LockHolder Holder(JsonElement json, LockKey key)
     {
         var holder = json.GetProperty("session") is { ValueKind: JsonValueKind.Object } session ? Session(session) : null;
-        return new LockHolder(holder, json.GetProperty("shared").GetBoolean(), json.GetProperty("prepared").GetString()) { HeldFor = holder?.HeldFor(key) };
+        var (shared, prepared) = (json.GetProperty("shared").GetBoolean(), json.GetProperty("prepared").GetString());
+        return new LockHolder(holder, shared, prepared) { HeldFor = holder?.HeldFor(key) };
     }
 
     private static PgSession Session(JsonElement json)

@@ -30,7 +30,8 @@ internal sealed class SessionSettings
     /// <returns>Null when there is nothing to put back.</returns>
     /// <exception cref="OperationCanceledException">It was cancelled. If they may be set, the connection is closed, and its session ended.</exception>
     public static ValueTask<SessionSettings?> Set(
-        DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, bool async, CancellationToken cancellationToken, LockKey? key = null)
+        DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, bool async,
+        CancellationToken cancellationToken, LockKey? key = null)
     {
         if (options.TrustPooler || driver.SessionId(connection) is not { } sessionId)
         {
@@ -38,18 +39,29 @@ internal sealed class SessionSettings
         }
 
         var told = !options.ShowName ? default : key is null ? ToldName.InApplicationNameOfPool() : ToldName.InApplicationName(key);
-        return dialect.Keep(sessionId, told) is { } statement
-            ? Set(connection, driver, dialect, statement with { Limit = LockWatch.Trust }, key is null ? null : told.End, QuietLogger.Of(options.Logger), async, cancellationToken)
-            : new(default(SessionSettings));
+        if (dialect.Keep(sessionId, told) is not { } statement)
+        {
+            return new(default(SessionSettings));
+        }
+
+        statement = statement with { Limit = LockWatch.Trust };
+        return Set(
+            connection, driver, dialect, statement, key is null ? null : told.End, QuietLogger.Of(options.Logger), async,
+            cancellationToken);
     }
 
-    /// <summary>Returns the commands that tell since when the lock is held, to be sent with a question; none where nothing is told.</summary>
+    /// <summary>
+    /// Returns the commands that tell since when the lock is held, to be sent with a question; none where nothing is told.
+    /// </summary>
     /// <param name="held">How long the lock has been held.</param>
     public IEnumerable<LockCommand> TellSince(TimeSpan held) =>
-        _told is not null && _driver.SessionId(_connection) is { } sessionId && _dialect.TellSince(sessionId, _told, held) is { } statement ? statement.Commands : [];
+        _told is not null && _driver.SessionId(_connection) is { } sessionId && _dialect.TellSince(sessionId, _told, held) is { } statement
+            ? statement.Commands
+            : [];
 
     private static async ValueTask<SessionSettings?> Set(
-        DbConnection connection, ILockDriver driver, LockDialect dialect, LockStatement statement, string? told, ILogger logger, bool async, CancellationToken cancellationToken)
+        DbConnection connection, ILockDriver driver, LockDialect dialect, LockStatement statement, string? told, ILogger logger, bool async,
+        CancellationToken cancellationToken)
     {
         try
         {

@@ -5,9 +5,13 @@ using System.Text.RegularExpressions;
 
 namespace DbLock;
 
-/// <summary>The name of a lock where a person at the server sees it: in a comment before a statement, and in the application_name of a session that only locks use.</summary>
+/// <summary>
+/// The name of a lock where a person at the server sees it: in a comment before a statement, and in the application_name of a session that
+/// only locks use.
+/// </summary>
 /// <remarks>
-/// A name is anybody's text. What could mean something to a server, a provider or a terminal is written as % and two digits for each byte of its UTF-8, so that all of it is
+/// A name is anybody's text. What could mean something to a server, a provider or a terminal is written as % and two digits for each byte
+/// of its UTF-8, so that all of it is
 /// ASCII. Several keys stand with commas between them, and what is too long ends with two dots.
 /// </remarks>
 internal static partial class ToldName
@@ -31,7 +35,8 @@ internal static partial class ToldName
     private const string TimeFormat = "yyyy-MM-dd'T'HH:mm:ss'Z'";
     private const string Cut = "..";
 
-    private static readonly SearchValues<char> InComment = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/ ");
+    private static readonly SearchValues<char> InComment =
+        SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/ ");
     private static readonly SearchValues<char> InApplication =
         SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-/ :;@#=+*!?&()<>|~^$");
 
@@ -43,7 +48,9 @@ internal static partial class ToldName
     /// <summary>Returns a comment with more that is told, which nothing reads back.</summary>
     public static string Comment(string text) => $"/* {Written([text], InComment, MostInComment)} */ ";
 
-    /// <summary>Returns how an application_name ends that tells a lock which is asked for, and how many bytes are left for what stands before that.</summary>
+    /// <summary>
+    /// Returns how an application_name ends that tells a lock which is asked for, and how many bytes are left for what stands before that.
+    /// </summary>
     public static (string End, int Room) InApplicationName(LockKey key)
     {
         const int Around = 4 + 20;
@@ -51,11 +58,14 @@ internal static partial class ToldName
         return ($" [{name}{AskedFor}", MostOfApplication - Around - name.Length);
     }
 
-    /// <summary>Returns how the application_name of a pool's session ends, and how many bytes are left for what stands before that.</summary>
+    /// <summary>
+    /// Returns how the application_name of a pool's session ends, and how many bytes are left for what stands before that.
+    /// </summary>
     public static (string End, int Room) InApplicationNameOfPool() => (OfPool, MostOfApplication - OfPool.Length);
 
     /// <summary>Returns what tells this process in an application_name where nobody has given one: its host and number.</summary>
-    public static string Process() => Written([$"{Environment.MachineName}:{Environment.ProcessId.ToString(CultureInfo.InvariantCulture)}"], InApplication, MostOfApplication);
+    public static string Process() => Written(
+        [$"{Environment.MachineName}:{Environment.ProcessId.ToString(CultureInfo.InvariantCulture)}"], InApplication, MostOfApplication);
 
     /// <summary>Takes an application_name apart: what the application gave, and what was added to it.</summary>
     public static (string? Application, string? Told) Split(string? name)
@@ -82,7 +92,8 @@ internal static partial class ToldName
 
         var space = told.LastIndexOf(' ');
         return DateTimeOffset.TryParseExact(
-            told.AsSpan((space + 1)..^1), TimeFormat, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out var since)
+            told.AsSpan((space + 1)..^1), TimeFormat, CultureInfo.InvariantCulture,
+            DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out var since)
             ? (told[1..space], since)
             : default;
     }
@@ -95,14 +106,18 @@ internal static partial class ToldName
     public static string InWords(string written) => string.Join(", ", Names(written));
 
     /// <summary>
-    /// Says whether a name may be that of a key: its own, the beginning of it where it was cut, or one that another scheme makes the same number of. What a session tells about
+    /// Says whether a name may be that of a key: its own, the beginning of it where it was cut, or one that another scheme makes the same
+    /// number of. What a session tells about
     /// a lock is believed for no other.
     /// </summary>
     public static bool Fits(string written, LockKey key) => key.Keys.Any(one =>
         KeyOf(written, one.ToPgLocks()) is not null || Names(written).Contains(one.Name)
         || (IsCut(written) && one.Name.StartsWith(Names(written).Last()[..^Cut.Length], StringComparison.Ordinal)));
 
-    /// <summary>Returns the key of a number whose name is written, if any scheme makes that number of it: then the name need not be believed. Null otherwise.</summary>
+    /// <summary>
+    /// Returns the key of a number whose name is written, if any scheme makes that number of it: then the name need not be believed. Null
+    /// otherwise.
+    /// </summary>
     public static LockKey? KeyOf(string written, PgLocksKey number) =>
         KeysOf(written).FirstOrDefault(key => key.ToPgLocks() == number);
 
@@ -115,7 +130,9 @@ internal static partial class ToldName
     private static IEnumerable<string> Names(string written) => written.Split(',').Select(Name);
 
     private static string Written(LockKey key, SearchValues<char> plain, int most) =>
-        !key.IsSeveral && key.Name.Length <= most && !key.Name.AsSpan().ContainsAnyExcept(plain) ? key.Name : Written(key.Keys.Select(one => one.Name), plain, most);
+        !key.IsSeveral && key.Name.Length <= most && !key.Name.AsSpan().ContainsAnyExcept(plain)
+            ? key.Name
+            : Written(key.Keys.Select(one => one.Name), plain, most);
 
     private static string Written(IEnumerable<string> names, SearchValues<char> plain, int most)
     {

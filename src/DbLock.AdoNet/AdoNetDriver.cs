@@ -42,7 +42,9 @@ internal sealed class AdoNetDriver : ILockDriver
 
         // Dapper keeps something for each text, and a comment makes many.
         var flags = statement.Comment is null ? CommandFlags.Buffered : CommandFlags.NoCache;
-        var command = new CommandDefinition(OneText.Named(statement), parameters, transaction, statement.CommandTimeout, flags: flags, cancellationToken: cancellationToken);
+        var command = new CommandDefinition(
+            OneText.Named(statement), parameters, transaction, statement.CommandTimeout, flags: flags,
+            cancellationToken: cancellationToken);
         var reader = async ? await connection.ExecuteReaderAsync(command).ConfigureAwait(false) : (DbDataReader)connection.ExecuteReader(command);
         return await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
     }

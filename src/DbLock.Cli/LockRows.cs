@@ -13,7 +13,8 @@ internal static class LockRows
     public static IReadOnlyList<string> All { get; } =
     [
         "pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "client", "state", "state_s", "transaction_s", "query", "backend_start",
-        "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid", "transactionid", "virtualxid", "prepared_transaction", "partial", "held_s",
+        "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid", "transactionid", "virtualxid", "prepared_transaction",
+        "partial", "held_s",
     ];
 
     public static object?[] Row(PgLock @lock, IReadOnlyList<string> columns) => [.. columns.Select(column => Value(@lock, column))];

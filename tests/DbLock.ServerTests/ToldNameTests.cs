@@ -8,6 +8,7 @@ namespace DbLock.ServerTests;
 /// <summary>The name of a lock and its holder, where a person at the server sees them, and what is read back of it.</summary>
 public sealed class ToldNameTests
 {
+    private static readonly LockOptions InTransaction = new() { Scope = LockScope.Transaction };
     private static readonly TimeSpan Long = TimeSpan.FromMinutes(1);
 
     private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
@@ -35,7 +36,8 @@ public sealed class ToldNameTests
 
     private static string[] HostileNames =>
     [
-        "x */ select 1 --", "/* x", "x /", "*", "a?b", "@p0", "$1", ":name", "{fn now()}", "{0}", "a;b", "'\"`\\", "line\nbreak\r", "\u001b[2J", "\u202e", "a,b", "%41", "100%", "a [b 2026-11-26T18:03:22Z]", "🔒 Größe",
+        "x */ select 1 --", "/* x", "x /", "*", "a?b", "@p0", "$1", ":name", "{fn now()}", "{0}", "a;b",
+        "'\"`\\", "line\nbreak\r", "\u001b[2J", "\u202e", "a,b", "%41", "100%", "a [b 2026-11-26T18:03:22Z]", "🔒 Größe",
         "a  b ", "#x", "-- x", new string('ä', 1_000_000),
     ];
 
@@ -54,10 +56,10 @@ public sealed class ToldNameTests
         // In transaction scope the try is the last statement.
         await using (var transaction = await connection.BeginTransactionAsync())
         {
-            var scoped = new Lock(connection, Name, Drivers.Interface(driver), new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
+            var scoped = new Lock(connection, Name, Drivers.Interface(driver), InTransaction) { Transaction = transaction };
             Assert.True(await scoped.Try(async));
             Assert.Contains($"/* dblock {Name} */ select case", await QueryAsync(pid), StringComparison.Ordinal);
-            Assert.Equal(Name, Assert.Single(await observer.GetLocksAsync(new PgLockFilter { Pids = [pid], LockTypes = ["advisory"] })).Key!.Name);
+            Assert.Equal(Name, Assert.Single(await observer.GetLocksAsync(Advisory(pid))).Key!.Name);
             await transaction.RollbackAsync();
         }
 
@@ -68,7 +70,8 @@ public sealed class ToldNameTests
             var held = new Lock(holder, Name);
             Assert.True(await held.AcquireAsync(block: false));
             await using var transaction = scope is null ? null : await connection.BeginTransactionAsync();
-            var waits = new Lock(connection, Name, Drivers.Interface(driver), new LockOptions { Scope = scope ?? LockScope.Session }) { Transaction = transaction };
+            var options = new LockOptions { Scope = scope ?? LockScope.Session };
+            var waits = new Lock(connection, Name, Drivers.Interface(driver), options) { Transaction = transaction };
             var wait = Task.Run(async () => await waits.Acquire(async, Long));
             await Server.UntilWaitingAsync(pid);
             Assert.Contains($"/* dblock {Name} */ ", await QueryAsync(pid), StringComparison.Ordinal);
@@ -97,7 +100,8 @@ public sealed class ToldNameTests
         var after = await ClockAsync(observer);
         var pid = Assert.Single(await asking.GetHoldersAsync()).Session!.Pid;
         Assert.Matches($@"^worker-3 \[{Name} (asked for|....-..-..T..:..:..Z)\]$", await ApplicationAsync(pid));
-        await TestServer.UntilAsync(async () => (await ApplicationAsync(pid)).EndsWith("Z]", StringComparison.Ordinal), "it tells since when");
+        await TestServer.UntilAsync(
+            async () => (await ApplicationAsync(pid)).EndsWith("Z]", StringComparison.Ordinal), "it tells since when");
         var told = await ApplicationAsync(pid);
         for (var beat = 0; beat < 4; beat++)
         {
@@ -112,10 +116,12 @@ public sealed class ToldNameTests
         Assert.InRange(holder.Session!.LockSince!.Value, before, after + TimeSpan.FromSeconds(1));
         Assert.InRange(holder.HeldFor!.Value, earliest - after - TimeSpan.FromSeconds(2), latest - before);
         Assert.Equal((told, Name, "worker-3"), (await ApplicationAsync(pid), holder.Session.LockName, holder.Session.Application));
-        Assert.Matches($@"^'{Name}' is held by pid {pid} \(application 'worker-3', user 'postgres', [^)]*\) for [0-9]+ s$", (await asking.GetHoldersAsync()).ToString());
+        Assert.Matches(
+            $@"^'{Name}' is held by pid {pid} \(application 'worker-3', user 'postgres', [^)]*\) for [0-9]+ s$",
+            (await asking.GetHoldersAsync()).ToString());
         Assert.DoesNotContain("at least", holder.ToString(), StringComparison.Ordinal);
 
-        var seen = Assert.Single(await observer.GetLocksAsync(new PgLockFilter { Pids = [pid], LockTypes = ["advisory"] }));
+        var seen = Assert.Single(await observer.GetLocksAsync(Advisory(pid)));
         Assert.Equal(Name, seen.Key!.Name);
         Assert.NotNull(seen.HeldFor);
         Assert.Contains($"has held Exclusive on advisory lock '{Name}' for ", seen.ToString(), StringComparison.Ordinal);
@@ -182,7 +188,8 @@ public sealed class ToldNameTests
             await using var pooled = await pool.AcquireLockAsync(Name + "-pooled");
             await using var asking = new Lock(observer, Name);
             var pid = Assert.Single(await asking.GetHoldersAsync()).Session!.Pid;
-            await TestServer.UntilAsync(async () => (await QueryAsync(pid)).Contains("pg_lock_status", StringComparison.Ordinal), "it asks");
+            await TestServer.UntilAsync(
+                async () => (await QueryAsync(pid)).Contains("pg_lock_status", StringComparison.Ordinal), "it asks");
             Assert.DoesNotContain("/*", await QueryAsync(pid), StringComparison.Ordinal);
             Assert.Equal("worker-6", await ApplicationAsync(pid));
 
@@ -207,7 +214,7 @@ public sealed class ToldNameTests
             if (use == 0)
             {
                 Assert.Matches(@"^/\* dblock [A-Za-z0-9_.\-/ %,]* \*/ select case\n", await QueryAsync(pid));
-                var told = (await observer.GetLocksAsync(new PgLockFilter { Pids = [pid], LockTypes = ["advisory"] })).Single();
+                var told = (await observer.GetLocksAsync(Advisory(pid))).Single();
                 Assert.Equal(name.Length > 1000 ? @lock.Key.Number.ToString(CultureInfo.InvariantCulture) : name, told.Key!.Name);
             }
 
@@ -216,7 +223,7 @@ public sealed class ToldNameTests
 
         await using (var transaction = await connection.BeginTransactionAsync())
         {
-            var scoped = new Lock(connection, name, Drivers.Interface(driver), new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
+            var scoped = new Lock(connection, name, Drivers.Interface(driver), InTransaction) { Transaction = transaction };
             Assert.True(await scoped.AcquireAsync(Long));
             await transaction.CommitAsync();
         }
@@ -226,7 +233,7 @@ public sealed class ToldNameTests
             await using var source = await SourceAsync("worker-7", "Pooling=false");
             await using var held = await source.AcquireLockAsync(name, lockInterface: Drivers.Interface(driver));
             await using var asking = new Lock(connection, name, Drivers.Interface(driver));
-            await TestServer.UntilAsync(async () => Assert.Single(await asking.GetHoldersAsync()).HeldFor is not null, "it tells since when");
+            await UntilToldAsync(asking);
             var own = await ApplicationAsync(Assert.Single(await asking.GetHoldersAsync()).Session!.Pid);
             Assert.Matches(@"^worker-7 \[[ -Z\\^-~]* [0-9TZ:-]{20}\]$", own);
             Assert.InRange(own.Length, 1, 63);
@@ -254,7 +261,8 @@ public sealed class ToldNameTests
             async Task<long> InfosAsync() => Convert.ToInt64(
                 await LockContract.ExecuteAsync(
                     observer,
-                    @"select count(*) from information_schema.processlist where state = 'User lock' and info regexp '^/[*] dblock [-A-Za-z0-9_./ %,]* [*]/ select get_lock' "
+                    "select count(*) from information_schema.processlist where state = 'User lock'"
+                    + @" and info regexp '^/[*] dblock [-A-Za-z0-9_./ %,]* [*]/ select get_lock' "
                     + $"and info like '%{(hostile.Length > 1000 ? "%C3%A4.." : Name)} */%'"),
                 CultureInfo.InvariantCulture);
         }
@@ -265,7 +273,8 @@ public sealed class ToldNameTests
     {
         var database = "enc_" + Guid.NewGuid().ToString("N");
         await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await administrator.ExecuteAsync($"create database {database} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'");
+        await administrator.ExecuteAsync(
+            $"create database {database} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'");
         try
         {
             foreach (var driver in new[] { "Npgsql", "AdoNet", "Odbc" })
@@ -280,7 +289,7 @@ public sealed class ToldNameTests
                 {
                     await using var source = await SourceAsync("worker-8", $"Database={database};Pooling=false");
                     await using var held = await source.AcquireLockAsync(name, lockInterface: Drivers.Interface(driver));
-                    await TestServer.UntilAsync(async () => Assert.Single(await @lock.GetHoldersAsync()).HeldFor is not null, "it tells since when");
+                    await UntilToldAsync(@lock);
                 }
             }
         }
@@ -301,22 +310,24 @@ public sealed class ToldNameTests
         var session = Assert.Single(await new Lock(observer, Name).GetHoldersAsync()).Session!.BackendStart!.Value;
         foreach (var (told, application) in new[]
         {
-            ($"x [{Name} 2026-99-99T00:00:00Z]", "x"), ($"x [{Name} 2999-01-01T00:00:00Z]", "x"), ($"x [{Name} {Written(session.AddSeconds(-2))}]", "x"),
-            ($"x [another {Written(now)}]", "x"), ($"x [{Name} {Written(now)}] ", $"x [{Name} {Written(now)}] "), ($"x [{Name}]", $"x [{Name}]"), ("[]", "[]"), ("x [ asked for]", "x"),
+            ($"x [{Name} 2026-99-99T00:00:00Z]", "x"), ($"x [{Name} 2999-01-01T00:00:00Z]", "x"),
+            ($"x [{Name} {Written(session.AddSeconds(-2))}]", "x"),
+            ($"x [another {Written(now)}]", "x"), ($"x [{Name} {Written(now)}] ", $"x [{Name} {Written(now)}] "),
+            ($"x [{Name}]", $"x [{Name}]"), ("[]", "[]"), ("x [ asked for]", "x"),
         })
         {
             await holder.ExecuteAsync($"set application_name = '{told}'");
             var only = Assert.Single(await new Lock(observer, Name).GetHoldersAsync());
             Assert.Equal((null, application), (only.HeldFor, only.Session!.Application));
             Assert.Contains("for at least", only.ToString(), StringComparison.Ordinal);
-            Assert.Null(Assert.Single(await observer.GetLocksAsync(new PgLockFilter { Pids = [holder.ProcessID], LockTypes = ["advisory"] })).HeldFor);
+            Assert.Null(Assert.Single(await observer.GetLocksAsync(Advisory(holder.ProcessID))).HeldFor);
         }
 
         // What can be so is believed. A key that is asked by its number is the one whose name is told.
         await holder.ExecuteAsync($"set application_name = 'x [{Name} {Written(now.AddSeconds(1))}]'");
         Assert.NotNull(Assert.Single(await new Lock(observer, Name).GetHoldersAsync()).HeldFor);
         Assert.NotNull(Assert.Single(await new Lock(observer, held.Key.Number).GetHoldersAsync()).HeldFor);
-        Assert.Equal(Name, Assert.Single(await observer.GetLocksAsync(new PgLockFilter { Pids = [holder.ProcessID], LockTypes = ["advisory"] })).Key!.Name);
+        Assert.Equal(Name, Assert.Single(await observer.GetLocksAsync(Advisory(holder.ProcessID))).Key!.Name);
 
         static string Written(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture);
     }
@@ -330,13 +341,15 @@ public sealed class ToldNameTests
         await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
         await using var held = await source.AcquireLockAsync(Name);
         await using var second = await other.AcquireLockAsync("b-" + Name[^6..]);
-        Assert.Equal("b-" + Name[^6..], Assert.Single(await observer.GetLocksAsync(new PgLockFilter { Applications = [Name + "-app"], LockTypes = ["advisory"] })).Key!.Name);
+        var filtered = await observer.GetLocksAsync(new PgLockFilter { Applications = [Name + "-app"], LockTypes = ["advisory"] });
+        Assert.Equal("b-" + Name[^6..], Assert.Single(filtered).Key!.Name);
 
         // Of a name that was cut so that the lock has room, the beginning is enough to be spared.
         var filter = new PgLockFilter { Keys = [Name] };
-        var spared = await observer.ClearLocksAsync(filter, PgSignal.Terminate, new PgClearOptions { ExceptApplications = [application], IncludeSuperusers = true, DryRun = true });
-        Assert.Equal(PgClearOutcome.Spared, Assert.Single(spared).Outcome);
-        Assert.Equal(PgClearOutcome.Planned, Assert.Single(await observer.ClearLocksAsync(filter, PgSignal.Terminate, new PgClearOptions { ExceptApplications = ["worker"], IncludeSuperusers = true, DryRun = true })).Outcome);
+        var options = new PgClearOptions { ExceptApplications = [application], IncludeSuperusers = true, DryRun = true };
+        Assert.Equal(PgClearOutcome.Spared, Assert.Single(await observer.ClearLocksAsync(filter, PgSignal.Terminate, options)).Outcome);
+        options = options with { ExceptApplications = ["worker"] };
+        Assert.Equal(PgClearOutcome.Planned, Assert.Single(await observer.ClearLocksAsync(filter, PgSignal.Terminate, options)).Outcome);
     }
 
     [Theory, InlineData("Npgsql"), InlineData("AdoNet")]
@@ -354,7 +367,26 @@ public sealed class ToldNameTests
         }
 
         Assert.InRange((long)(await connection.ExecuteAsync("select count(*) from pg_prepared_statements"))!, 1, 20);
-        Assert.InRange((long)(await connection.ExecuteAsync("select count(*) from pg_prepared_statements where statement like '/* dblock %'"))!, 0, 16);
+        Assert.InRange(
+            (long)(await connection.ExecuteAsync("select count(*) from pg_prepared_statements where statement like '/* dblock %'"))!,
+            0, 16);
+    }
+
+    [Fact]
+    public async Task A_role_that_sees_nothing_else_of_a_session_sees_the_lock_that_it_tells()
+    {
+        var role = "name_" + Guid.NewGuid().ToString("N");
+        await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await using var source = await SourceAsync("worker-9", "");
+        await using var held = await source.AcquireLockAsync(Name);
+        await observer.ExecuteAsync($"create role {role}; set role {role}");
+        var asking = new Lock(observer, Name);
+        await UntilToldAsync(asking);
+        var holder = Assert.Single(await asking.GetHoldersAsync());
+        Assert.True(holder.Session!.IsPartial);
+        Assert.Equal((Name, null), (holder.Session.LockName, holder.Session.Query));
+        Assert.Matches(@"^pid [0-9]+ \(application 'worker-9', user 'postgres'\) for [0-9]+ s$", holder.ToString());
+        await observer.ExecuteAsync($"reset role; drop role {role}");
     }
 
     [Fact]
@@ -365,8 +397,10 @@ public sealed class ToldNameTests
         await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
         await using var held = new Lock(connection, keys);
         Assert.True(await held.AcquireAsync(block: false));
-        var locks = await observer.GetLocksAsync(new PgLockFilter { Pids = [connection.ProcessID], LockTypes = ["advisory"] });
-        Assert.Equal(keys.Keys.Select(key => key.Name).Order(StringComparer.Ordinal), locks.Select(@lock => @lock.Key!.Name).Order(StringComparer.Ordinal));
+        var locks = await observer.GetLocksAsync(Advisory(connection.ProcessID));
+        Assert.Equal(
+            keys.Keys.Select(key => key.Name).Order(StringComparer.Ordinal),
+            locks.Select(@lock => @lock.Key!.Name).Order(StringComparer.Ordinal));
     }
 
     private static async Task<DbConnection> OpenMariaDbAsync(string provider) => provider switch
@@ -377,7 +411,10 @@ public sealed class ToldNameTests
     };
 
     private static async Task<NpgsqlDataSource> SourceAsync(string application, string more) => NpgsqlDataSource.Create(
-        new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString + ";" + more) { ApplicationName = application.Length == 0 ? null : application });
+        new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString + ";" + more)
+        {
+            ApplicationName = application.Length == 0 ? null : application,
+        });
 
     private static async Task<object?> AskAsync(NpgsqlDataSource source, string sql)
     {
@@ -388,8 +425,15 @@ public sealed class ToldNameTests
     private static async Task<string> ActivityAsync(string column, int pid)
     {
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync();
-        return (string)(await connection.ExecuteAsync(string.Create(CultureInfo.InvariantCulture, $"select coalesce({column}::text, '') from pg_stat_activity where pid = {pid}")))!;
+        var sql = string.Create(
+            CultureInfo.InvariantCulture, $"select coalesce({column}::text, '') from pg_stat_activity where pid = {pid}");
+        return (string)(await connection.ExecuteAsync(sql))!;
     }
+
+    private static Task UntilToldAsync(Lock asking) =>
+        TestServer.UntilAsync(async () => Assert.Single(await asking.GetHoldersAsync()).HeldFor is not null, "it tells since when");
+
+    private static PgLockFilter Advisory(int pid) => new() { Pids = [pid], LockTypes = ["advisory"] };
 
     private static Task<string> QueryAsync(int pid) => ActivityAsync("query", pid);
 
@@ -398,5 +442,5 @@ public sealed class ToldNameTests
     private static Task<string> StateChangeAsync(int pid) => ActivityAsync("state_change", pid);
 
     private static async Task<DateTimeOffset> ClockAsync(NpgsqlConnection connection) =>
-        new(DateTime.SpecifyKind((DateTime)(await connection.ExecuteAsync("select clock_timestamp() at time zone 'UTC'"))!, DateTimeKind.Utc));
+        new((DateTime)(await connection.ExecuteAsync("select clock_timestamp() at time zone 'UTC'"))!, TimeSpan.Zero);
 }

@@ -62,15 +62,18 @@ public sealed class ToldNameTests
     }
 
     [Theory]
-    [InlineData("worker [x]"), InlineData("worker [x 2026-11-26]"), InlineData("[x asked for]"), InlineData("worker [x asked for] "), InlineData("worker[x asked for]")]
+    [InlineData("worker [x]"), InlineData("worker [x 2026-11-26]"), InlineData("[x asked for]")]
+    [InlineData("worker [x asked for] "), InlineData("worker[x asked for]")]
     [InlineData("worker [x [y] asked for]")]
     public void What_others_write_is_left_as_it_is(string application) => Assert.Equal((application, null), ToldName.Split(application));
 
     [Theory]
-    [InlineData("select 1"), InlineData("select 1 /* dblock x */"), InlineData("/* dblock x * */"), InlineData("/* dblock"), InlineData("/*dblock x */"), InlineData(null)]
+    [InlineData("select 1"), InlineData("select 1 /* dblock x */"), InlineData("/* dblock x * */")]
+    [InlineData("/* dblock"), InlineData("/*dblock x */"), InlineData(null)]
     public void A_statement_without_our_comment_tells_nothing(string? query) => Assert.Null(ToldName.ReadComment(query));
 
     [Theory]
-    [InlineData("BEGIN;/* dblock x */ select"), InlineData("savepoint dblock_acquire; /* dblock x */ select"), InlineData("BEGIN;SAVEPOINT _EXEC_SVP_0x1;savepoint dblock_acquire; /* dblock x */ select")]
+    [InlineData("BEGIN;/* dblock x */ select"), InlineData("savepoint dblock_acquire; /* dblock x */ select")]
+    [InlineData("BEGIN;SAVEPOINT _EXEC_SVP_0x1;savepoint dblock_acquire; /* dblock x */ select")]
     public void What_psqlODBC_sends_before_it_is_passed_over(string query) => Assert.Equal("x", ToldName.ReadComment(query));
 }

@@ -94,7 +94,11 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             names.TryAdd(key.ToPgLocks(), key);
         }
 
-        return [.. locks.Select(@lock => @lock is { LockType: "advisory", ObjectKey: { } key } ? Named(@lock, names.GetValueOrDefault(key) ?? Decode(key)) : @lock)];
+        return
+        [
+            .. locks.Select(@lock =>
+                @lock is { LockType: "advisory", ObjectKey: { } key } ? Named(@lock, names.GetValueOrDefault(key) ?? Decode(key)) : @lock),
+        ];
     }
 
     private static PgLock Named(PgLock @lock, LockKey? key) => @lock with

@@ -7,12 +7,14 @@ namespace DbLock.ServerTests.Cli;
 [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
 public sealed class RunNameTests
 {
+    private const string Command = "echo pid $DBLOCK_PID.; read x; exit 0";
+
     private string Key { get; } = "job-" + Guid.NewGuid().ToString("N")[..12];
 
     [Fact]
     public async Task Who_holds_and_who_waits_is_seen_by_name_host_and_command()
     {
-        await using var holder = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", "echo pid $DBLOCK_PID.; read x; exit 0", "secret");
+        await using var holder = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", Command, "secret");
         await holder.UntilAsync(".");
         var pid = int.Parse(holder.Output[4..^2], CultureInfo.InvariantCulture);
         await using var waiter = await DblockProcess.StartAsync("run", "-q", Key, "--", "true");
@@ -20,14 +22,18 @@ public sealed class RunNameTests
         await TestServer.UntilAsync(async () => (await new Lock(observer, Key).GetHoldersAsync()).Waiting == 1, "it waits");
 
         var query = (string)(await observer.ExecuteAsync($"select query from pg_stat_activity where pid = {pid}"))!;
-        Assert.StartsWith($"/* dblock {Key} */ /* sh on {Environment.MachineName} pid {holder.Pid} */ select ", query, StringComparison.Ordinal);
+        Assert.StartsWith(
+            $"/* dblock {Key} */ /* sh on {Environment.MachineName} pid {holder.Pid} */ select ", query, StringComparison.Ordinal);
         Assert.DoesNotContain("secret", query, StringComparison.Ordinal);
 
         // After the first question, two seconds after the grant.
-        await TestServer.UntilAsync(async () => (await new Lock(observer, Key).GetHoldersAsync())[0].HeldFor is not null, "it tells since when");
+        var asking = new Lock(observer, Key);
+        await TestServer.UntilAsync(async () => (await asking.GetHoldersAsync())[0].HeldFor is not null, "it tells since when");
         Assert.Contains($"pid {pid} (application 'dblock', ", await OutputAsync("blocked"), StringComparison.Ordinal);
         Assert.Matches($@"(?m)^pid {pid} \(.*\) has held Exclusive on advisory lock '{Key}' for [0-9]+ s$", await OutputAsync("blocked"));
-        Assert.Matches($@"(?m)^ +pid [0-9]+ \(application 'dblock', .*\) has waited .* for Exclusive on advisory lock '{Key}'$", await OutputAsync("blocked"));
+        Assert.Matches(
+            $@"(?m)^ +pid [0-9]+ \(application 'dblock', .*\) has waited .* for Exclusive on advisory lock '{Key}'$",
+            await OutputAsync("blocked"));
         Assert.Matches($@"(?m)^{pid} .* {Key} +Exclusive +true ", await OutputAsync("list", "--pid", $"{pid}", "--application", "dblock"));
         using var json = JsonDocument.Parse(await OutputAsync("list", "--pid", $"{pid}", "-o", "json"));
         var row = json.RootElement.EnumerateArray().Single(row => row.GetProperty("type").GetString() == "advisory");
@@ -44,11 +50,12 @@ public sealed class RunNameTests
     [Fact]
     public async Task With_no_name_nothing_is_shown()
     {
-        await using var holder = await DblockProcess.StartAsync("run", "--no-name", Key, "--", "sh", "-c", "echo pid $DBLOCK_PID.; read x; exit 0");
+        await using var holder = await DblockProcess.StartAsync("run", "--no-name", Key, "--", "sh", "-c", Command);
         await holder.UntilAsync(".");
         var pid = int.Parse(holder.Output[4..^2], CultureInfo.InvariantCulture);
         await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        Assert.Equal("dblock", await observer.ExecuteAsync($"select application_name from pg_stat_activity where pid = {pid} and query not like '%/*%'"));
+        Assert.Equal("dblock", await observer.ExecuteAsync(
+            $"select application_name from pg_stat_activity where pid = {pid} and query not like '%/*%'"));
         await holder.TypeAsync("\n");
         Assert.Equal(0, await holder.ExitAsync());
     }
