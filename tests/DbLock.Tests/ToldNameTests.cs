@@ -72,6 +72,10 @@ public sealed class ToldNameTests
     [InlineData("/* dblock"), InlineData("/*dblock x */"), InlineData(null)]
     public void A_statement_without_our_comment_tells_nothing(string? query) => Assert.Null(ToldName.ReadComment(query));
 
+    [Fact]
+    public void A_comment_that_is_longer_than_ours_is_not_read() =>
+        Assert.Null(ToldName.ReadComment($"/* dblock {string.Concat(Enumerable.Repeat("a,", 101))} */ select 1"));
+
     [Theory]
     [InlineData("BEGIN;/* dblock x */ select"), InlineData("savepoint dblock_acquire; /* dblock x */ select")]
     [InlineData("BEGIN;SAVEPOINT _EXEC_SVP_0x1;savepoint dblock_acquire; /* dblock x */ select")]
