@@ -198,11 +198,12 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
 
     private NpgsqlDataSource Source(string name, int most) => NpgsqlDataSource.Create($"{connectionString};Application Name={name};Maximum Pool Size={most};Timeout=60;Max Auto Prepare=10;Auto Prepare Min Usages=2");
 
-    private async Task<long> ConnectionsAsync(string name) => await AskAsync($"select count(*) from pg_stat_activity where application_name = '{name}'");
+    private async Task<long> ConnectionsAsync(string name) =>
+        await AskAsync($"select count(*) from pg_stat_activity where application_name like '{name}%'");
 
     private async Task UntilListeningAsync(string name)
     {
-        while (await AskAsync($"select count(*) from pg_stat_activity where application_name = '{name}' and query like 'listen%'") == 0)
+        while (await AskAsync($"select count(*) from pg_stat_activity where application_name like '{name}%' and query like 'listen%'") == 0)
         {
         }
     }

@@ -1,5 +1,5 @@
+using System.Collections.Concurrent;
 using System.Data.Common;
-using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 
 namespace DbLock;
@@ -10,22 +10,65 @@ internal sealed class KeptCommands<T>
     where T : class
 {
     // More than the locks of any dialect have. When texts that are made for each call have filled it, it begins anew.
-    private const int Most = 32;
+    private const int Most = 64;
 
-    private readonly Dictionary<LockStatement, Place> _places = new(SameTexts.Instance);
+    // A comment that names a lock makes a text of its own for each name, and what is prepared stays in the server's session, which a pool
+    // keeps for days: so many names have that, the first of the process that were used again in one session.
+    private const int MostComments = 16;
+
+    private static readonly ConcurrentDictionary<string, bool> Comments = new(StringComparer.Ordinal);
+
+    private readonly Dictionary<(LockStatement Statement, string? Comment), Place> _places = new(SameTexts.Instance);
     private DbConnection? _wrapper;
 
-    /// <summary>Returns the place of a statement's command; null at its first use.</summary>
+    /// <summary>Returns the place of a statement's command, whatever its comment; null at its first use.</summary>
     /// <param name="wrapper">The wrapper around the provider's connection that the command is for; null for none.</param>
     /// <param name="statement">The statement.</param>
     /// <remarks>A command of a pooled session may have been made for another connection object: who takes it says which it is for.</remarks>
-    public Place? Of(DbConnection? wrapper, LockStatement statement)
+    public Place? Of(DbConnection? wrapper, LockStatement statement) =>
+        Find(wrapper, statement, null) is var place && place.IsUsedAgain() ? place : null;
+
+    /// <summary>Returns the place of a statement's command that has its comment; null at its first use, and where none is kept.</summary>
+    /// <param name="wrapper">The wrapper around the provider's connection that the command is for; null for none.</param>
+    /// <param name="statement">The statement. Its comment is taken away where the command that is kept serves every name.</param>
+    public Place? Of(DbConnection? wrapper, ref LockStatement statement)
     {
-        var place = Find(wrapper, statement);
-        return place.IsUsedAgain() ? place : null;
+        if (statement.Comment is not { } comment)
+        {
+            return Of(wrapper, statement);
+        }
+
+        if (!statement.MayPrepare)
+        {
+            return null;
+        }
+
+        if (Comments.ContainsKey(comment))
+        {
+            var named = Find(wrapper, statement, comment);
+            return named.IsUsedAgain() ? named : null;
+        }
+
+        var place = Find(wrapper, statement, null);
+        var isOfBefore = place.IsCommentOfBefore(comment);
+        if (!place.IsUsedAgain())
+        {
+            // What is not prepared can have any comment.
+            return null;
+        }
+
+        if (isOfBefore && Comments.Count < MostComments && Comments.TryAdd(comment, true))
+        {
+            var named = Find(wrapper, statement, comment);
+            named.IsUsedAgain();
+            return named;
+        }
+
+        statement = statement with { Comment = null };
+        return place;
     }
 
-    private Place Find(DbConnection? wrapper, LockStatement statement)
+    private Place Find(DbConnection? wrapper, LockStatement statement, string? comment)
     {
         lock (_places)
         {
@@ -36,7 +79,7 @@ internal sealed class KeptCommands<T>
                 _wrapper = wrapper;
             }
 
-            if (_places.TryGetValue(statement, out var place))
+            if (_places.TryGetValue((statement, comment), out var place))
             {
                 return place;
             }
@@ -46,7 +89,7 @@ internal sealed class KeptCommands<T>
                 _places.Clear();
             }
 
-            return _places[statement] = new Place();
+            return _places[(statement, comment)] = new Place();
         }
     }
 
@@ -54,6 +97,7 @@ internal sealed class KeptCommands<T>
     public sealed class Place
     {
         private Command? _command;
+        private string? _comment;
         private bool _isUsed;
         private volatile bool _isDeallocated;
 
@@ -81,6 +125,8 @@ internal sealed class KeptCommands<T>
             return _isDeallocated = true;
         }
 
+        internal bool IsCommentOfBefore(string comment) => Interlocked.Exchange(ref _comment, comment) == comment;
+
         internal bool IsUsedAgain() => Interlocked.Exchange(ref _isUsed, true);
     }
 
@@ -93,14 +139,14 @@ internal sealed class KeptCommands<T>
     }
 
     // A text is kept twice where it may be prepared at one time and not at another, so that nothing prepared is used where it may not.
-    private sealed class SameTexts : IEqualityComparer<LockStatement>
+    private sealed class SameTexts : IEqualityComparer<(LockStatement Statement, string? Comment)>
     {
         public static SameTexts Instance { get; } = new();
 
-        public bool Equals(LockStatement? x, LockStatement? y)
+        public bool Equals((LockStatement Statement, string? Comment) x, (LockStatement Statement, string? Comment) y)
         {
-            var (first, second) = (x!.Commands, y!.Commands);
-            if (first.Length != second.Length || x.MayPrepare != y.MayPrepare)
+            var (first, second) = (x.Statement.Commands, y.Statement.Commands);
+            if (first.Length != second.Length || x.Comment != y.Comment || x.Statement.MayPrepare != y.Statement.MayPrepare)
             {
                 return false;
             }
@@ -116,10 +162,10 @@ internal sealed class KeptCommands<T>
             return true;
         }
 
-        public int GetHashCode([DisallowNull] LockStatement statement)
+        public int GetHashCode((LockStatement Statement, string? Comment) key)
         {
-            var hash = 0;
-            foreach (var command in statement.Commands)
+            var hash = key.Comment?.GetHashCode(StringComparison.Ordinal) ?? 0;
+            foreach (var command in key.Statement.Commands)
             {
                 hash = (31 * hash) + RuntimeHelpers.GetHashCode(command.Sql);
             }

@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
@@ -35,6 +36,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private LockState _state;
     private int _inUse;
     private bool _isGivenAnew;
+    private SessionSettings? _settings;
+    private long _granted;
+    private bool _isSinceTold;
 
     /// <summary>Initializes a new lock. Nothing is sent to the server.</summary>
     /// <param name="connection">The connection that will hold the lock; it stays the caller's, and must be open when the lock is acquired.</param>
@@ -125,6 +129,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         get => _conversation.HasOwnConnection;
         init => _conversation.HasOwnConnection = value;
+    }
+
+    /// <summary>Gets what is told of who acquires, beside the name, where that is told; null for nothing.</summary>
+    internal string? Holder
+    {
+        get => _conversation.Holder;
+        init => _conversation.Holder = value;
     }
 
     internal DbConnection Connection => _conversation.Connection;
@@ -332,9 +343,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
 
-    /// <summary>Makes the session last, which is the lock's own.</summary>
-    internal ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) =>
-        SessionSettings.Set(Connection, Interface.Driver, Dialect, _conversation.Options, async, cancellationToken);
+    /// <summary>Makes the session last, which is the lock's own, and tells the lock there.</summary>
+    internal async ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) => _settings =
+        await SessionSettings.Set(Connection, Interface.Driver, Dialect, _conversation.Options, async, cancellationToken, Key).ConfigureAwait(false);
 
     /// <summary>Counts the lock as lost, because the server has not confirmed it for too long.</summary>
     internal void Distrust()
@@ -356,8 +367,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 return false;
             }
 
-            var question = Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared));
-            var answer = await _conversation.Ask(question, async).ConfigureAwait(false);
+            var answer = await _conversation.Ask(Question(hold), async).ConfigureAwait(false);
             if (answer.IsYes)
             {
                 return true;
@@ -381,6 +391,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         {
             Exit();
         }
+    }
+
+    // The first question tells since when, so that this costs no round trip; it is not told again, so that a server that refuses it still
+    // answers the others.
+    private LockStatement Question(Hold hold)
+    {
+        var isHeld = Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared));
+        var since = _isSinceTold ? null : _settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
+        _isSinceTold = true;
+        return (since is null ? isHeld : new LockStatement([.. isHeld.Commands, .. since])) with { Comment = _conversation.Comment };
     }
 
     /// <summary>Acquires, and throws when the lock was held elsewhere for the whole timeout.</summary>
@@ -507,6 +527,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             _count = _hold == hold ? _count + 1 : 1;
             (_hold, _state, _isGivenAnew) = (hold, LockState.Held, false);
+            _granted = _settings is null ? 0 : Stopwatch.GetTimestamp();
             if (!_conversation.IsOpen)
             {
                 // It closed after the grant and before anybody knew of it.

@@ -113,7 +113,19 @@ public abstract class LockDialect
     /// Returns the statement that makes a session last which only locks use, if it is the one that the client believes it speaks to: it answers with a text of what was before, null for
     /// nothing to put back. Null (default) when the engine has no such settings.
     /// </summary>
-    internal virtual LockStatement? Keep(int sessionId) => null;
+    /// <param name="sessionId">The session.</param>
+    /// <param name="told">How its application_name is to end, and how many bytes are left for what stands before that; no end leaves it as
+    /// it is.</param>
+    internal virtual LockStatement? Keep(int sessionId, (string? End, int Room) told) => null;
+
+    /// <summary>
+    /// Returns the statement that tells since when the lock is held whose name <see cref="Keep"/> has told; null (default) when the engine
+    /// has no place for it. It may be said again.
+    /// </summary>
+    /// <param name="sessionId">The session.</param>
+    /// <param name="end">How its application_name ends.</param>
+    /// <param name="held">How long the lock has been held.</param>
+    internal virtual LockStatement? TellSince(int sessionId, string end, TimeSpan held) => null;
 
     /// <summary>Returns the statement that undoes <see cref="Keep"/>.</summary>
     internal virtual LockStatement PutBack(string before) => throw new NotSupportedException($"{Name} has nothing to put back.");

@@ -6,17 +6,25 @@ namespace DbLock;
 /// <param name="PreparedTransaction">The name of the prepared transaction that holds it; null when a session does.</param>
 public sealed record LockHolder(PgSession? Session, bool Shared, string? PreparedTransaction)
 {
+    /// <summary>
+    /// Gets how long it has been held, to the second and never too long: told by the holder itself, on a connection of the lock's own (<see
+    /// cref="LockOptions.ShowName"/>), and only believed
+    /// where it names this lock. Null when it is not told.
+    /// </summary>
+    public TimeSpan? HeldFor { get; init; }
+
     /// <summary>Returns it in words.</summary>
     public override string ToString() => this switch
     {
         { PreparedTransaction: { } name } => $"the prepared transaction '{name}' (end it with COMMIT PREPARED or ROLLBACK PREPARED)",
         { Session: null } => "a session that has ended since",
+        { Session: var session, HeldFor: { } time } => $"{session} for {time.InWords()}",
         { Session: { IsPartial: true } session } => $"{session}, whose activity is hidden from this role (grant pg_read_all_stats to see it)",
 
-        // The server does not know since when: but who idles took the lock before that.
-        { Session: { StateAge: { } age, State: { } state } session } when state.StartsWith("idle", StringComparison.Ordinal) =>
+        // The server does not know since when: but who idles took the lock before that, unless he asks whether he holds it.
+        { Session: { IsWatched: false, StateAge: { } age, State: { } state } session }
+            when state.StartsWith("idle", StringComparison.Ordinal) =>
             $"{session} for at least {age.InWords()}, {state}",
-        { Session: { StateAge: { } age, State: { } state } session } => $"{session}, {state} for {age.InWords()}",
-        { Session: var session } => session.ToString(),
+        { Session: var session } => session + session.Doing(),
     };
 }

@@ -46,6 +46,15 @@ public sealed record LockOptions
     /// <summary>Gets whether traces and metrics have the key's name in them (<c>dblock.key</c>). Off by default: names can be secret, or too many.</summary>
     public bool TelemetryKey { get; init; }
 
+    /// <summary>
+    /// Gets whether who looks at the server can see the lock's name (default: true): in a comment before the statements that acquire, and
+    /// in the application_name of a PostgreSQL
+    /// session that only locks use. Every role sees application_name; statements are seen by the same role, by superusers and members of
+    /// <c>pg_read_all_stats</c>, and in the
+    /// server's log where it logs them. Off for names that are secret.
+    /// </summary>
+    public bool ShowName { get; init; } = true;
+
     /// <summary>Gets where the lock logs; null logs nothing. Make it with the category <see cref="Lock.LogCategory"/>.</summary>
     public ILogger? Logger { get; init; }
 }

@@ -34,6 +34,12 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// </summary>
     public bool MayPrepare { get; init; }
 
+    /// <summary>
+    /// Gets a comment that names the lock to who looks at the server, with a space after it; null for none. It stands before the first
+    /// command that has parameters.
+    /// </summary>
+    internal string? Comment { get; init; }
+
     /// <summary>Gets the timeout that a driver sets on the command, in seconds: null leaves the provider's default, 0 is no limit.</summary>
     public int? CommandTimeout => Wait switch
     {
@@ -41,6 +47,10 @@ public sealed record LockStatement(params LockCommand[] Commands)
         { } wait when wait < TimeSpan.Zero || wait > TimeSpan.FromDays(1) => 0,
         { } wait => (int)Math.Ceiling(wait.TotalSeconds) + GraceSeconds,
     };
+
+    /// <summary>Returns what stands before a command's text: the comment, or nothing.</summary>
+    internal string? CommentBefore(int index) =>
+        Comment is not null && index == Array.FindIndex(Commands, static command => command.Parameters.Length > 0) ? Comment : null;
 
     /// <summary>Reads the answer out of a reader: the first value of the first row, or null. Reads on to the end, and disposes the reader.</summary>
     /// <param name="reader">The reader of all the commands.</param>

@@ -21,11 +21,7 @@ internal sealed class PostgreSqlDialect : LockDialect
     // The grant came after a wait, and the lock that the wait was for is the transaction's until it ends. The release answers the same where that is so still.
     private const int AfterWait = 2;
 
-    /// <summary>
-    /// What <c>pg_locks</c> is made of, for questions about the own session: a role may be kept from reading the view, and a wait that fails must be undone for it
-    /// as well.
-    /// </summary>
-    internal const string Locks = "pg_catalog.pg_lock_status()";
+    internal const string Locks = PgSession.OwnLocks;
 
     /// <summary>Gets the parts of a CASE that look whether the server's locks can be trusted at all.</summary>
     internal static readonly string Untrusted = string.Create(
@@ -67,7 +63,10 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     internal override LockCarrier Carrier { get; } = new PostgreSqlCarrier();
 
-    internal override LockStatement Keep(int sessionId) => PostgreSqlSettings.Keep(sessionId);
+    internal override LockStatement Keep(int sessionId, (string? End, int Room) told) => PostgreSqlSettings.Keep(sessionId, told);
+
+    internal override LockStatement TellSince(int sessionId, string end, TimeSpan held) =>
+        PostgreSqlSettings.TellSince(sessionId, end, held);
 
     internal override LockStatement PutBack(string before) => PostgreSqlSettings.PutBack(before);
 

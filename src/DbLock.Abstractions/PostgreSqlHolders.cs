@@ -42,20 +42,23 @@ internal static class PostgreSqlHolders
             throw PostgreSqlDialect.OnStandby();
         }
 
-        var holders = json.RootElement.GetProperty("holders").EnumerateArray().Select(Holder).ToArray();
         var one = json.RootElement.GetProperty("number") is { ValueKind: JsonValueKind.Number } number
             ? key.Keys.FirstOrDefault(one => one.Number == number.GetInt64() && one.IsPair == json.RootElement.GetProperty("pair").GetBoolean()) ?? key
             : key;
+        var holders = json.RootElement.GetProperty("holders").EnumerateArray().Select(holder => Holder(holder, one)).ToArray();
         return new LockHolders(one, holders, json.RootElement.GetProperty("waiting").GetInt32());
     }
 
-    private static LockHolder Holder(JsonElement json) => new(
-        json.GetProperty("session") is { ValueKind: JsonValueKind.Object } session ? Session(session) : null,
-        json.GetProperty("shared").GetBoolean(),
-        json.GetProperty("prepared").GetString());
+    private static LockHolder Holder(JsonElement json, LockKey key)
+    {
+        var holder = json.GetProperty("session") is { ValueKind: JsonValueKind.Object } session ? Session(session) : null;
+        var (shared, prepared) = (json.GetProperty("shared").GetBoolean(), json.GetProperty("prepared").GetString());
+        return new LockHolder(holder, shared, prepared) { HeldFor = holder?.HeldFor(key) };
+    }
 
     private static PgSession Session(JsonElement json)
     {
+        var (application, told) = ToldName.Split(Text("application"));
         return new PgSession
         {
             Pid = json.GetProperty("pid").GetInt32(),
@@ -63,10 +66,13 @@ internal static class PostgreSqlHolders
             BackendType = Text("backend_type"),
             Database = Text("database"),
             User = Text("user"),
-            Application = Text("application"),
+            Application = application,
+            Told = told,
+            Clock = json.GetProperty("clock").GetDateTimeOffset(),
             Client = Text("client"),
             State = Text("state"),
             Query = Text("query"),
+            SessionAge = Age("session_age"),
             TransactionAge = Age("transaction_age"),
             StateAge = Age("state_age"),
             IsSuperuser = json.GetProperty("is_superuser").GetBoolean(),

@@ -32,13 +32,16 @@ internal sealed class Session
     public PhysicalSession Current(DbConnection connection, ILockDriver driver) => _current ??= PhysicalSession.Of(Wrapper.Innermost(connection), driver);
 
     /// <summary>Returns the place of the command that a driver keeps for a statement in the session behind a connection; null at its first use.</summary>
+    /// <remarks>What is kept is without the statement's comment: the driver writes the text anew each time.</remarks>
     public static KeptCommands<T>.Place? Kept<T>(DbConnection connection, ILockDriver driver, LockStatement statement)
-        where T : class
-    {
-        var inner = Wrapper.Innermost(connection);
-        var commands = Of(inner).Current(inner, driver).Commands<T>(driver);
-        return commands.Of(inner == connection ? null : connection, statement);
-    }
+        where T : class => Commands<T>(connection, driver, out var wrapper).Of(wrapper, statement);
+
+    /// <summary>Returns the place of the command that a driver keeps for a statement with its comment; null where none is kept.</summary>
+    /// <param name="connection">The connection.</param>
+    /// <param name="driver">The driver.</param>
+    /// <param name="statement">The statement. Its comment is taken away where the command that is kept serves every name.</param>
+    public static KeptCommands<T>.Place? Kept<T>(DbConnection connection, ILockDriver driver, ref LockStatement statement)
+        where T : class => Commands<T>(connection, driver, out var wrapper).Of(wrapper, ref statement);
 
     /// <summary>Returns the holds that stand of any of the names of an identity, each once.</summary>
     public Hold[] Find(LockIdentity identity)
@@ -116,6 +119,14 @@ internal sealed class Session
 
             return ended;
         }
+    }
+
+    private static KeptCommands<T> Commands<T>(DbConnection connection, ILockDriver driver, out DbConnection? wrapper)
+        where T : class
+    {
+        var inner = Wrapper.Innermost(connection);
+        wrapper = inner == connection ? null : connection;
+        return Of(inner).Current(inner, driver).Commands<T>(driver);
     }
 
     private static LockDialect Detect(DbConnection connection, LockInterface lockInterface, DbTransaction? transaction)

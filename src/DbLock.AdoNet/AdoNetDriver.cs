@@ -17,7 +17,7 @@ internal sealed class AdoNetDriver : ILockDriver
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         transaction = Wrapper.TransactionOf(connection, transaction);
-        if (Session.Kept<DbCommand>(connection, this, statement) is { MayPrepare: true } place && statement.MayPrepare)
+        if (Session.Kept<DbCommand>(connection, this, ref statement) is { MayPrepare: true } place && statement.MayPrepare)
         {
             var kept = place.Take() ?? new(OneText.ToCommand(connection, statement));
             try
@@ -38,7 +38,11 @@ internal sealed class AdoNetDriver : ILockDriver
             parameters.Add(name, value, type);
         }
 
-        var command = new CommandDefinition(OneText.Named(statement), parameters, transaction, statement.CommandTimeout, cancellationToken: cancellationToken);
+        // Dapper keeps something for each text, and a comment makes many.
+        var flags = statement.Comment is null ? CommandFlags.Buffered : CommandFlags.NoCache;
+        var command = new CommandDefinition(
+            OneText.Named(statement), parameters, transaction, statement.CommandTimeout, flags: flags,
+            cancellationToken: cancellationToken);
         var reader = async ? await connection.ExecuteReaderAsync(command).ConfigureAwait(false) : (DbDataReader)connection.ExecuteReader(command);
         return await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
     }

@@ -12,7 +12,8 @@ internal static class OneText
 
     /// <summary>Returns the text with named markers, which one name stands for once only.</summary>
     public static string Named(LockStatement statement) =>
-        string.Join("; ", statement.Commands.Select((command, i) => Prefix(statement, i) is var prefix && prefix == "p" ? command.Sql.Named : command.Sql.Format(n => $"@{Name(prefix, n)}")));
+        string.Join("; ", statement.Commands.Select((command, i) => statement.CommentBefore(i)
+            + (Prefix(statement, i) is var prefix && prefix == "p" ? command.Sql.Named : command.Sql.Format(n => $"@{Name(prefix, n)}"))));
 
     /// <summary>Returns the parameters of <see cref="Named"/>, in their order.</summary>
     public static IEnumerable<(string Name, LockParameter Parameter)> NamedParameters(LockStatement statement) =>
@@ -57,7 +58,7 @@ internal static class OneText
         for (var i = 0; i < texts.Length; i++)
         {
             var parameters = statement.Commands[i].Parameters;
-            texts[i] = statement.Commands[i].Sql.Format(n =>
+            texts[i] = statement.CommentBefore(i) + statement.Commands[i].Sql.Format(n =>
             {
                 if (parameters[n].Value is int or long)
                 {

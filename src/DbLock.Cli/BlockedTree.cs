@@ -74,6 +74,7 @@ internal static class BlockedTree
         Output.WriteValue(json, "client", node.Session?.Client);
         Output.WriteValue(json, "state", node.Session?.State);
         Output.WriteValue(json, "query", node.Session?.Query);
+        Output.WriteValue(json, "held_s", LockRows.Seconds(node.Held?.HeldFor));
         Output.WriteValue(json, "deadlocked", node.IsDeadlocked);
         string[] columns = ["type", "object", "mode", "wait_s"];
         var waiting = node.Waiting is { } @lock ? LockRows.Row(@lock, columns) : [null, null, null, null];

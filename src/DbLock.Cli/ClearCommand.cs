@@ -150,8 +150,9 @@ internal static class ClearCommand
         foreach (var session in result)
         {
             var who = session.Session?.ToString() ?? session.Locks[0].ToString();
-            Add(Output.Bold, session.Session is { State: { } state, StateAge: { } age }
-                ? string.Create(CultureInfo.InvariantCulture, $"{who}: {state} for {age.TotalSeconds:0} s") : who);
+            Add(Output.Bold, session.Session is { IsWatched: false, State: { } state, StateAge: { } age }
+                ? string.Create(CultureInfo.InvariantCulture, $"{who}: {state} for {age.TotalSeconds:0} s")
+                : who + session.Session?.Doing());
             Add(null, $"  locks: {string.Join(", ", session.Locks.OrderBy(@lock => @lock is { Relation: null, Key: null }).Take(ShownWaiters).Select(Lock))}"
                 + (session.Locks.Count > ShownWaiters ? string.Create(CultureInfo.InvariantCulture, $" and {session.Locks.Count - ShownWaiters} more") : ""));
             var pids = Of(waiters, session);
@@ -178,7 +179,9 @@ internal static class ClearCommand
     }
 
     private static string Lock(PgLock @lock) =>
-        $"{(@lock.Granted ? "" : "waits for ")}{@lock.Mode} on {(LockRows.Row(@lock, ["object"])[0] is string { Length: > 0 } what ? what : @lock.LockType)}";
+        $"{(@lock.Granted ? "" : "waits for ")}{@lock.Mode} on "
+        + (LockRows.Row(@lock, ["object"])[0] is string { Length: > 0 } what ? what : @lock.LockType)
+        + (@lock.HeldFor is { } time ? $" for {time.InWords()}" : "");
 
     private static void Write(string format, PgClearResult result, Dictionary<int, List<int>> waiters, bool wide)
     {

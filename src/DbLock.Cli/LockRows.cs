@@ -13,7 +13,8 @@ internal static class LockRows
     public static IReadOnlyList<string> All { get; } =
     [
         "pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "client", "state", "state_s", "transaction_s", "query", "backend_start",
-        "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid", "transactionid", "virtualxid", "prepared_transaction", "partial",
+        "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid", "transactionid", "virtualxid", "prepared_transaction",
+        "partial", "held_s",
     ];
 
     public static object?[] Row(PgLock @lock, IReadOnlyList<string> columns) => [.. columns.Select(column => Value(@lock, column))];
@@ -27,6 +28,7 @@ internal static class LockRows
         "mode" => @lock.Mode.ToString(),
         "granted" => @lock.Granted,
         "wait_s" => Seconds(@lock.WaitDuration),
+        "held_s" => Seconds(@lock.HeldFor),
         "user" => @lock.Session?.User,
         "application" => @lock.Session?.Application,
         "client" => @lock.Session?.Client,
@@ -51,6 +53,7 @@ internal static class LockRows
 
     private static string Object(PgLock @lock) => @lock switch
     {
+        { Key: { } key, ToldName: { } name } => $"{key.Name} ({name})",
         { Key: { } key } => key.Name,
         { Relation: { } name } => $"{@lock.Schema}.{name}",
         { RelationOid: { } oid } => $"oid {oid}",

@@ -84,13 +84,20 @@ internal static class RunCommand
         var grace = new Option<TimeSpan?>("--grace") { Description = "How long the command has to end after SIGTERM. Default: 10s", HelpName = "duration", CustomParser = Duration.Parse };
         var close = new Option<bool>("--close", "-o") { Description = "Let go of the lock when the command has ended, whatever it has left running" };
         var pass = new Option<bool>("--pass-connection") { Description = "Leave DBLOCK_CONNECTION, and the password in it, in the command's environment" };
+        var noName = new Option<bool>("--no-name")
+        {
+            Description = "Do not show the lock's name, this host and the command to who looks at the server's sessions",
+        };
         var trust = new Option<bool>("--trust-pooler") { Description = "The connection pooler in between keeps one server session for each client (PgBouncer's session mode)" };
         var verbose = new Option<bool>("--verbose", "-v") { Description = "Say on stderr who holds the lock, how long it was waited for, and how the command ended" };
         var quiet = new Option<bool>("--quiet", "-q") { Description = "Do not say on stderr that the lock is waited for, or that it was not acquired; failures are said" };
         var key = new Argument<string>("KEY") { Description = "What is locked: a name, or a number or pair with --key-scheme" };
         var words = new Argument<string[]>("COMMAND") { Description = "The command and its arguments, after --. No shell is involved", Arity = ArgumentArity.OneOrMore };
         var command = new Command("run", "Runs a command while it holds a lock: dblock run nightly-report -- ./report --all")
-        { key, words, connection, scheme, nonblock, timeout, waitHow, shared, conflict, onLost, grace, close, pass, trust, quiet, verbose };
+        {
+            key, words, connection, scheme, nonblock, timeout, waitHow, shared, conflict, onLost, grace, close, pass, noName, trust, quiet,
+            verbose,
+        };
         command.SetAction((parsed, _) =>
         {
             if (!parsed.Tokens.Any(token => token.Type == TokenType.DoubleDash))
@@ -145,6 +152,7 @@ internal static class RunCommand
                 TrustPooler = parsed.GetValue(trust),
                 Wait = parsed.GetValue(waitHow) == Yield ? LockWait.Yielding : LockWait.Queue,
                 Fencing = true,
+                ShowName = !parsed.GetValue(noName),
             };
             var job = new Job(ConnectionOption.Resolve(parsed.GetValue(connection)), parsed.GetValue(key)!, lockKey, Given.Words(line), wait, options, parsed.GetValue(conflict))
             {
@@ -193,8 +201,8 @@ internal static class RunCommand
             // The server's own types are enough: a pooler lets in whom it has no session for yet, and a question would keep the opening waiting.
             address["Server Compatibility Mode"] = "NoTypeLoading";
             connection = await OpenAsync(address, job.Timeout, signals.First).ConfigureAwait(false);
-            await SessionAsync(job, address, connection, start, teller.Say, signals.First).ConfigureAwait(false);
-            var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, job.Options);
+            var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, job.Options) { Holder = job.Holder };
+            await SessionAsync(job, address, connection, @lock, start, teller.Say, signals.First).ConfigureAwait(false);
             return await AcquireAsync(job, address.ConnectionString, connection, @lock, start, teller.Say, signals.First).ConfigureAwait(false) is { } watch
                 ? await HoldAsync(job, files, connection, @lock, watch, signals, teller.Say).ConfigureAwait(false)
                 : job.ConflictExitCode;
@@ -244,9 +252,10 @@ internal static class RunCommand
 
     /// <summary>Makes the session ready. A pooler may have one to give only when another client has ended.</summary>
     private static async Task SessionAsync(
-        Job job, NpgsqlConnectionStringBuilder address, NpgsqlConnection connection, long start, Action<string> say, CancellationToken signal)
+        Job job, NpgsqlConnectionStringBuilder address, NpgsqlConnection connection, Lock @lock, long start, Action<string> say,
+        CancellationToken signal)
     {
-        var preparing = PrepareAsync(connection, job.Options, signal);
+        var preparing = PrepareAsync(connection, job.Options, @lock, signal);
         if (!job.Options.TrustPooler || job.Timeout == TimeSpan.Zero)
         {
             await AnswerAsync(preparing, LockWatch.Trust, signal).ConfigureAwait(false);
@@ -272,7 +281,8 @@ internal static class RunCommand
     }
 
     // The session is dblock's own: what ends a session that idles, or a statement that waits, is not for it. Another client's session, behind a pooler, is left alone.
-    private static async Task<bool> PrepareAsync(NpgsqlConnection connection, LockOptions options, CancellationToken cancellationToken)
+    private static async Task<bool> PrepareAsync(
+        NpgsqlConnection connection, LockOptions options, Lock @lock, CancellationToken cancellationToken)
     {
         var version = connection.PostgreSqlVersion.Major;
         var sql = $"""
@@ -283,7 +293,7 @@ internal static class RunCommand
             """;
         using var command = new NpgsqlCommand(sql, connection);
         await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
-        await SessionSettings.Set(connection, LockInterface.Npgsql.Driver, LockDialect.PostgreSql, options, async: true, cancellationToken).ConfigureAwait(false);
+        await @lock.Keep(async: true, cancellationToken).ConfigureAwait(false);
         return true;
     }
 
@@ -529,6 +539,10 @@ internal static class RunCommand
 
     private sealed record Job(string Connection, string Name, LockKey Key, string[] Words, TimeSpan Timeout, LockOptions Options, int ConflictExitCode)
     {
+        /// <summary>Gets who holds, as the server shows it. The command's arguments may have secrets in them.</summary>
+        public string Holder =>
+            string.Create(CultureInfo.InvariantCulture, $"{Words[0]} on {Environment.MachineName} pid {Environment.ProcessId}");
+
         public required string OnLost { get; init; }
 
         public required TimeSpan Grace { get; init; }

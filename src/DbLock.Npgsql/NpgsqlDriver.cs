@@ -17,7 +17,7 @@ internal sealed class NpgsqlDriver : ILockDriver
     {
         var npgsql = (NpgsqlConnection)connection;
         await LockTimeouts.Pay(npgsql, async).ConfigureAwait(false);
-        var place = Session.Kept<NpgsqlBatch>(npgsql, this, statement);
+        var place = Session.Kept<NpgsqlBatch>(npgsql, this, ref statement);
         while (true)
         {
             var command = place?.Take() ?? new(ToNpgsql(npgsql, statement));
@@ -181,9 +181,10 @@ internal sealed class NpgsqlDriver : ILockDriver
     private static NpgsqlBatch ToNpgsql(NpgsqlConnection connection, LockStatement statement)
     {
         var batch = new NpgsqlBatch(connection);
-        foreach (var command in statement.Commands)
+        for (var i = 0; i < statement.Commands.Length; i++)
         {
-            var result = new NpgsqlBatchCommand(command.Sql.Numbered);
+            var command = statement.Commands[i];
+            var result = new NpgsqlBatchCommand(statement.CommentBefore(i) + command.Sql.Numbered);
             foreach (var parameter in command.Parameters)
             {
                 result.Parameters.Add(parameter.Type switch

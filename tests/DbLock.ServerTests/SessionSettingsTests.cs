@@ -12,7 +12,8 @@ public sealed class SessionSettingsTests
         where name like 'tcp_%' or name in ('client_connection_check_interval', 'idle_session_timeout', 'idle_in_transaction_session_timeout')
         """;
 
-    private string Name { get; } = "settings:" + Guid.NewGuid();
+    // Short enough to be seen whole where a lock is told after it.
+    private string Name { get; } = "set:" + Guid.NewGuid().ToString("N")[..12];
 
     private LockKey Key => Name;
 
@@ -89,7 +90,9 @@ public sealed class SessionSettingsTests
         await administrator.ExecuteAsync($"drop role {role}");
 
         async Task<string> ListenersAsync() =>
-            (string)(await administrator.ExecuteAsync($"select coalesce(string_agg(pid::text, ' '), '') from pg_stat_activity where application_name = '{Name}' and query like 'listen %'"))!;
+            (string)(await administrator.ExecuteAsync(
+                $"select coalesce(string_agg(pid::text, ' '), '') from pg_stat_activity"
+                + $" where application_name like '{Name}%' and query like 'listen %'"))!;
     }
 
     [Theory, InlineData("Npgsql"), InlineData("AdoNet")]
@@ -117,7 +120,9 @@ public sealed class SessionSettingsTests
         await TestServer.UntilAsync(async () => await WaitersAsync() == 0, "nobody waits");
 
         async Task<long> WaitersAsync() =>
-            (long)(await holder.ExecuteAsync($"select count(*) from pg_locks as l join pg_stat_activity as a using (pid) where not l.granted and a.application_name = '{Name}'"))!;
+            (long)(await holder.ExecuteAsync(
+                $"select count(*) from pg_locks as l join pg_stat_activity as a using (pid)"
+                + $" where not l.granted and a.application_name like '{Name}%'"))!;
     }
 
     [Fact]

@@ -10,7 +10,9 @@ namespace DbLock.Torture;
 internal sealed partial class Campaign(TimeSpan length, int seed, string sabotage) : IAsyncDisposable
 {
     public const string Role = "torture";
-    public const string App = "torture:";
+
+    /// <summary>How the names begin that sessions give the server: short, so that none is cut where a lock is told after it.</summary>
+    public const string App = "t:";
 
     private const int Storm = 15_000;
     private const int FairWeather = 3_000;

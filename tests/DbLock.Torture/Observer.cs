@@ -7,9 +7,10 @@ namespace DbLock.Torture;
 /// <summary>Asks the server itself what is held, past the library and past every fault of the network.</summary>
 internal sealed class Observer(string connectionString) : IAsyncDisposable
 {
-    // Not the key that a pool holds while it listens.
+    // Not the key that a pool holds while it listens. An application without the lock that is told after it.
     private static readonly string Question = string.Create(CultureInfo.InvariantCulture, $"""
-        select a.pid, (extract(epoch from a.backend_start) * 1000000)::bigint, a.application_name, coalesce(a.state, ''),
+        select a.pid, (extract(epoch from a.backend_start) * 1000000)::bigint, pg_catalog.split_part(a.application_name, ' [', 1),
+          coalesce(a.state, ''),
           (l.classid::bigint << 32) | l.objid::bigint, l.objsubid, l.mode
         from pg_stat_activity as a
         left join pg_locks as l on l.pid = a.pid and l.locktype = 'advisory' and l.granted and ((l.classid::bigint << 32) | l.objid::bigint) <> {LockKey.From("DbLock.LockPool listens").Number}

@@ -20,6 +20,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     private (LockRequest Request, LockStatement Statement)? _acquire;
     private (LockRequest Request, LockStatement Statement)? _release;
     private LockIdentity? _identity;
+    private string? _comment;
     private LockDialect? _dialect;
     private Patience? _patience;
     private bool _hasWarnedOfCommit;
@@ -37,6 +38,13 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
     /// <summary>Gets or sets whether the connection is the lock's own, opened outside of any TransactionScope.</summary>
     public bool HasOwnConnection { get; set; }
+
+    /// <summary>Gets or sets what is told of who acquires, beside the name, where that is told; null for nothing.</summary>
+    public string? Holder { get; set; }
+
+    /// <summary>Gets the comment that names the lock at the server; null where it is not to be named.</summary>
+    public string? Comment =>
+        _comment ??= Options.ShowName ? ToldName.Comment(Key) + (Holder is null ? "" : ToldName.Comment(Holder)) : null;
 
     /// <summary>Gets or sets the transaction that the caller has given; it may be completed.</summary>
     public DbTransaction? GivenTransaction { get; set; }
@@ -284,7 +292,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     {
         if (_acquire is not { } acquire || acquire.Request != request)
         {
-            _acquire = acquire = (request, Dialect.Acquire(request) with { MayPrepare = MayPrepare(request) });
+            _acquire = acquire = (request, Dialect.Acquire(request) with { MayPrepare = MayPrepare(request), Comment = Comment });
         }
 
         return acquire.Statement;

@@ -122,7 +122,7 @@ internal sealed class PgClearing(
         { Session: { IsPartial: true } } =>
             (PgClearOutcome.Refused, "this role may not see when it began, and so cannot be sure that it is still the same session: grant pg_read_all_stats"),
         { Session: var session } when session.User is { } user && options.ExceptUsers.Contains(user) => (PgClearOutcome.Spared, $"its user is among PgClearOptions.ExceptUsers"),
-        { Session: var session } when session.Application is { } application && options.ExceptApplications.Contains(application) =>
+        { Session: var session } when session.IsOf(options.ExceptApplications) =>
             (PgClearOutcome.Spared, $"its application is among PgClearOptions.ExceptApplications"),
         { Session.BackendType: { } type } when IsReplication(type) && !options.IncludeReplication =>
             (PgClearOutcome.Spared, "it is replication, and PgClearOptions.IncludeReplication is not set"),

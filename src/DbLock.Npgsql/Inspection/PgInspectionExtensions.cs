@@ -16,7 +16,10 @@ public static class PgInspectionExtensions
     /// <summary>Lists the server's locks, of all databases: those that are waited for first, the longest wait first.</summary>
     /// <param name="connection">An open connection.</param>
     /// <param name="filter">Which locks; null for all.</param>
-    /// <param name="names">Keys whose names the program knows: an advisory lock under one of their numbers has it as <see cref="PgLock.Key"/>. Null for none but the filter's.</param>
+    /// <param name="names">
+    /// Keys whose names the program knows: an advisory lock under one of their numbers has it as <see cref="PgLock.Key"/>. Null for none but the filter's
+    /// and those that sessions tell.
+    /// </param>
     /// <exception cref="NotSupportedException">The filter has a minimal wait, and the server is older than PostgreSQL 14.</exception>
     public static IReadOnlyList<PgLock> GetLocks(this NpgsqlConnection connection, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names) =>
         Completed(GetLocks(connection, filter, names, async: false, CancellationToken.None));
@@ -49,7 +52,7 @@ public static class PgInspectionExtensions
     /// <summary>Tells who waits for whom.</summary>
     /// <param name="connection">An open connection.</param>
     /// <param name="filter">Keeps the trees in which a lock, held or waited for, matches; null keeps all.</param>
-    /// <param name="names">Keys whose names the program knows; null for none but the filter's.</param>
+    /// <param name="names">Keys whose names the program knows; null for none but the filter's and those that sessions tell.</param>
     /// <exception cref="NotSupportedException">The filter has a minimal wait, and the server is older than PostgreSQL 14.</exception>
     public static PgWaitGraph GetWaitGraph(this NpgsqlConnection connection, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names) =>
         Completed(GetWaitGraph(connection, filter, names, async: false, CancellationToken.None));

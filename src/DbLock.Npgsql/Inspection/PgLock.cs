@@ -64,10 +64,17 @@ public sealed record PgLock
     public PgLocksKey? ObjectKey { get; init; }
 
     /// <summary>
-    /// Gets the key of an advisory lock: one that was given by name, where it is one of those, else the number or pair. Null for other locks, and for the
-    /// key spaces that extensions keep for themselves.
+    /// Gets the key of an advisory lock: one that was given by name, or whose name a session tells (<see cref="PgSession.LockName"/>) and
+    /// which has that number; else the number or pair. Null
+    /// for other locks, and for the key spaces that extensions keep for themselves.
     /// </summary>
     public LockKey? Key { get; init; }
+
+    /// <summary>Gets how long an advisory lock has been held, as <see cref="LockHolder.HeldFor"/>; null when it is not told.</summary>
+    public TimeSpan? HeldFor { get; init; }
+
+    /// <summary>Gets the beginning of its name, which the session tells and nobody can prove; null when there is none.</summary>
+    public string? ToldName { get; init; }
 
     /// <summary>Gets since when it is waited for; null when it is held, in the first moment of the wait, and before PostgreSQL 14.</summary>
     public DateTimeOffset? WaitStart { get; init; }
@@ -95,7 +102,8 @@ public sealed record PgLock
     public override string ToString()
     {
         var owner = PreparedTransaction is { } name ? $"the prepared transaction '{name}'" : Session?.ToString() ?? $"pid {Pid}";
-        return Granted ? $"{owner} holds {Mode} on {What()}"
+        return Granted && HeldFor is { } time ? $"{owner} has held {Mode} on {What()} for {time.InWords()}"
+            : Granted ? $"{owner} holds {Mode} on {What()}"
             : WaitDuration is { } duration ? $"{owner} has waited {duration.InWords()} for {Mode} on {What()}"
             : $"{owner} waits for {Mode} on {What()}";
     }
@@ -103,6 +111,7 @@ public sealed record PgLock
     /// <summary>Returns what is locked, in words.</summary>
     internal string What() => this switch
     {
+        { Key: { } key, ToldName: { } name } => $"advisory lock '{key}' (by its own word '{name}')",
         { Key: { } key } => $"advisory lock '{key}'",
         { LockType: "relation", Relation: { } } => $"{RelationKind} {Schema}.{Relation}",
         { Relation: { } } => $"a {LockType} of {RelationKind} {Schema}.{Relation}",

@@ -32,7 +32,7 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             case when $2 and not l.granted then pg_catalog.array_to_string(pg_catalog.pg_blocking_pids(coalesce(s.leader_pid, l.pid)), ' ') end as blocking_pids,
             s.pid as session_pid, s.leader_pid, s.backend_start, s.backend_type, {{PgSession.Clean("s.database::pg_catalog.text")}} as session_database,
             {{PgSession.Clean("s.\"user\"::pg_catalog.text")}} as "user", {{PgSession.Clean("s.application")}} as application, s.client, s.state, {{PgSession.Clean("s.query")}} as query,
-            s.transaction_age, s.state_age, s.is_superuser, s.is_own, s.is_partial
+            s.session_age, s.clock, s.transaction_age, s.state_age, s.is_superuser, s.is_own, s.is_partial
           from locks as l
           left join pg_catalog.pg_database as d on d.oid = l.database
           left join pg_catalog.pg_class as r on r.oid = l.relation and (l.database = 0 or d.datname = pg_catalog.current_database())
@@ -53,7 +53,8 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             and ($9 is null or l.locktype = any ($9::pg_catalog.text::pg_catalog.text[]))
             and ($10 is null or l.mode = any ($10::pg_catalog.text::pg_catalog.text[]))
             and ($11 is null or l.granted = $11)
-            and ($12 is null or s.application = any ($12::pg_catalog.text::pg_catalog.text[]))
+            and ($12 is null or s.application = any ($12::pg_catalog.text::pg_catalog.text[])
+              or pg_catalog.regexp_replace(s.application, '{{ToldName.Added}}', '') = any ($12::pg_catalog.text::pg_catalog.text[]))
             and ($13 is null or s."user" = any ($13::pg_catalog.text::pg_catalog.text[]))
             and ($14 is null or s.state = any ($14::pg_catalog.text::pg_catalog.text[]))
             and ($15 is null or s.transaction_age >= $15)
@@ -85,17 +86,35 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
         var names = Names.Concat(Filter.Keys ?? []).GroupBy(key => key.ToPgLocks()).ToDictionary(group => group.Key, group => group.First());
         using var command = new NpgsqlCommand(hasWaitStart ? WithWaitStart : WithoutWaitStart, connection);
         AddParameters(command.Parameters);
-        return await command.ReadRows(reader => ReadLock(new Row(reader), sessions, names), async, cancellationToken).ConfigureAwait(false);
+        var locks = await command.ReadRows(reader => ReadLock(new Row(reader), sessions), async, cancellationToken).ConfigureAwait(false);
+
+        // What sessions tell need not be believed: a name makes its number.
+        foreach (var key in sessions.Values.SelectMany(session => session.Written).Distinct().SelectMany(ToldName.KeysOf))
+        {
+            names.TryAdd(key.ToPgLocks(), key);
+        }
+
+        return
+        [
+            .. locks.Select(@lock =>
+                @lock is { LockType: "advisory", ObjectKey: { } key } ? Named(@lock, names.GetValueOrDefault(key) ?? Decode(key)) : @lock),
+        ];
     }
 
-    private static PgLock ReadLock(Row row, Dictionary<int, PgSession> sessions, Dictionary<PgLocksKey, LockKey> names)
+    private static PgLock Named(PgLock @lock, LockKey? key) => @lock with
+    {
+        Key = key,
+        HeldFor = @lock.Granted && key is not null ? @lock.Session?.HeldFor(key) : null,
+        ToldName = key is null ? null : @lock.Session?.NameOf(key, @lock.Granted),
+    };
+
+    private static PgLock ReadLock(Row row, Dictionary<int, PgSession> sessions)
     {
         var key = row.Value<uint>("classid") is { } classId ? new PgLocksKey(classId, row.Value<uint>("objid")!.Value, row.Value<short>("objsubid")!.Value) : default(PgLocksKey?);
-        var type = row.Text("locktype")!;
         return new PgLock
         {
             Target = row.Text("target")!,
-            LockType = type,
+            LockType = row.Text("locktype")!,
             Mode = PgLockModeExtensions.Parse(row.Text("mode")!),
             Granted = row.Value<bool>("granted")!.Value,
             FastPath = row.Value<bool>("fastpath")!.Value,
@@ -114,7 +133,6 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             VirtualXid = row.Text("virtualxid"),
             TransactionId = row.Value<uint>("transactionid"),
             ObjectKey = key,
-            Key = type == "advisory" && key is { } known ? names.GetValueOrDefault(known) ?? Decode(known) : null,
             WaitStart = row.Value<DateTimeOffset>("wait_start"),
             WaitDuration = row.Age("wait_duration"),
             Matches = row.Value<bool>("matches")!.Value,
@@ -129,7 +147,13 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             return null;
         }
 
-        return sessions.TryGetValue(pid, out var session) ? session : sessions[pid] = new PgSession
+        if (sessions.TryGetValue(pid, out var session))
+        {
+            return session;
+        }
+
+        var (application, told) = ToldName.Split(row.Text("application"));
+        return sessions[pid] = new PgSession
         {
             Pid = pid,
             LeaderPid = row.Value<int>("leader_pid"),
@@ -137,10 +161,13 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             BackendType = row.Text("backend_type"),
             Database = row.Text("session_database"),
             User = row.Text("user"),
-            Application = row.Text("application"),
+            Application = application,
+            Told = told,
+            Clock = row.Value<DateTimeOffset>("clock")!.Value,
             Client = row.Text("client"),
             State = row.Text("state"),
             Query = row.Text("query"),
+            SessionAge = row.Age("session_age"),
             TransactionAge = row.Age("transaction_age"),
             StateAge = row.Age("state_age"),
             IsSuperuser = row.Value<bool>("is_superuser")!.Value,

@@ -95,7 +95,9 @@ public sealed class PgWaitGraph
             // Who is in nobody's way but queues waits for those ahead.
             foreach (var edge in hard.Contains(waiting) ? hard[waiting] : Between(waiting, granted: false))
             {
-                Node(edge.Blocking).Add(waiter);
+                var blocking = Node(edge.Blocking);
+                blocking.Add(waiter);
+                blocking.Held ??= edge.Blocking.HeldFor is null ? null : edge.Blocking;
                 blocked.Add(waiter);
             }
         }

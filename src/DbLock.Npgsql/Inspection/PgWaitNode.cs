@@ -19,6 +19,9 @@ public sealed class PgWaitNode
     /// <summary>Gets the lock that it waits for; null when it waits for none, and only others for it.</summary>
     public PgLock? Waiting { get; internal set; }
 
+    /// <summary>Gets a lock that it holds and others wait for, since when it tells; null when there is none.</summary>
+    public PgLock? Held { get; internal set; }
+
     /// <summary>Gets those who wait for it, the longest first. One who waits for several is below each of them.</summary>
     public IReadOnlyList<PgWaitNode> Waiters => _waiters;
 
@@ -46,8 +49,8 @@ public sealed class PgWaitNode
         var name = PreparedTransaction is { } prepared ? $"the prepared transaction '{prepared}'" : Session?.ToString() ?? $"pid {Pid}";
         return Waiting switch
         {
-            null when Session is { State: { } state, StateAge: { } age } => $"{name}, {state} for {age.InWords()}",
-            null => name,
+            null when Held is { HeldFor: { } time } => $"{name} has held {Held.Mode} on {Held.What()} for {time.InWords()}",
+            null => name + Session?.Doing(),
             { WaitDuration: { } duration } => $"{name} has waited {duration.InWords()} for {Waiting.Mode} on {Waiting.What()}",
             _ => $"{name} waits for {Waiting.Mode} on {Waiting.What()}",
         };
