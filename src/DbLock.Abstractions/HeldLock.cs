@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Diagnostics;
 
 namespace DbLock;
 
@@ -13,15 +14,16 @@ namespace DbLock;
 /// </remarks>
 public sealed class HeldLock : IDisposable, IAsyncDisposable
 {
+    private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(200);
+
     private readonly DbConnection _connection;
     private readonly Lock _lock;
-    private readonly SessionSettings? _settings;
     private readonly LockWatch _watch;
     private int _isEnded;
 
-    private HeldLock(DbConnection connection, Lock @lock, SessionSettings? settings)
+    private HeldLock(DbConnection connection, Lock @lock)
     {
-        (_connection, _lock, _settings) = (connection, @lock, settings);
+        (_connection, _lock) = (connection, @lock);
         _watch = new LockWatch(connection, @lock);
     }
 
@@ -95,30 +97,72 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     }
 
     private static async ValueTask<HeldLock?> OpenAndAcquire(
-        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow, bool async, CancellationToken cancellationToken)
+        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow, bool async,
+        CancellationToken cancellationToken)
     {
-        var connection = await OwnConnection.Open(dataSource, async, cancellationToken).ConfigureAwait(false);
-        var (held, settings) = (default(HeldLock), default(SessionSettings));
-        try
+        var limit = Limit.Of(timeout, cancellationToken);
+        for (var isSecond = false; ; isSecond = true)
         {
-            // Before the wait: a waiter whose client is gone leaves the queue.
-            var @lock = new Lock(connection, key, lockInterface, options) { HasOwnConnection = true };
-            settings = await @lock.Keep(async, cancellationToken).ConfigureAwait(false);
-            if (async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout))
+            var connection = await OwnConnection.Open(dataSource, key, limit, async).ConfigureAwait(false);
+            var (held, @lock) = (default(HeldLock), default(Lock));
+            var start = Stopwatch.GetTimestamp();
+            try
             {
-                return held = new HeldLock(connection, @lock, settings);
-            }
+                @lock = new Lock(connection, key, lockInterface, options) { HasOwnConnection = true };
+                if (!await Acquire(@lock, limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : timeout, async, cancellationToken).ConfigureAwait(false))
+                {
+                    return orThrow ? throw await @lock.NotAcquired(timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
+                }
 
-            return orThrow ? throw await @lock.NotAcquired(timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
-        }
-        finally
-        {
-            if (held is null)
+                return held = new HeldLock(connection, @lock);
+            }
+            catch (Exception) when (!isSecond && @lock?.IsSessionDead == true && Stopwatch.GetElapsedTime(start) < Moment)
             {
-                await SessionSettings.PutBack(settings, async).ConfigureAwait(false);
-                await connection.Dispose(async).ConfigureAwait(false);
+                // The pool had a session that has ended meanwhile: the next one is new.
+            }
+            finally
+            {
+                if (held is null)
+                {
+                    await GiveBack(connection, @lock, async).ConfigureAwait(false);
+                }
             }
         }
+    }
+
+    private static async ValueTask<bool> Acquire(Lock @lock, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (!(async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout)))
+        {
+            return false;
+        }
+
+        // A grant may have lain unread while this process was paused, and its session may have ended: who has waited asks once more.
+        return Stopwatch.GetElapsedTime(@lock.Asked) < Moment || await @lock.Confirm(async).ConfigureAwait(false)
+            ? true
+            : throw Refusals.Lost(@lock.Key, null);
+    }
+
+    private static async ValueTask GiveBack(DbConnection connection, Lock? @lock, bool async)
+    {
+        if (@lock is { IsAbandoned: true })
+        {
+            // It is closed when the answer has come that it owes.
+            return;
+        }
+
+        if (@lock is { IsLost: true })
+        {
+            // The server may hold it all the same, and a pool must not have a session that does.
+            @lock.Interface.Driver.Discard(connection);
+        }
+
+        if (@lock is not null)
+        {
+            await @lock.PutBack(async).ConfigureAwait(false);
+        }
+
+        await connection.Dispose(async).ConfigureAwait(false);
     }
 
     private async ValueTask<bool> Release(bool async)
@@ -138,14 +182,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     {
         await End(async).ConfigureAwait(false);
         await _lock.Dispose(async).ConfigureAwait(false);
-        if (_lock.IsLost)
-        {
-            // The server may hold it all the same, and a pool must not have a session that does.
-            _lock.Interface.Driver.Discard(_connection);
-        }
-
-        await SessionSettings.PutBack(_settings, async).ConfigureAwait(false);
-        await _connection.Dispose(async).ConfigureAwait(false);
+        await GiveBack(_connection, _lock, async).ConfigureAwait(false);
     }
 
     private async ValueTask End(bool async)

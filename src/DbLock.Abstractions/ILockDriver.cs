@@ -66,6 +66,10 @@ public interface ILockDriver
     /// <param name="cancellationToken">Ends the hearing; the connection stays usable.</param>
     internal Task? Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => null;
 
+    /// <summary>Says whether <see cref="Abort"/> ends a command on a connection; false (default) where it does nothing.</summary>
+    /// <param name="connection">An open connection.</param>
+    bool CanAbort(DbConnection connection) => false;
+
     /// <summary>
     /// Ends, from beside, a command that owes an answer for which nobody waits any more: <see cref="Execute"/> then fails soon. It may block, and must not throw.
     /// By default nothing is done, and the connection is discarded when the answer has come.

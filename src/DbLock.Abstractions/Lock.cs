@@ -36,7 +36,6 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private LockState _state;
     private int _inUse;
     private bool _isGivenAnew;
-    private SessionSettings? _settings;
     private long _granted;
     private bool _isSinceTold;
 
@@ -343,9 +342,20 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
 
-    /// <summary>Makes the session last, which is the lock's own, and tells the lock there.</summary>
-    internal async ValueTask<SessionSettings?> Keep(bool async, CancellationToken cancellationToken) => _settings =
-        await SessionSettings.Set(Connection, Interface.Driver, Dialect, _conversation.Options, async, cancellationToken, Key).ConfigureAwait(false);
+    /// <inheritdoc cref="Conversation.Keep"/>
+    internal ValueTask Keep(bool async, CancellationToken cancellationToken) => _conversation.Keep(async, cancellationToken);
+
+    /// <inheritdoc cref="Conversation.PutBack"/>
+    internal ValueTask PutBack(bool async) => _conversation.PutBack(async);
+
+    /// <inheritdoc cref="Conversation.IsSessionDead"/>
+    internal bool IsSessionDead => _conversation.IsSessionDead;
+
+    /// <inheritdoc cref="Conversation.IsAbandoned"/>
+    internal bool IsAbandoned => _conversation.IsAbandoned;
+
+    /// <summary>Gets when the last answer was asked for that says that the lock is held, on the clock of <see cref="Stopwatch"/>.</summary>
+    internal long Asked { get; private set; }
 
     /// <summary>Counts the lock as lost, because the server has not confirmed it for too long.</summary>
     internal void Distrust()
@@ -353,6 +363,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         if (_hold is { Stands: true } hold)
         {
             NoteLoss(hold, null);
+            _conversation.GiveUp();
         }
     }
 
@@ -367,9 +378,17 @@ public sealed class Lock : IDisposable, IAsyncDisposable
                 return false;
             }
 
+            _conversation.Limit = Limit.Of(TrustWindow.Length, CancellationToken.None);
+            if (HasOwnConnection)
+            {
+                await _conversation.Keep(async, CancellationToken.None).ConfigureAwait(false);
+            }
+
+            var asked = Stopwatch.GetTimestamp();
             var answer = await _conversation.Ask(Question(hold), async).ConfigureAwait(false);
             if (answer.IsYes)
             {
+                Asked = asked;
                 return true;
             }
 
@@ -389,6 +408,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
         finally
         {
+            _conversation.Limit = default;
             Exit();
         }
     }
@@ -397,10 +417,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     // answers the others.
     private LockStatement Question(Hold hold)
     {
-        var isHeld = Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared));
-        var since = _isSinceTold ? null : _settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
+        var session = _conversation.PhysicalSession;
+        var isAlive = HasOwnConnection && session.IsDirect && session.Id(Connection, Interface.Driver) is { } id ? Dialect.IsAlive(id) : null;
+        var isHeld = (isAlive ?? Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared))) with { Limit = TrustWindow.Length, MayPrepare = session.IsDirect };
+        var since = _isSinceTold ? null : _conversation.Settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
         _isSinceTold = true;
-        return (since is null ? isHeld : new LockStatement([.. isHeld.Commands, .. since])) with { Comment = _conversation.Comment };
+        return (since is null ? isHeld : new LockStatement([.. isHeld.Commands, .. since]) { Limit = TrustWindow.Length }) with { Comment = _conversation.Comment };
     }
 
     /// <summary>Acquires, and throws when the lock was held elsewhere for the whole timeout.</summary>
@@ -519,6 +541,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         try
         {
             _conversation.Limit = Limit.Of(timeout, cancellationToken);
+            Asked = HasOwnConnection ? Stopwatch.GetTimestamp() : 0;
             var request = Admission.Admit(_conversation, timeout);
             if (await Acquiring.Acquire(_conversation, request, _isGivenAnew, async, cancellationToken).ConfigureAwait(false) is not { } hold)
             {
@@ -527,7 +550,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             _count = _hold == hold ? _count + 1 : 1;
             (_hold, _state, _isGivenAnew) = (hold, LockState.Held, false);
-            _granted = _settings is null ? 0 : Stopwatch.GetTimestamp();
+            _granted = HasOwnConnection || _conversation.Settings is not null ? Stopwatch.GetTimestamp() : 0;
             if (!_conversation.IsOpen)
             {
                 // It closed after the grant and before anybody knew of it.
@@ -625,7 +648,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
 
         var isInTransaction = _conversation.Transaction is not null;
+        _conversation.Limit = HasOwnConnection ? Limit.Of(TrustWindow.Length, CancellationToken.None) : default;
         var (verdict, error) = await Releasing.Release(_conversation, hold, async).ConfigureAwait(false);
+        _conversation.Limit = default;
         switch (verdict)
         {
             case ReleaseVerdict.Released:

@@ -109,6 +109,16 @@ public abstract class LockDialect
     /// <summary>Gets what a session says that carries the locks of a <see cref="LockPool"/>; null when the dialect cannot.</summary>
     internal virtual LockCarrier? Carrier => null;
 
+    /// <summary>Gets whether there is anything to <see cref="Keep"/>.</summary>
+    internal virtual bool KeepsSessions => false;
+
+    /// <summary>
+    /// Returns a statement that shows that the session lives, for a connection that only one lock uses, which ends with nothing else; null (default) where
+    /// <see cref="IsHeld"/> is as cheap.
+    /// </summary>
+    /// <param name="sessionId">The session that the client believes it speaks to.</param>
+    internal virtual LockStatement? IsAlive(int sessionId) => null;
+
     /// <summary>
     /// Returns the statement that makes a session last which only locks use, if it is the one that the client believes it speaks to: it answers with a text of what was before, null for
     /// nothing to put back. Null (default) when the engine has no such settings.

@@ -9,6 +9,9 @@ internal sealed class LockWatch : IDisposable
 {
     private static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(500);
 
+    // The first question brings the session's settings with it, and shows the lock's name there.
+    private static readonly TimeSpan FirstBeat = TimeSpan.FromMilliseconds(100);
+
     /// <summary>How long the server's last answer is good for, counted from the question.</summary>
     public static readonly TimeSpan Trust = TrustWindow.Length;
 
@@ -17,11 +20,11 @@ internal sealed class LockWatch : IDisposable
     private readonly SemaphoreSlim _turn = new(1);
     private readonly CancellationTokenSource _end = new();
     private readonly Timer _expiry;
-    private long _confirmed = Stopwatch.GetTimestamp();
+    private long _confirmed;
 
     public LockWatch(DbConnection connection, Lock @lock)
     {
-        (_connection, _lock) = (connection, @lock);
+        (_connection, _lock, _confirmed) = (connection, @lock, @lock.Asked);
         using (ExecutionContext.SuppressFlow())
         {
             _expiry = new Timer(static watch => ((LockWatch)watch!).Distrust(), this, Trust, Timeout.InfiniteTimeSpan);
@@ -82,20 +85,19 @@ internal sealed class LockWatch : IDisposable
 
     private async Task Watch()
     {
-        while (true)
+        for (var beat = FirstBeat; ; beat = Beat)
         {
-            await Task.Delay(Beat, _end.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.Delay(beat, _end.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             await _turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
             try
             {
-                var asked = Stopwatch.GetTimestamp();
                 if (_end.IsCancellationRequested || !await _lock.Confirm(async: true).ConfigureAwait(false))
                 {
                     return;
                 }
 
-                Volatile.Write(ref _confirmed, asked);
-                var left = Trust - Stopwatch.GetElapsedTime(asked);
+                Volatile.Write(ref _confirmed, _lock.Asked);
+                var left = Trust - Stopwatch.GetElapsedTime(_confirmed);
                 _expiry.Change(left > TimeSpan.Zero ? left : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
             }
             catch (Exception)

@@ -1,23 +1,108 @@
 using System.Data.Common;
+using System.Runtime.ExceptionServices;
 using System.Transactions;
 
 namespace DbLock;
 
-/// <summary>Opens the connections that are a lock's own.</summary>
+/// <summary>Opens the connections that are a lock's own: outside of any TransactionScope, and within the limit of the call.</summary>
+/// <remarks>Enlisted in a scope, a session would be the scope's until that ends, whenever the lock does.</remarks>
 internal static class OwnConnection
 {
-    /// <summary>Opens a connection outside of any TransactionScope: enlisted in one, its session would be the scope's until that ends, whenever the lock does.</summary>
-    public static async ValueTask<DbConnection> Open(DbDataSource dataSource, bool async, CancellationToken cancellationToken)
+    /// <summary>Opens a connection.</summary>
+    /// <exception cref="LockException">The data source had none to give, or the server did not answer, within the limit.</exception>
+    /// <exception cref="OperationCanceledException">It was cancelled.</exception>
+    public static ValueTask<DbConnection> Open(DbDataSource dataSource, LockKey key, Limit limit, bool async) => async
+        ? limit.IsSet ? OpenWithin(dataSource, key, limit) : OpenOutside(dataSource, CancellationToken.None)
+        : new(limit.Timeout > TimeSpan.Zero ? OpenOnThread(dataSource, key, limit) : OpenOutside(dataSource));
+
+    /// <summary>Opens a connection, however long that takes.</summary>
+    public static ValueTask<DbConnection> Open(DbDataSource dataSource, bool async, CancellationToken cancellationToken) =>
+        async ? OpenOutside(dataSource, cancellationToken) : new(OpenOutside(dataSource));
+
+    private static async ValueTask<DbConnection> OpenWithin(DbDataSource dataSource, LockKey key, Limit limit)
+    {
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(limit.Token);
+        if (limit.Timeout > TimeSpan.Zero)
+        {
+            end.CancelAfter(limit.LeftToAnswer);
+        }
+
+        // Not every provider heeds the token at every step: what does not is left behind.
+        var opening = OpenOutside(dataSource, end.Token).AsTask();
+        try
+        {
+            return await opening.WaitAsync(end.Token).ConfigureAwait(false);
+        }
+        catch (Exception e) when (end.IsCancellationRequested)
+        {
+            _ = DisposeWhenOpen(opening);
+            throw limit.Token.IsCancellationRequested ? Refusals.Cancelled(key, e, limit.Token) : Refusals.NoConnection(key, limit.Timeout, e);
+        }
+    }
+
+    private static async Task DisposeWhenOpen(Task<DbConnection> opening)
+    {
+        try
+        {
+            var connection = await opening.ConfigureAwait(false);
+            await connection.DisposeAsync().ConfigureAwait(false);
+        }
+        catch (Exception)
+        {
+            // There is none, and nobody waits for it.
+        }
+    }
+
+    // A provider's synchronous way has no end but its own.
+    private static DbConnection OpenOnThread(DbDataSource dataSource, LockKey key, Limit limit)
+    {
+        var (connection, error, isOver) = (default(DbConnection), default(ExceptionDispatchInfo), 0);
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                connection = OpenOutside(dataSource);
+            }
+            catch (Exception e)
+            {
+                error = ExceptionDispatchInfo.Capture(e);
+            }
+
+            if (Interlocked.Exchange(ref isOver, 1) != 0)
+            {
+                connection?.Dispose();
+            }
+        })
+        {
+            IsBackground = true,
+            Name = "DbLock: opening a connection",
+        };
+        thread.Start();
+        if (!thread.Join(limit.LeftToAnswer) && Interlocked.Exchange(ref isOver, 1) == 0)
+        {
+            throw Refusals.NoConnection(key, limit.Timeout, null);
+        }
+
+        error?.Throw();
+        return connection!;
+    }
+
+    private static DbConnection OpenOutside(DbDataSource dataSource)
     {
         if (Transaction.Current is null)
         {
-            return async ? await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false) : dataSource.OpenConnection();
+            return dataSource.OpenConnection();
         }
 
-        if (!async)
+        using var outside = Outside();
+        return dataSource.OpenConnection();
+    }
+
+    private static async ValueTask<DbConnection> OpenOutside(DbDataSource dataSource, CancellationToken cancellationToken)
+    {
+        if (Transaction.Current is null)
         {
-            using var outside = Outside();
-            return dataSource.OpenConnection();
+            return await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
         }
 
         // A scope that does not flow belongs to its thread, and must stay there as it is while this is awaited.

@@ -10,6 +10,9 @@ public sealed record PgSession
     /// </summary>
     internal const string OwnLocks = "pg_catalog.pg_lock_status()";
 
+    /// <summary>What every question has that is asked of a session of the lock's own, after the session that is expected.</summary>
+    internal const string OwnSession = " = pg_catalog.pg_backend_pid()";
+
     private static readonly TimeSpan Second = TimeSpan.FromSeconds(1);
 
     /// <summary>
@@ -127,7 +130,8 @@ public sealed record PgSession
     /// <summary>
     /// Gets whether the age of its state says nothing of how long it has held its locks, because it asks again and again whether it does.
     /// </summary>
-    internal bool IsWatched => ToldName.IsOfPool(Told) || Query?.Contains(OwnLocks, StringComparison.Ordinal) == true;
+    internal bool IsWatched => ToldName.IsOfPool(Told) || (Query is not null
+        && (Query.Contains(OwnLocks, StringComparison.Ordinal) || Query.Contains(OwnSession, StringComparison.Ordinal)));
 
     /// <summary>
     /// Says whether it is one of some applications; of a name that was cut to tell a lock after it the beginning will do.

@@ -41,6 +41,7 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
     private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
+    private static readonly LockSql Alive = new("select cast({0} as int)" + PgSession.OwnSession);
     private static readonly LockCommand Question = new(new LockSql("select 0"));
     private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
     private static readonly LockStatement Terminate = new(new LockCommand(new LockSql("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")));
@@ -62,6 +63,10 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override LockStatement? EndSession => Terminate;
 
     internal override LockCarrier Carrier { get; } = new PostgreSqlCarrier();
+
+    internal override bool KeepsSessions => true;
+
+    internal override LockStatement IsAlive(int sessionId) => new(new LockCommand(Alive, new LockParameter(DbType.Int32, sessionId)));
 
     internal override LockStatement Keep(int sessionId, (string? End, int Room) told) => PostgreSqlSettings.Keep(sessionId, told);
 

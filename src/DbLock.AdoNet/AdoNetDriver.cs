@@ -83,6 +83,8 @@ internal sealed class AdoNetDriver : ILockDriver
 
     bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction) => Enlistment.TryFind(connection, out transaction);
 
+    public bool CanAbort(DbConnection connection) => Wrapper.Innermost(connection).GetType().Namespace == "Npgsql";
+
     public void Abort(DbConnection connection)
     {
         if (PhysicalConnection(Wrapper.Innermost(connection)) is { } connector)

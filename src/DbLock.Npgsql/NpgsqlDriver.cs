@@ -95,6 +95,8 @@ internal sealed class NpgsqlDriver : ILockDriver
 
     Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => Hear((NpgsqlConnection)connection, heard, cancellationToken);
 
+    public bool CanAbort(DbConnection connection) => true;
+
     // To close a connection that waits for an answer is to wait with it. What breaks it ends the wait, too.
     public void Abort(DbConnection connection)
     {

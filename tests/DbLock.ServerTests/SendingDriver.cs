@@ -33,7 +33,7 @@ internal sealed class SendingDriver : ILockDriver
             await Send(before);
         }
 
-        if (Fails is not null && statement.Commands[0].Sql.Numbered.Contains(Fails, StringComparison.Ordinal))
+        if (Fails is not null && Array.Exists(statement.Commands, command => command.Sql.Numbered.Contains(Fails, StringComparison.Ordinal)))
         {
             await Send("select 1 / 0");
         }

@@ -28,7 +28,7 @@ public sealed class SessionSettingsTests
             var held = async
                 ? await source.AcquireLockAsync(Key, TimeSpan.FromSeconds(10), looking.Interface)
                 : source.AcquireLock(Key, TimeSpan.FromSeconds(10), looking.Interface);
-            Assert.Equal(kept, looking.Seen);
+            await TestServer.UntilAsync(() => Task.FromResult(Equals(looking.Seen, kept)), "they are set");
             Assert.True(async ? await held.ReleaseAsync() : held.Release());
             Assert.Equal(before, await AskAsync(source, Settings));
         }
@@ -148,6 +148,7 @@ public sealed class SessionSettingsTests
         var logger = new RecordingLogger();
         await using (var held = await source.AcquireLockAsync(Key, lockInterface: refused.Interface, options: new LockOptions { Logger = logger }))
         {
+            await TestServer.UntilAsync(() => Task.FromResult(logger.Texts.Any(text => text.Contains("keepalives", StringComparison.Ordinal))), "it is told");
             Assert.True(held.IsHeld);
         }
 
@@ -167,6 +168,10 @@ public sealed class SessionSettingsTests
         var failing = new SendingDriver(LockInterface.Npgsql.Driver) { Fails = "string_to_array" };
         var pid = await AskAsync(source, "select pg_backend_pid()");
         var held = async ? await source.AcquireLockAsync(Key, lockInterface: failing.Interface) : source.AcquireLock(Key, lockInterface: failing.Interface);
+        await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        await TestServer.UntilAsync(
+            async () => await observer.ExecuteAsync($"select application_name from pg_stat_activity where pid = {pid}") is string told && told.Contains('['),
+            "the session is set");
         Assert.True(async ? await held.ReleaseAsync() : held.Release());
         Assert.NotEqual(pid, await AskAsync(source, "select pg_backend_pid()"));
     }

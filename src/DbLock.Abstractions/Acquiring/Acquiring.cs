@@ -38,6 +38,18 @@ internal static class Acquiring
             }
         }
 
+        if (conversation.HasOwnConnection && !request.Try && conversation.Dialect.KeepsSessions)
+        {
+            // A lock that is free costs one round trip. Who waits is seen by name, and leaves the queue when its client is gone.
+            var grant = await AskAndJudge(conversation, request with { Timeout = TimeSpan.Zero }, async, cancellationToken).ConfigureAwait(false);
+            if (grant.Verdict == Verdict.Granted)
+            {
+                return ToHold(conversation, grant);
+            }
+
+            await conversation.Keep(async, cancellationToken).ConfigureAwait(false);
+        }
+
         var isOneWait = conversation.Options.Wait == LockWait.Queue
             && (!cancellationToken.CanBeCanceled || conversation.Driver.CanCancel(conversation.Connection));
         return ToHold(conversation, request.Try || isOneWait

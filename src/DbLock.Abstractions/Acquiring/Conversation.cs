@@ -21,6 +21,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     private (LockRequest Request, LockStatement Statement)? _release;
     private LockIdentity? _identity;
     private string? _comment;
+    private bool _isKept;
     private LockDialect? _dialect;
     private Patience? _patience;
     private bool _hasWarnedOfCommit;
@@ -93,7 +94,8 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
         try
         {
-            if (Limit.IsSet)
+            // A provider whose blocking call cannot be ended from beside has its own timeout.
+            if (Limit.IsSet && (async || Driver.CanAbort(Connection)))
             {
                 return new Answer(await ExecuteWithinLimit(statement, async, cancellationToken).ConfigureAwait(false));
             }
@@ -130,8 +132,30 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
     }
 
-    /// <summary>Asks to let go.</summary>
-    public ValueTask<Answer> AskToRelease(LockRequest request, bool async)
+    /// <summary>Gets the settings of the session, if it is the lock's own and they were made.</summary>
+    public SessionSettings? Settings { get; private set; }
+
+    /// <summary>Makes the session last, which is the lock's own, and tells the lock there.</summary>
+    public async ValueTask Keep(bool async, CancellationToken cancellationToken)
+    {
+        if (!_isKept)
+        {
+            _isKept = true;
+            Settings = await SessionSettings.Set(Connection, Driver, Dialect, Options, async, cancellationToken, Key).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Puts back what the settings were before; a connection on which that fails is closed, and its session ended.</summary>
+    public async ValueTask PutBack(bool async)
+    {
+        var settings = Settings;
+        Settings = null;
+        await SessionSettings.PutBack(settings, async).ConfigureAwait(false);
+    }
+
+    /// <summary>Asks to let go, and puts back the settings.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<Answer> AskToRelease(LockRequest request, bool async)
     {
         // What is asked again and again is said once.
         if (_release is not { } release || release.Request != request)
@@ -139,7 +163,27 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
             _release = release = (request, Dialect.Release(request) with { MayPrepare = MayPrepare(request) });
         }
 
-        return Ask(release.Statement, async);
+        if (Settings is not { } settings)
+        {
+            return await Ask(release.Statement, async).ConfigureAwait(false);
+        }
+
+        var both = new LockStatement([.. release.Statement.Commands, .. settings.Undo.Commands]) { Limit = TrustWindow.Length };
+        var answer = await Ask(both, async).ConfigureAwait(false);
+        if (answer.Error is null)
+        {
+            Settings = null;
+            return answer;
+        }
+
+        if (!IsOpen || answer.Outcome == LockOutcome.ConnectionLost)
+        {
+            return answer;
+        }
+
+        // What cannot be put back must not keep the lock. Where it was let go before the error, it is not held any more.
+        answer = await Ask(release.Statement, async).ConfigureAwait(false);
+        return answer is { Error: null, Number: 0 } ? new Answer(1L) : answer;
     }
 
     /// <summary>Asks a question once more when a cancel has hit it that was meant for the statement before.</summary>
@@ -180,15 +224,27 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
             await Ask(statement, async).ConfigureAwait(false);
         }
 
-        Driver.Discard(Connection);
+        CloseAfterEnd();
     }
 
-    /// <summary>Closes a connection whose session the server has ended.</summary>
+    /// <summary>Closes a connection whose session has ended; one that owes an answer is closed when that has come.</summary>
     public void CloseAfterEnd()
     {
         Session.End();
-        Driver.Discard(Connection);
+        if (!IsAbandoned)
+        {
+            Driver.Discard(Connection);
+        }
     }
+
+    /// <summary>Gets whether the server, or the provider, has said that the session is gone.</summary>
+    public bool IsSessionDead { get; private set; }
+
+    /// <summary>Gets whether the connection was left behind with an answer that it owed, and is closed when that has come.</summary>
+    public bool IsAbandoned { get; private set; }
+
+    /// <summary>Waits no longer for an answer that is owed.</summary>
+    public void GiveUp() => _patience?.GiveUp();
 
     /// <summary>Warns, once, of a release inside an open transaction.</summary>
     public void WarnOfCommit()
@@ -218,15 +274,17 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
 
         var codes = Driver.Read(error);
-        return new Answer(null, error, codes, Dialect.Read(codes));
+        var outcome = Dialect.Read(codes);
+        IsSessionDead |= outcome == LockOutcome.ConnectionLost;
+        return new Answer(null, error, codes, outcome);
     }
 
     private ValueTask<object?> ExecuteWithinLimit(LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         var patience = _patience ??= new Patience(Abandon, CloseAfterAnswer);
-        if (async && cancellationToken.CanBeCanceled)
+        if (async && Limit.Token.CanBeCanceled)
         {
-            return ExecuteCancellable(patience, statement, cancellationToken);
+            return ExecuteCancellable(patience, statement, cancellationToken.CanBeCanceled);
         }
 
         patience.Begin(Limit);
@@ -236,18 +294,19 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     }
 
     // Who cancels does not wait for what a provider does about it, which may be to connect to a server that is silent.
-    private async ValueTask<object?> ExecuteCancellable(Patience patience, LockStatement statement, CancellationToken cancellationToken)
+    private async ValueTask<object?> ExecuteCancellable(Patience patience, LockStatement statement, bool isCancelled)
     {
         using var cancel = new CancellationTokenSource();
         patience.Begin(Limit);
-        using var registration = cancellationToken.UnsafeRegister(
+        using var registration = Limit.Token.UnsafeRegister(
             _ =>
             {
                 patience.Cancel();
                 cancel.CancelAsync();
             },
             null);
-        return await patience.Await(Driver.Execute(Connection, Transaction, statement, async: true, cancel.Token)).ConfigureAwait(false);
+        var token = isCancelled ? cancel.Token : CancellationToken.None;
+        return await patience.Await(Driver.Execute(Connection, Transaction, statement, async: true, token)).ConfigureAwait(false);
     }
 
     private ValueTask<object?> ExecuteBlocking(Patience patience, LockStatement statement)
@@ -266,6 +325,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     // The connection owes an answer, and cannot be closed before that has come, or the provider has been made to give it up.
     private void Abandon()
     {
+        IsAbandoned = true;
         Session.End();
         Log.Silent(Logger, Key);
         ThreadPool.UnsafeQueueUserWorkItem(static conversation => conversation.Driver.Abort(conversation.Connection), this, preferLocal: false);
@@ -284,7 +344,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         finally
         {
             // It may be opened again.
-            _patience = null;
+            (_patience, IsAbandoned) = (null, false);
         }
     }
 

@@ -11,8 +11,14 @@ internal readonly record struct Limit(TimeSpan Timeout, long Start, Cancellation
     /// <summary>How much longer than its limit a call may take.</summary>
     public static readonly TimeSpan Way = TimeSpan.FromSeconds(1);
 
-    public static Limit Of(TimeSpan timeout, CancellationToken token) =>
-        timeout > TimeSpan.Zero || token.CanBeCanceled ? new(timeout, Stopwatch.GetTimestamp(), token) : default;
+    /// <summary>Nobody waits for the end of a longer one, and no timer counts so far.</summary>
+    public static readonly TimeSpan Longest = TimeSpan.FromDays(10);
+
+    public static Limit Of(TimeSpan timeout, CancellationToken token)
+    {
+        var finite = timeout > TimeSpan.Zero && timeout < Longest ? timeout : TimeSpan.Zero;
+        return finite > TimeSpan.Zero || token.CanBeCanceled ? new(finite, Stopwatch.GetTimestamp(), token) : default;
+    }
 
     /// <summary>Gets whether there is any.</summary>
     public bool IsSet => Timeout > TimeSpan.Zero || Token.CanBeCanceled;

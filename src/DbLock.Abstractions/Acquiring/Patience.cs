@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Threading.Tasks.Sources;
@@ -15,6 +16,9 @@ internal sealed class Patience : IValueTaskSource<object?>
     private const int Waiting = 1;
     private const int Over = 2;
 
+    private static readonly TimeSpan LastLook = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan Late = TimeSpan.FromMilliseconds(100);
+
     private readonly Action _onAnswered;
     private readonly Action _onEnd;
     private readonly Action _onLate;
@@ -22,6 +26,8 @@ internal sealed class Patience : IValueTaskSource<object?>
     private ManualResetValueTaskSourceCore<object?> _first;
     private ConfiguredValueTaskAwaitable<object?>.ConfiguredValueTaskAwaiter _pending;
     private int _state;
+    private long _end;
+    private bool _isLastLook;
 
     /// <summary>Initializes a new instance.</summary>
     /// <param name="onEnd">Is called when the patience has ended, before who waits is told.</param>
@@ -31,7 +37,7 @@ internal sealed class Patience : IValueTaskSource<object?>
         (_onEnd, _onLate, _onAnswered) = (onEnd, onLate, OnAnswered);
         using (ExecutionContext.SuppressFlow())
         {
-            _timer = new Timer(static patience => ((Patience)patience!).End(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _timer = new Timer(static patience => ((Patience)patience!).OnTime(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -41,10 +47,13 @@ internal sealed class Patience : IValueTaskSource<object?>
     /// <summary>Begins; a call that blocks is then made, and ended from beside by what happens at the end.</summary>
     public void Begin(Limit limit)
     {
-        _state = Waiting;
+        _first.Reset();
+        Volatile.Write(ref _end, long.MaxValue);
+        _isLastLook = false;
+        Volatile.Write(ref _state, Waiting);
         if (limit.LeftToAnswer is var left && left != Timeout.InfiniteTimeSpan)
         {
-            _timer.Change(left, Timeout.InfiniteTimeSpan);
+            EndAfter(left);
         }
     }
 
@@ -67,15 +76,17 @@ internal sealed class Patience : IValueTaskSource<object?>
     {
         if (Volatile.Read(ref _state) == Waiting)
         {
-            _timer.Change(Limit.Way, Timeout.InfiniteTimeSpan);
+            EndAfter(Limit.Way);
         }
     }
+
+    /// <summary>Ends it now.</summary>
+    public void GiveUp() => End();
 
     /// <summary>Waits, after <see cref="Begin"/>, for an answer that is under way.</summary>
     /// <exception cref="SilenceException">It did not come in time.</exception>
     public ValueTask<object?> Await(ValueTask<object?> pending)
     {
-        _first.Reset();
         _pending = pending.ConfigureAwait(false).GetAwaiter();
         if (_pending.IsCompleted)
         {
@@ -113,6 +124,35 @@ internal sealed class Patience : IValueTaskSource<object?>
             {
                 _first.SetException(e);
             }
+        }
+    }
+
+    private void EndAfter(TimeSpan left)
+    {
+        Volatile.Write(ref _end, Stopwatch.GetTimestamp() + (long)(left.TotalSeconds * Stopwatch.Frequency));
+        _timer.Change(left, Timeout.InfiniteTimeSpan);
+    }
+
+    // The timer of an answer that has come may still ring during the next one; one that rings early is set again.
+    private void OnTime()
+    {
+        var left = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), Volatile.Read(ref _end));
+        if (left > TimeSpan.Zero)
+        {
+            if (left < Limit.Longest && Volatile.Read(ref _state) == Waiting)
+            {
+                _timer.Change(left + TimeSpan.FromMilliseconds(1), Timeout.InfiniteTimeSpan);
+            }
+        }
+        else if (!_isLastLook)
+        {
+            // Where the machine had no time for the timer, it had none for the answer either, which may lie there unread.
+            _isLastLook = true;
+            EndAfter(left < -Late ? Limit.Way : LastLook);
+        }
+        else
+        {
+            End();
         }
     }
 

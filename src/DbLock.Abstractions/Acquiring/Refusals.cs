@@ -110,6 +110,11 @@ internal static class Refusals
         + "transaction and its other locks. Look at the server and the network, open the connection again, then try again.",
         error);
 
+    public static LockException NoConnection(LockKey key, TimeSpan timeout, Exception? error) => new(
+        $"No connection for lock '{key}' was to be had from the data source within {timeout.InWords()}: all of its connections are in use, or the server does not "
+        + "answer. The lock is not acquired, and nobody has asked who holds it: give the data source more connections, or wait longer.",
+        error);
+
     public static LockException NotAnswered(LockKey key, LockDialect dialect) => new(
         $"The server did not answer whether lock '{key}' was taken, as {dialect.Name} does: something between changes its answers. The "
             + "lock is not acquired; connect to the server directly.");

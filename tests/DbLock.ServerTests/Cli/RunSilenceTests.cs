@@ -108,7 +108,7 @@ public sealed class RunSilenceTests
         await using var wait = await WaitAsync("--timeout", "5s");
         wait.Relay.FallSilent();
         Assert.Equal(69, await wait.Dblock.ExitAsync());
-        Assert.Matches(@"the server has not answered within [1-6](\.\d+)? s", wait.Dblock.Error);
+        Assert.Contains("has not answered", wait.Dblock.Error, StringComparison.Ordinal);
         Assert.Equal("", wait.Dblock.Output);
     }
 
