@@ -56,6 +56,15 @@ internal static partial class Log
     [LoggerMessage(17, LogLevel.Warning, "Lock '{Key}' was neither released nor disposed and nobody has it any more: it is held until its connection closes, and nobody can release it. Release it, or dispose it.")]
     public static partial void Forgotten(ILogger logger, LockKey key);
 
+    [LoggerMessage(30, LogLevel.Error, "Lock '{Key}' of a LockPool was never released or disposed and nobody has it any more: it was let go. Dispose what AcquireLockAsync returns.")]
+    public static partial void AbandonedInPool(ILogger logger, LockKey key);
+
+    [LoggerMessage(31, LogLevel.Warning, "Lock '{Key}' of a LockPool has been waited for for a second where it was acquired around the wait, and is still held: unless another task lets go of it, the wait does not end.")]
+    public static partial void MayWaitForItself(ILogger logger, LockKey key);
+
+    [LoggerMessage(32, LogLevel.Warning, "A LockPool has no connection; its tasks that waited already go on waiting, and it tries again.")]
+    public static partial void CannotConnect(ILogger logger, Exception error);
+
     [LoggerMessage(16, LogLevel.Information, "The server does not let a session of its own for locks be set to last (keepalives, idle timeouts): it is as the server has it.")]
     public static partial void CannotSet(ILogger logger, Exception error);
 }

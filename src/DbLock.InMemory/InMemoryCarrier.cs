@@ -29,11 +29,18 @@ internal sealed class InMemoryCarrier : LockCarrier
     public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Text(locks)));
 
     /// <summary>Takes apart what <see cref="Carry"/> and <see cref="AreHeld"/> say.</summary>
-    public static (string Name, bool Shared, string Group)[] Parse(object text) =>
-        [.. ((string)text).Split(';', StringSplitOptions.RemoveEmptyEntries).Select(one => one.Split(':')).Select(parts => (parts[0], parts[1] == "s", parts[2]))];
+    public static (string Name, bool Shared, string Group, string[] Heeds)[] Parse(object text) =>
+        [.. ((string)text).Split(';', StringSplitOptions.RemoveEmptyEntries).Select(one => one.Split(':'))
+            .Select(parts => (parts[0], parts[1] == "s", parts[2], parts[3].Split('+', StringSplitOptions.RemoveEmptyEntries)))];
 
-    private static LockParameter Text(IReadOnlyList<CarriedLock> locks) =>
-        new(DbType.String, string.Join(";", locks.Select(one => string.Create(CultureInfo.InvariantCulture, $"{Name(one)}:{(one.Shared ? "s" : "x")}:{one.Group}"))));
+    private static LockParameter Text(IReadOnlyList<CarriedLock> locks) => new(DbType.String, string.Join(";", locks.Select(Text)));
+
+    private static string Text(CarriedLock one) => string.Create(
+        CultureInfo.InvariantCulture, $"{Name(one)}:{(one.Shared ? "s" : "x")}:{one.Group}:{string.Join('+', Heeded(one).Select(Name))}");
+
+    // The claims of others that keep it from being taken.
+    private static IEnumerable<CarriedLock> Heeded(CarriedLock one) =>
+        one.Heeds == 0 ? [] : Enumerable.Range(one.Heeds, PoolTurn.HighestClaim - one.Heeds + 1).Select(level => one.Claim(level));
 
     private static string Name(CarriedLock one) =>
         LockDialect.PostgreSql.Identify(one.IsPair ? LockKey.From((int)(one.Number >> 32), (int)one.Number) : LockKey.From(one.Number));

@@ -64,7 +64,7 @@ internal sealed class InMemoryDriver : ILockDriver
         session.CheckAlive();
         var released = Digits([.. InMemoryCarrier.Parse(parameters[0].Value).Select(one => session.Release([one.Name], one.Shared))]);
         var bell = (string)parameters[1].Value;
-        var listens = !await session.Acquire([InMemoryCarrier.ListeningName], shared: false, null, TimeSpan.Zero, async: false, CancellationToken.None).ConfigureAwait(false);
+        var listens = !await Try(InMemoryCarrier.ListeningName, shared: false).ConfigureAwait(false);
         if (!listens)
         {
             session.Release([InMemoryCarrier.ListeningName], shared: false);
@@ -74,14 +74,29 @@ internal sealed class InMemoryDriver : ILockDriver
             session.Ring(bell);
         }
 
-        List<bool> acquired = [];
+        var acquired = "";
         foreach (var group in InMemoryCarrier.Parse(parameters[2].Value).GroupBy(one => one.Group))
         {
-            var taken = await session.Acquire([.. group.Select(one => one.Name)], group.First().Shared, null, TimeSpan.Zero, async: false, CancellationToken.None).ConfigureAwait(false);
-            acquired.AddRange(group.Select(_ => taken));
+            List<bool> taken = [];
+            foreach (var (name, shared, _, heeds) in group)
+            {
+                taken.Add(!Array.Exists(heeds, session.IsHeldByAnother) && await Try(name, shared).ConfigureAwait(false));
+            }
+
+            if (taken.Contains(false))
+            {
+                foreach (var ((name, shared, _, _), _) in group.Zip(taken).Where(one => one.Second))
+                {
+                    session.Release([name], shared);
+                }
+            }
+
+            acquired += string.Concat(taken.Select(one => !one ? '0' : taken.Contains(false) ? '2' : '1'));
         }
 
-        return string.Create(CultureInfo.InvariantCulture, $"{released}|{(listens ? "1" : "")}|{Digits(acquired)}|{(parameters[3].Value is 1 ? session.NextToken() : 0)}|{(parameters[4].Value is 1 ? session.Count() : null)}");
+        return string.Create(CultureInfo.InvariantCulture, $"{released}|{(listens ? "1" : "")}|{acquired}|{(parameters[3].Value is 1 ? session.NextToken() : 0)}|{(parameters[4].Value is 1 ? session.Count() : null)}");
+
+        ValueTask<bool> Try(string name, bool shared) => session.Acquire([name], shared, null, TimeSpan.Zero, async: false, CancellationToken.None);
     }
 
     private static string Digits(IEnumerable<bool> answers) => string.Concat(answers.Select(answer => answer ? "1" : "0"));

@@ -66,6 +66,15 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
     }
 
+    /// <summary>Says whether another session holds a lock.</summary>
+    public bool IsHeldByAnother(string name)
+    {
+        lock (server.Gate)
+        {
+            return server.TryQueue(name, out var queue) && queue.Holds.Exists(hold => hold.Session != this);
+        }
+    }
+
     /// <summary>Returns how many locks it holds.</summary>
     public int Count()
     {
