@@ -1,5 +1,4 @@
 using System.Data.Common;
-using System.Globalization;
 using System.Runtime.CompilerServices;
 using Microsoft.Extensions.Logging;
 
@@ -12,32 +11,30 @@ namespace DbLock;
 /// <remarks>
 /// <para>
 /// What tasks ask for while the server is being asked travels together in the next round trip. Tasks that want the same key queue in
-/// memory, first come first served, and hand
-/// it to each other without the server, until other processes have their turn: after 1,000 hand-overs or 50 milliseconds, whichever comes
-/// first.
+/// memory, first come first served, and hand it to each other without the server, until other processes have their turn: after 1,000
+/// hand-overs or 50 milliseconds, whichever comes first.
 /// </para>
 /// <para>
 /// The connection that carries locks never waits in the server. A task that waits for another process is tried again when a pool there
-/// rings (PostgreSQL's NOTIFY), and else at
-/// an interval of 0.1 s that grows to 1 s while nothing changes (and is at least twenty times as long as the try took).
+/// rings (PostgreSQL's NOTIFY), and else at an interval of 0.1 s that grows to 1 s while nothing changes (and is at least twenty times as
+/// long as the try took).
 /// </para>
 /// <para>
 /// The server is asked twice a second whether it still holds as many locks as the pool believes. A session that was killed is noticed
-/// within a second; a network that has gone silent,
-/// or a process that was paused, after 15 seconds without an answer: the locks count as lost then, and the pool goes on on another
-/// connection.
+/// within a second; a network that has gone silent, or a process that was paused, after 15 seconds without an answer: the locks count as
+/// lost then, and the pool goes on on another connection.
 /// </para>
 /// <para><b>Threads.</b> May be used from anywhere.</para>
 /// <para>
-/// <b>Cancellation.</b> A cancelled wait ends at once, or with the answer of the server where that is being asked: the lock is not held
-/// then.
+/// <b>Cancellation.</b> A cancelled wait ends at once, or with the answer of the server where that is being asked, half a second later at
+/// most: the lock is not held then.
 /// </para>
 /// <para>
-/// <b>Deadlocks.</b> Tasks of one pool that wait for each other for more than a second are found, and the last of them to begin gets <see
-/// cref="LockDeadlockException"/>. What a
-/// task holds is what was acquired around it in the flow of its own method or of its callers; a task that was started under a lock counts
-/// as part of it. Cycles over several
-/// processes, and over several pools, are not found: acquire in one order, together (<see cref="LockKey.All"/>), or with a timeout.
+/// <b>Deadlocks.</b> Tasks of one pool that wait for each other for more than a second are found, and the last of them to begin gets
+/// <see cref="LockDeadlockException"/>. What a task holds is what was acquired around it in the flow of its own method or of its callers; a
+/// task that was started under a lock counts as part of it. A wait for what was acquired around it is no deadlock, because another task may
+/// let go of it; it is logged as a warning. Cycles over several processes, and over several pools, are not found: acquire in one order,
+/// together (<see cref="LockKey.All"/>), or with a timeout.
 /// </para>
 /// </remarks>
 public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
@@ -52,6 +49,8 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     private readonly PoolSource _source;
     private readonly PoolQueue _queue;
     private readonly PoolAnswers _answers;
+    private readonly PoolLosses _losses;
+    private readonly PoolReports _reports;
     private readonly PoolBell _bell;
     private readonly PoolHolders _holders;
     private readonly ITimer _timer;
@@ -66,8 +65,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
     /// <param name="options">
     /// <see cref="LockOptions.Dialect"/>, <see cref="LockOptions.TrustPooler"/>, <see cref="LockOptions.TelemetryKey"/> and <see
-    /// cref="LockOptions.Logger"/>; the rest has no
-    /// meaning for a pool, or is said of each lock.
+    /// cref="LockOptions.Logger"/>; the rest has no meaning for a pool, or is said of each lock.
     /// </param>
     /// <exception cref="ArgumentException">The options ask for what a pool has not: <see cref="LockOptions.Shared"/>, transaction scope or
     /// <see cref="LockOptions.Reentrant"/>.</exception>
@@ -76,21 +74,27 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(dataSource);
         if (options is { Shared: true } or { Reentrant: true } or { Scope: LockScope.Transaction })
         {
-            throw new ArgumentException("The locks of a pool are of session scope and not re-entrant, and each is said to be shared when it is acquired: leave these options out.", nameof(options));
+            throw new ArgumentException(
+                "The locks of a pool are of session scope and not re-entrant, and each is said to be shared when it is acquired: "
+                + "leave these options out.",
+                nameof(options));
         }
 
         _options = options ?? LockOptions.Default;
         _logger = QuietLogger.Of(_options.Logger);
         _source = new PoolSource(dataSource, lockInterface, _options);
         _queue = new PoolQueue(TimeProvider.System, this);
-        _answers = new PoolAnswers(_queue, NoRoom);
+        _reports = new PoolReports(_options);
+        _answers = new PoolAnswers(_queue, (request, error) => PoolReports.NoRoom(request, _queue.Lines.Held.Count, error));
+        _losses = new PoolLosses(_queue, _answers);
         _bell = new PoolBell(dataSource, _options, _queue, ((IPoolOwner)this).Follow);
         _holders = new PoolHolders(dataSource);
-        _pump = new PoolPump(_source, this, _queue, _answers, _bell);
+        _pump = new PoolPump(_source, this, _queue, _answers, _losses, _bell, _reports);
         _queue.Owner = _pump;
         using (ExecutionContext.SuppressFlow())
         {
-            _timer = TimeProvider.System.CreateTimer(static pool => ((LockPool)pool!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _timer = TimeProvider.System.CreateTimer(
+                static pool => ((LockPool)pool!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -111,7 +115,8 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     /// <exception cref="ArgumentException">A shared lock was asked for in a pool with fencing tokens.</exception>
     /// <exception cref="NotSupportedException">The server's dialect cannot carry locks; PostgreSQL's can.</exception>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
-    public ValueTask<PooledLock> AcquireLockAsync(LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default)
+    public ValueTask<PooledLock> AcquireLockAsync(
+        LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default)
     {
         var wait = timeout ?? Timeout.InfiniteTimeSpan;
         var acquire = Acquire(key, wait, shared, cancellationToken);
@@ -129,13 +134,13 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>The lock, held until it is disposed; null when it was held elsewhere for the whole timeout.</returns>
     /// <inheritdoc cref="AcquireLockAsync" path="/exception[not(@cref='T:DbLock.LockNotAcquiredException')]"/>
-    public ValueTask<PooledLock?> TryAcquireLockAsync(LockKey key, TimeSpan timeout = default, bool shared = false, CancellationToken cancellationToken = default) =>
+    public ValueTask<PooledLock?> TryAcquireLockAsync(
+        LockKey key, TimeSpan timeout = default, bool shared = false, CancellationToken cancellationToken = default) =>
         Acquire(key, timeout, shared, cancellationToken);
 
     /// <summary>
     /// Ends the pool: every wait gets <see cref="ObjectDisposedException"/>, every lock that is still held is let go and its <see
-    /// cref="PooledLock.Lost"/> fires, and the connections
-    /// go back to the data source.
+    /// cref="PooledLock.Lost"/> fires, and the connections go back to the data source.
     /// </summary>
     public async ValueTask DisposeAsync()
     {
@@ -168,8 +173,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
             return hold is { IsLost: true, IsLossTold: false } ? Lost(hold, orThrow) : new(false);
         }
 
-        Tell(hold, _pump.Carrier, Telemetry.Released);
-        Log.Released(_logger, hold.Key);
+        _reports.Released(hold, _pump.Carrier);
         Follow(released);
         return orThrow ? Told(released.Answer, hold) : released.Answer;
 
@@ -184,22 +188,12 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     {
         if (hold.IsHeld)
         {
-            ThreadPool.UnsafeQueueUserWorkItem(static abandoned => abandoned.Pool.LetGoOfAbandoned(abandoned.Hold), (Pool: this, Hold: hold), preferLocal: false);
+            ThreadPool.UnsafeQueueUserWorkItem(
+                static abandoned => abandoned.Pool.LetGoOfAbandoned(abandoned.Hold), (Pool: this, Hold: hold), preferLocal: false);
         }
     }
 
     void IPoolOwner.Follow() => Follow(null);
-
-    void IPoolOwner.TellLost(List<PoolHold> lost, Carrier? carrier, Exception? error) => TellLost(lost, carrier, error);
-
-    void IPoolOwner.TellLost(List<PoolHold> lost, Carrier? carrier)
-    {
-        foreach (var hold in lost)
-        {
-            Log.Lost(_logger, hold.Key, null);
-            Tell(hold, carrier, Telemetry.Lost);
-        }
-    }
 
     private static ValueTask<bool> Lost(PoolHold hold, bool orThrow)
     {
@@ -215,10 +209,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
         Lock.CheckTimeout(timeout, key, LongestTimeout, dialect: null);
         if (shared && _options.Fencing)
         {
-            throw new ArgumentException(
-                $"A shared lock of a pool has no fencing token: tasks share it in memory, so that its token would not grow with each grant. Acquire '{key}' alone, use a pool without "
-                + "LockOptions.Fencing, or dataSource.AcquireLock, which asks the server each time.",
-                nameof(shared));
+            throw PoolReports.SharedHasNoToken(key, nameof(shared));
         }
 
         if (cancellationToken.IsCancellationRequested)
@@ -237,8 +228,8 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
         var isPlain = !cancellationToken.CanBeCanceled && !_logger.IsEnabled(LogLevel.Debug);
         return Telemetry.HearsAcquires
             ? Telemetry.Tell(
-                () => Wait(request, cancellationToken), static held => held is not null, () => (_pump.Carrier?.Connection.Database, _pump.Carrier?.Dialect), key,
-                _options with { Shared = shared })
+                () => Wait(request, cancellationToken), static held => held is not null,
+                () => (_pump.Carrier?.Connection.Database, _pump.Carrier?.Dialect), key, _options with { Shared = shared })
             : isPlain ? request.Answer : Wait(request, cancellationToken);
     }
 
@@ -290,7 +281,8 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
 
         var holders = isHere || _isDisposed ? null : await _holders.Ask(_pump.Carrier, key).ConfigureAwait(false);
         return LockNotAcquiredException.Within(
-            timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders, "TryAcquireLockAsync to go on without it");
+            timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders,
+            "TryAcquireLockAsync to go on without it");
     }
 
     // Called after each change of the queue. Who changed it may speak to the server itself.
@@ -308,7 +300,8 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
             if (at < _tickAt && !_closed.Task.IsCompleted)
             {
                 _tickAt = at;
-                _timer.Change(TimeSpan.FromMilliseconds(Math.Ceiling(TimeSpan.FromTicks(Math.Max(0, at - _queue.Now)).TotalMilliseconds)), Timeout.InfiniteTimeSpan);
+                var wait = TimeSpan.FromTicks(Math.Max(0, at - _queue.Now)).TotalMilliseconds;
+                _timer.Change(TimeSpan.FromMilliseconds(Math.Ceiling(wait)), Timeout.InfiniteTimeSpan);
             }
 
             if (_queue.Outbox.IsEmpty && _bell.IsListening == _pump.IsMarked)
@@ -336,7 +329,9 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
             if (now >= _searchAt)
             {
                 _searchAt = now + TickEvery;
-                if (PoolDeadlocks.Find(_queue.Lines.Held, _queue.Lines.Entries, now - PoolDeadlocks.Patience, request => Log.MayWaitForItself(_logger, request.Key)) is { } victim)
+                var (held, entries) = (_queue.Lines.Held, _queue.Lines.Entries);
+                var since = now - PoolDeadlocks.Patience;
+                if (PoolDeadlocks.Find(held, entries, since, request => Log.MayWaitForItself(_logger, request.Key)) is { } victim)
                 {
                     _queue.Break(victim, PoolDeadlocks.Error(victim));
                 }
@@ -370,13 +365,13 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
                 return;
             }
 
-            _pump = new PoolPump(_source, this, _queue, _answers, _bell) { Before = silent };
-            lost = _answers.LoseAll(pump, _pump, error);
+            _pump = new PoolPump(_source, this, _queue, _answers, _losses, _bell, _reports) { Before = silent };
+            lost = _losses.LoseAll(pump, _pump, error);
             _bell.Stop();
         }
 
         PoolPump.Discard(silent);
-        TellLost(lost, silent, error);
+        _reports.Lost(lost, silent, error);
         Follow(null);
     }
 
@@ -384,8 +379,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     {
         if (_queue.Release(hold, new PoolPromise<bool>(), isConfirmed: false))
         {
-            Log.AbandonedInPool(_logger, hold.Key);
-            Tell(hold, _pump.Carrier, Telemetry.Released);
+            _reports.Abandoned(hold, _pump.Carrier);
             Follow(null);
         }
     }
@@ -393,8 +387,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     private async Task End()
     {
         using var limit = new CancellationTokenSource(LongestEnd);
-        _queue.Close(request => new ObjectDisposedException(
-            GetType().FullName, $"The pool was disposed while lock '{request.Key}' was waited for: it is not acquired. Dispose the pool when nobody uses it any more."));
+        _queue.Close(PoolReports.Disposed);
         lock (_queue.Gate)
         {
             _bell.Stop(forGood: true);
@@ -402,35 +395,12 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
 
         var (pump, carrier) = (_pump, _pump.Carrier);
         var isClean = await pump.End(limit.Token).ConfigureAwait(false);
-        TellLost(_answers.LoseAll(pump, null, new ObjectDisposedException(GetType().FullName), isClean), carrier, null);
+        _reports.Lost(_losses.LoseAll(pump, null, new ObjectDisposedException(nameof(LockPool)), isClean), carrier, null);
         await _bell.Ended.WaitAsync(limit.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         lock (_queue.Gate)
         {
             _timer.Dispose();
             _closed.TrySetResult();
-        }
-    }
-
-    private LockException NoRoom(PoolRequest request, Exception? error) => new(
-        string.Create(
-            CultureInfo.InvariantCulture,
-            $"The server has no room for lock '{request.Key}' ({request.Places.Length} more): three quarters of its lock table are taken, {_queue.Lines.Held.Count} locks by this pool, and the rest is left to other work. Hold fewer locks at once, or raise max_locks_per_transaction."),
-        error);
-
-    private void TellLost(List<PoolHold> lost, Carrier? carrier, Exception? error)
-    {
-        if (lost.Count > 0)
-        {
-            Log.CarrierLost(_logger, lost.Count, error);
-            lost.ForEach(hold => Tell(hold, carrier, Telemetry.Lost));
-        }
-    }
-
-    private void Tell(PoolHold hold, Carrier? carrier, string outcome)
-    {
-        if (Telemetry.HearsHolds)
-        {
-            Telemetry.Held(carrier?.Connection.Database, carrier?.Dialect, hold.Key, _options with { Shared = hold.Shared }, hold.Start, outcome);
         }
     }
 }

@@ -54,8 +54,7 @@ public sealed class PooledLock : IAsyncDisposable
 
     /// <summary>
     /// Lets go of the lock if it is held. It does not throw when the server cannot be reached, and does not wait for the server when it
-    /// hands the lock to another task: whether the
-    /// lock was held to the end, only <see cref="ReleaseAsync"/> and <see cref="Lost"/> say.
+    /// hands the lock to another task: whether the lock was held to the end, only <see cref="ReleaseAsync"/> and <see cref="Lost"/> say.
     /// </summary>
     public async ValueTask DisposeAsync()
     {

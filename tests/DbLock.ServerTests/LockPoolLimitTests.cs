@@ -24,7 +24,7 @@ public sealed class LockPoolLimitTests
 
         // The provider's own limit is far away.
         await using var source = NpgsqlDataSource.Create(how == "silent"
-            ? string.Create(CultureInfo.InvariantCulture, $"Host=127.0.0.1;Port={((IPEndPoint)silent.LocalEndpoint).Port};Username=nobody;Timeout=600;SSL Mode=Disable")
+            ? $"Host=127.0.0.1;Port={PortOf(silent)};Username=nobody;Timeout=600;SSL Mode=Disable"
             : $"{server};Application Name={Name};Maximum Pool Size=2;Timeout=600");
         List<NpgsqlConnection> taken = how == "silent" ? [] : [await source.OpenConnectionAsync(), await source.OpenConnectionAsync()];
         await using var pool = new LockPool(source);
@@ -33,7 +33,9 @@ public sealed class LockPoolLimitTests
         var cancelled = pool.AcquireLockAsync(Name, cancellationToken: cancel.Token).AsTask();
         foreach (var call in new Func<Task>[]
         {
-            async () => await pool.AcquireLockAsync(Name, Timeout), async () => await pool.TryAcquireLockAsync(Name, Timeout), async () => await pool.AcquireLockAsync(Name + "beside", Timeout),
+            async () => await pool.AcquireLockAsync(Name, Timeout),
+            async () => await pool.TryAcquireLockAsync(Name, Timeout),
+            async () => await pool.AcquireLockAsync(Name + "beside", Timeout),
         })
         {
             var error = await Assert.ThrowsAsync<LockException>(call);
@@ -73,7 +75,8 @@ public sealed class LockPoolLimitTests
         await Assert.ThrowsAsync<LockNotAcquiredException>(async () => await pool.AcquireLockAsync(Name, Timeout));
         foreach (var key in new[] { Name + "first", Name + "first", Name + "second" })
         {
-            Assert.Contains("nobody knows", (await Assert.ThrowsAsync<LockException>(async () => await pool.AcquireLockAsync(key, Timeout))).Message, StringComparison.Ordinal);
+            var error = await Assert.ThrowsAsync<LockException>(async () => await pool.AcquireLockAsync(key, Timeout));
+            Assert.Contains("nobody knows", error.Message, StringComparison.Ordinal);
         }
 
         await cancel.CancelAsync();
@@ -122,7 +125,14 @@ public sealed class LockPoolLimitTests
         var logger = new RecordingLogger();
         var proxy = new PostgreSqlProxy(server.Host, server.Port);
         port = proxy.Port;
-        await using var source = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(server.ConnectionString) { Host = "127.0.0.1", Port = port, SslMode = SslMode.Disable, Pooling = false });
+        var builder = new NpgsqlConnectionStringBuilder(server.ConnectionString)
+        {
+            Host = "127.0.0.1",
+            Port = port,
+            SslMode = SslMode.Disable,
+            Pooling = false,
+        };
+        await using var source = NpgsqlDataSource.Create(builder);
         await using var direct = await SourceAsync();
         await using var pool = new LockPool(source, options: new LockOptions { Logger = logger });
         await using var elsewhere = await direct.AcquireLockAsync(Name);
@@ -140,7 +150,9 @@ public sealed class LockPoolLimitTests
 
         await proxy.DisposeAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Task.Delay(System.Threading.Timeout.Infinite, lost.Lost));
-        await TestServer.UntilAsync(() => Task.FromResult(logger.Warnings.Any(line => line.Contains("has no connection", StringComparison.Ordinal))), "the pool has tried");
+        await TestServer.UntilAsync(
+            () => Task.FromResult(logger.Warnings.Any(line => line.Contains("has no connection", StringComparison.Ordinal))),
+            "the pool has tried");
         await Assert.ThrowsAnyAsync<NpgsqlException>(() => pool.AcquireLockAsync(Name + "new").AsTask());
         Assert.False(wait.IsCompleted || next.IsCompleted);
         await using var back = new PostgreSqlProxy(server.Host, server.Port, port);
@@ -149,6 +161,8 @@ public sealed class LockPoolLimitTests
         await elsewhere.DisposeAsync();
         await (await wait.WaitAsync(TimeSpan.FromSeconds(60))).DisposeAsync();
     }
+
+    private static string PortOf(TcpListener listener) => ((IPEndPoint)listener.LocalEndpoint).Port.ToString(CultureInfo.InvariantCulture);
 
     private async Task<NpgsqlDataSource> SourceAsync() =>
         NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};Application Name={Name};Pooling=false");

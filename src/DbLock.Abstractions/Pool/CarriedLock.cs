@@ -20,5 +20,6 @@ internal readonly record struct CarriedLock(long Number, bool IsPair, bool Share
     public const long ClaimOnPair = 0x0E73_51B4_C9D6_A7F5;
 
     /// <summary>Returns a claim on this key (<see cref="PoolTurn"/>).</summary>
-    public CarriedLock Claim(int level, int group = 0) => new(Number ^ ((IsPair ? ClaimOnPair : ClaimOnNumber) | ((long)level << LevelBit)), IsPair: false, Shared: true, group);
+    public CarriedLock Claim(int level, int group = 0) =>
+        new(Number ^ ((IsPair ? ClaimOnPair : ClaimOnNumber) | ((long)level << LevelBit)), IsPair: false, Shared: true, group);
 }

@@ -43,12 +43,14 @@ internal sealed class Carrier
     public long SinceCount => Stopwatch.GetElapsedTime(_lastCount).Ticks;
 
     /// <summary>Makes a carrier of an open connection, unless its server's locks cannot be trusted.</summary>
-    public static async ValueTask<(Carrier Carrier, long Room)> Open(DbConnection connection, LockInterface? lockInterface, LockOptions options)
+    public static async ValueTask<(Carrier Carrier, long Room)> Open(
+        DbConnection connection, LockInterface? lockInterface, LockOptions options)
     {
         lockInterface ??= LockInterface.For(connection);
         var dialect = options.Dialect ?? Session.Of(connection).Dialect(connection, lockInterface, null);
         var says = dialect.Carrier ?? throw new NotSupportedException(
-            $"{dialect.Name} cannot carry many locks on one connection here: use dataSource.AcquireLock, which takes a connection for each lock.");
+            $"{dialect.Name} cannot carry many locks on one connection here: "
+            + "use dataSource.AcquireLock, which takes a connection for each lock.");
         var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);
         var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null, options.Fencing);
         var room = says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false));
@@ -64,8 +66,7 @@ internal sealed class Carrier
 
     /// <summary>
     /// Says whether the server's last answer, counted from the question, is too old to believe in what is held; or, where nothing is held,
-    /// whether an answer that it owes is
-    /// overdue.
+    /// whether an answer that it owes is overdue.
     /// </summary>
     public bool IsSilent(bool holds) => holds
         ? IsOver(Volatile.Read(ref _confirmed), LockWatch.Trust)
@@ -78,7 +79,8 @@ internal sealed class Carrier
         var answer = LockCarrier.Read(
             await Execute(Says.Carry(releases, acquires, round.Bell, _fencing, round.Beats)).ConfigureAwait(false));
         _lastCount = round.Beats ? _lastAnswer : _lastCount;
-        return answer.Released.Length == releases.Count && answer.Acquired.Length == acquires.Count ? answer : throw LockCarrier.NotAnswered();
+        var isWhole = answer.Released.Length == releases.Count && answer.Acquired.Length == acquires.Count;
+        return isWhole ? answer : throw LockCarrier.NotAnswered();
     }
 
     /// <summary>Asks which of a round's locks are held, first those that were to be let go.</summary>
@@ -91,13 +93,15 @@ internal sealed class Carrier
     /// <summary>Asks which of some locks are held: a digit for each.</summary>
     public async ValueTask<string> AreHeld(IReadOnlyList<CarriedLock> locks) =>
         locks.Count == 0 ? ""
-        : await Execute(Says.AreHeld(locks)).ConfigureAwait(false) is string held && held.Length == locks.Count ? held : throw LockCarrier.NotAnswered();
+        : await Execute(Says.AreHeld(locks)).ConfigureAwait(false) is string held && held.Length == locks.Count ? held
+        : throw LockCarrier.NotAnswered();
 
     /// <summary>Says whether an error means that somebody or a limit cancelled the statement, which may be said again.</summary>
     public bool IsCancel(Exception error) => Dialect.Read(Driver.Read(error)) is LockOutcome.Cancelled;
 
     /// <summary>Says whether the server would say the same again.</summary>
-    public bool IsFinal(Exception error) => Dialect.Read(Driver.Read(error)) is not (LockOutcome.Cancelled or LockOutcome.Unknown or LockOutcome.ConnectionLost);
+    public bool IsFinal(Exception error) =>
+        Dialect.Read(Driver.Read(error)) is not (LockOutcome.Cancelled or LockOutcome.Unknown or LockOutcome.ConnectionLost);
 
     /// <summary>Says whether an error means that the server's lock table is full.</summary>
     public bool IsFull(Exception error) => Says.IsFull(Driver.Read(error));
@@ -113,7 +117,8 @@ internal sealed class Carrier
 
     /// <summary>Returns the error of who waited for its answer.</summary>
     public static TimeoutException Silence() => new(
-        "The server has not answered on the connection of a LockPool for too long. Its locks count as lost, and another connection takes its place.");
+        "The server has not answered on the connection of a LockPool for too long. Its locks count as lost, "
+        + "and another connection takes its place.");
 
     private static bool IsOver(long asked, TimeSpan limit) => Stopwatch.GetElapsedTime(asked) > limit;
 

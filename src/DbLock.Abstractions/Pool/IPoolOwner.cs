@@ -16,10 +16,4 @@ internal interface IPoolOwner
 
     /// <summary>Does what follows from a change of the queue: speaks to the server, listens, and comes back in time.</summary>
     void Follow();
-
-    /// <summary>Tells that locks were lost with their session.</summary>
-    void TellLost(List<PoolHold> lost, Carrier? carrier, Exception? error);
-
-    /// <summary>Tells that locks were lost of a session that lives.</summary>
-    void TellLost(List<PoolHold> lost, Carrier? carrier);
 }

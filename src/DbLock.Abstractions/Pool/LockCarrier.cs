@@ -33,7 +33,8 @@ internal abstract class LockCarrier
     /// <param name="bell">What to tell who listens; empty for nothing.</param>
     /// <param name="fencing">Whether the answer has a fencing token for what is taken.</param>
     /// <param name="counts">Whether the answer has how many locks the session holds after that.</param>
-    public abstract LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts);
+    public abstract LockStatement Carry(
+        IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts);
 
     /// <summary>Returns the statement that asks which of some locks this session holds.</summary>
     public abstract LockStatement AreHeld(IReadOnlyList<CarriedLock> locks);
@@ -51,12 +52,12 @@ internal abstract class LockCarrier
     public virtual LockStatement? Holders(IReadOnlyCollection<LockKey> keys) => null;
 
     /// <summary>Reads the answer to <see cref="Holders"/>: for each key who holds it.</summary>
-    public virtual IReadOnlyDictionary<LockKey, LockHolders> ReadHolders(IReadOnlyCollection<LockKey> keys, object? answer) => throw NotAnswered();
+    public virtual IReadOnlyDictionary<LockKey, LockHolders> ReadHolders(IReadOnlyCollection<LockKey> keys, object? answer) =>
+        throw NotAnswered();
 
     /// <summary>
     /// Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens and was told (a dash when that was
-    /// not looked at), a digit
-    /// for each acquire, their fencing token, how many are held.
+    /// not looked at), a digit for each acquire, their fencing token, how many are held.
     /// </summary>
     public static CarrierAnswer Read(object? answer) =>
         (answer as string)?.Split('|') is [var released, var rang, var acquired, var token, var count]
@@ -68,5 +69,6 @@ internal abstract class LockCarrier
                 count.Length == 0 ? null : int.Parse(count, CultureInfo.InvariantCulture))
             : throw NotAnswered();
 
-    public static LockException NotAnswered() => new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");
+    public static LockException NotAnswered() =>
+        new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");
 }

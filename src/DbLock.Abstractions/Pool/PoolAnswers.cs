@@ -156,125 +156,11 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         return true;
     });
 
-    /// <summary>There is no session to ask over: who has waited since there was one goes on waiting, and the others are told.</summary>
-    /// <param name="owner">Who tried to open one.</param>
-    /// <param name="error">Why there is none.</param>
-    /// <param name="retry">When to try again, in ticks from now.</param>
-    /// <param name="allWait">Whether the others wait too, for the end of a session that fell silent.</param>
-    /// <returns>Whether anybody waits on.</returns>
-    public bool CannotConnect(object owner, Exception error, long retry, bool allWait) => Say(owner, null, () =>
-    {
-        queue.Trouble = error;
-        var waitsOn = false;
-        foreach (var request in queue.Waiting())
-        {
-            if (request.IsTry || request.IsEnded || !(request.Persists || allWait))
-            {
-                Unask(request);
-                Fail(request, error);
-                continue;
-            }
-
-            waitsOn = true;
-            if (request.State is PoolRequest.StateOf.Asking or PoolRequest.StateOf.Asked)
-            {
-                Unask(request);
-                _lines.PutAside(request, _lines.Now + retry, lacks: null);
-            }
-        }
-
-        return waitsOn;
-
-        void Unask(PoolRequest request)
-        {
-            if (request.State is PoolRequest.StateOf.Asking or PoolRequest.StateOf.Asked)
-            {
-                _lines.Unask(request);
-                request.State = PoolRequest.StateOf.Queued;
-            }
-        }
-    });
-
-    /// <summary>
-    /// Some locks are gone from a session that lives. The server is told to let go of them all the same, so that they end in the way of
-    /// every other.
-    /// </summary>
-    /// <returns>What was lost.</returns>
-    public List<PoolHold> Lose(object owner, HashSet<PoolEntry> gone) => Say(owner, null, () =>
-    {
-        foreach (var request in queue.Waiting().Where(
-            request => request.State == PoolRequest.StateOf.Asking && Array.Exists(request.Places, place => gone.Contains(place.Entry))))
-        {
-            _lines.Unask(request);
-            request.State = PoolRequest.StateOf.Queued;
-        }
-
-        List<PoolHold> lost = [.. _lines.Held.Where(hold => Array.Exists(hold.Entries, gone.Contains))];
-        foreach (var entry in gone)
-        {
-            entry.Turn.Spend();
-        }
-
-        foreach (var hold in lost)
-        {
-            _lines.LetGo(hold);
-            hold.Lose();
-        }
-
-        return lost;
-    }) ?? [];
-
-    /// <summary>The session is gone, with all that it carried.</summary>
-    /// <param name="owner">Whose session it was.</param>
-    /// <param name="next">Who speaks to the server from now on.</param>
-    /// <param name="error">What happened to it.</param>
-    /// <param name="wasHeld">Whether all that was on its way to be let go was held to the end.</param>
-    /// <returns>What was lost.</returns>
-    public List<PoolHold> LoseAll(object owner, object? next, Exception error, bool wasHeld = false) => Say(owner, null, () =>
-    {
-        queue.Owner = next;
-        List<PoolHold> lost = [.. _lines.Held];
-        foreach (var hold in lost)
-        {
-            hold.IsHeld = false;
-            hold.Flow.End();
-            hold.Lose();
-        }
-
-        foreach (var hold in (queue.Round?.Checks ?? []).Concat(queue.Outbox.Checks).Concat(_lines.Entries.Select(entry => entry.ReleasedBy).OfType<PoolHold>()).ToList())
-        {
-            Unlocked(hold, wasHeld);
-        }
-
-        (queue.Round, _lines.OthersListen) = (null, false);
-        _lines.Held.Clear();
-        queue.Outbox.Clear();
-        foreach (var entry in _lines.Entries)
-        {
-            entry.Become(PoolEntry.OnServer.None, _lines.Now);
-            (entry.Holders, entry.ReleasedBy) = (0, null);
-            entry.Turn.End();
-            entry.Turn.Abandon();
-            Claimed(entry, 0);
-        }
-
-        foreach (var request in queue.Waiting())
-        {
-            request.Persists = true;
-            if (request.State == PoolRequest.StateOf.Asked)
-            {
-                AskAgainOrFail(request, new PoolFailure(error));
-            }
-            else if (request.State == PoolRequest.StateOf.Asking)
-            {
-                request.State = PoolRequest.StateOf.Queued;
-            }
-        }
-
-        return lost;
-    }) ?? [];
-
-    private T? Say<T>(object owner, PoolRound? round, Func<T> what)
+    /// <summary>Does something under the lock, if the conversation owns the queue.</summary>
+    /// <param name="owner">The conversation.</param>
+    /// <param name="round">The round that is answered by it; null when none is.</param>
+    /// <param name="what">What is done.</param>
+    public T? Say<T>(object owner, PoolRound? round, Func<T> what)
     {
         lock (queue.Gate)
         {
@@ -352,7 +238,8 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         _lines.PutAside(request, due + PollGrid - (due % PollGrid), lacks);
     }
 
-    private void AskAgainOrFail(PoolRequest request, PoolFailure failure)
+    /// <summary>Asks again for what was not answered, unless that would end in the same way or has been done too often.</summary>
+    public void AskAgainOrFail(PoolRequest request, PoolFailure failure)
     {
         if (request.IsEnded || request.IsCancelled)
         {
@@ -373,7 +260,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         }
     }
 
-    private void Fail(PoolRequest request, Exception error)
+    public void Fail(PoolRequest request, Exception error)
     {
         request.Fail(error);
         _lines.Leave(request);
@@ -392,7 +279,8 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         }
     }
 
-    private static void Unlocked(PoolHold hold, bool wasHeld)
+    /// <summary>The server has said of one key of a hold that it was let go.</summary>
+    public static void Unlocked(PoolHold hold, bool wasHeld)
     {
         if (!wasHeld)
         {
@@ -405,7 +293,8 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         }
     }
 
-    private void Claimed(PoolEntry entry, int level)
+    /// <summary>The claim on a key is of another level now.</summary>
+    public void Claimed(PoolEntry entry, int level)
     {
         (entry.Turn.Claimed, entry.Turn.IsClaiming) = (level, false);
         _lines.Touch(entry);

@@ -101,7 +101,9 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
         static (long, bool)? Parse(string key)
         {
             var isPair = key.StartsWith('p');
-            return long.TryParse(key.AsSpan(isPair ? 1 : 0), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) ? (number, isPair) : null;
+            var digits = key.AsSpan(isPair ? 1 : 0);
+            return long.TryParse(digits, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number)
+                ? (number, isPair) : null;
         }
     }
 
@@ -117,10 +119,12 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
         {
             var connection = await OwnConnection.Open(dataSource, async: true, cancellationToken).ConfigureAwait(false);
             await using var closing = connection.ConfigureAwait(false);
-            var settings = await SessionSettings.Set(connection, carrier.Driver, carrier.Dialect, options, async: true, cancellationToken).ConfigureAwait(false);
+            var settings = await SessionSettings.Set(connection, carrier.Driver, carrier.Dialect, options, async: true, cancellationToken)
+                .ConfigureAwait(false);
             try
             {
-                await carrier.Driver.Execute(connection, null, listen with { Limit = LockWatch.Trust }, async: true, CancellationToken.None).ConfigureAwait(false);
+                await carrier.Driver.Execute(connection, null, listen with { Limit = LockWatch.Trust }, async: true, CancellationToken.None)
+                    .ConfigureAwait(false);
                 if (carrier.Driver.Hear(connection, OnNotification, cancellationToken) is not { } hearing)
                 {
                     _cannotListen = true;
@@ -137,8 +141,8 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
                 isHeard = true;
                 if (connection.State == ConnectionState.Open)
                 {
-                    await carrier.Driver.Execute(connection, null, carrier.Says.End with { Limit = LockWatch.Trust }, async: true, CancellationToken.None)
-                        .ConfigureAwait(false);
+                    var end = carrier.Says.End with { Limit = LockWatch.Trust };
+                    await carrier.Driver.Execute(connection, null, end, async: true, CancellationToken.None).ConfigureAwait(false);
                 }
             }
             finally

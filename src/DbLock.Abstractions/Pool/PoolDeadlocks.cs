@@ -3,9 +3,8 @@ namespace DbLock;
 /// <summary>Finds tasks of a pool that wait for each other in a circle.</summary>
 /// <remarks>
 /// What a task holds is what was acquired around its wait, in its own method or in those that called it, and is still held. Whoever else
-/// has a part in such a flow may let go
-/// of it: a worker that was handed the lock, or the task that started this one. So a wait for what was acquired around it is no deadlock;
-/// it is only logged.
+/// has a part in such a flow may let go of it: a worker that was handed the lock, or the task that started this one. So a wait for what was
+/// acquired around it is no deadlock; it is only logged.
 /// </remarks>
 internal static class PoolDeadlocks
 {
@@ -21,7 +20,8 @@ internal static class PoolDeadlocks
     public static PoolRequest? Find(IEnumerable<PoolHold> held, IEnumerable<PoolEntry> entries, long since, Action<PoolRequest> suspect)
     {
         // Thousands may wait while they hold nothing, and this is looked for again and again.
-        var old = entries.SelectMany(entry => entry.Waiting).Where(request => request.State == PoolRequest.StateOf.Queued && request.Start <= since);
+        var old = entries.SelectMany(entry => entry.Waiting)
+            .Where(request => request.State == PoolRequest.StateOf.Queued && request.Start <= since);
         if (!old.Any(request => request.Flow.IsUnderLock))
         {
             return null;
@@ -30,7 +30,8 @@ internal static class PoolDeadlocks
         var waiting = old.ToHashSet();
 
         // What stands still because of whom: a lock for what its task waits for, a key for what holds it.
-        var waits = waiting.SelectMany(request => request.Flow.Around.Select(hold => (hold, request))).ToLookup(pair => pair.hold, pair => pair.request);
+        var waits = waiting.SelectMany(request => request.Flow.Around.Select(hold => (hold, request)))
+            .ToLookup(pair => pair.hold, pair => pair.request);
         var holds = held.SelectMany(hold => hold.Entries.Select(entry => (entry, hold))).ToLookup(pair => pair.entry, pair => pair.hold);
         foreach (var request in waiting.Where(request => !request.IsSuspected && IsAroundItself(request)))
         {
@@ -55,7 +56,8 @@ internal static class PoolDeadlocks
                 {
                     // Who holds something is asked to let go of it, if it is only in the line of one who does.
                     var circle = path.SkipWhile(request => request != step.Request).ToList();
-                    return circle.Where(request => request.Flow.IsUnderLock).MaxBy(request => request.Number) ?? circle.MaxBy(request => request.Number);
+                    return circle.Where(request => request.Flow.IsUnderLock).MaxBy(request => request.Number)
+                        ?? circle.MaxBy(request => request.Number);
                 }
 
                 if (seen.Add(step.Request))
@@ -95,7 +97,8 @@ internal static class PoolDeadlocks
     {
         var held = victim.Flow.Around.Select(hold => $"'{hold.Key}'").Distinct();
         return new LockDeadlockException(
-            $"The wait for lock '{victim.Key}' was ended to break a deadlock: whoever holds it waits, in a circle, for what was acquired around this wait and is still held: "
+            $"The wait for lock '{victim.Key}' was ended to break a deadlock: whoever holds it waits, in a circle, "
+            + "for what was acquired around this wait and is still held: "
             + $"{string.Join(", ", held)}. The lock is not acquired. Release what is held, so that the others can go on, then try again.",
             null);
     }

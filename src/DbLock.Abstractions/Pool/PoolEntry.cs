@@ -91,7 +91,7 @@ internal sealed class PoolEntry(long number, bool isPair)
     public CarriedLock ToCarry(int group = 0, int heeds = 0) => new(number, isPair, Shared, group, heeds);
 
     /// <summary>The states of a key on the server.</summary>
-    public enum OnServer
+    public enum OnServer : byte
     {
         /// <summary>The carrier does not hold it.</summary>
         None,

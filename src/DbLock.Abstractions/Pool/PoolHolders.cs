@@ -39,7 +39,8 @@ internal sealed class PoolHolders(DbDataSource dataSource)
         try
         {
             var holders = await answer.WaitAsync(Limit).ConfigureAwait(false);
-            return key.Keys.Select(holders.GetValueOrDefault).FirstOrDefault(one => one is { Count: > 0 }) ?? holders.GetValueOrDefault(key.Keys[0]);
+            return key.Keys.Select(holders.GetValueOrDefault).FirstOrDefault(one => one is { Count: > 0 })
+                ?? holders.GetValueOrDefault(key.Keys[0]);
         }
         catch (Exception)
         {
@@ -67,7 +68,8 @@ internal sealed class PoolHolders(DbDataSource dataSource)
 
         var connection = await OwnConnection.Open(dataSource, async: true, limit.Token).ConfigureAwait(false);
         await using var closing = connection.ConfigureAwait(false);
-        var answer = await carrier.Driver.Execute(connection, null, question with { Limit = Limit }, async: true, limit.Token).ConfigureAwait(false);
+        var answer = await carrier.Driver.Execute(connection, null, question with { Limit = Limit }, async: true, limit.Token)
+            .ConfigureAwait(false);
         return carrier.Says.ReadHolders(keys, answer);
     }
 }

@@ -6,8 +6,7 @@ namespace DbLock;
 /// </summary>
 /// <remarks>
 /// First come, first served in the line of each key, with one exception: a set of keys that lacks one which cannot be had for longer than a
-/// moment waits in the line of
-/// that key alone, so that nobody waits for its other keys because of it.
+/// moment waits in the line of that key alone, so that nobody waits for its other keys because of it.
 /// </remarks>
 internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 {
@@ -338,7 +337,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
             return;
         }
 
-        if (entry.Head?.Request is { State: PoolRequest.StateOf.Queued, IsSet: false } next && next.Shared == entry.Shared && entry.Turn.MayHandOver(Now))
+        if (entry.Head?.Request is { State: PoolRequest.StateOf.Queued, IsSet: false } next && next.Shared == entry.Shared
+            && entry.Turn.MayHandOver(Now))
         {
             entry.Become(PoolEntry.OnServer.Held, Now);
             (entry.Holders, entry.Token) = (1, entry.Token == 0 ? 0 : entry.Token + 1);

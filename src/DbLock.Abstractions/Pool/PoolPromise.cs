@@ -7,8 +7,7 @@ internal abstract class PoolPromise
 {
     /// <summary>
     /// Gets or sets whether the end that is told now is kept for <see cref="Deliver"/>: a caller whose own thread spoke to the server goes
-    /// on there, but not under the
-    /// lock of the queue.
+    /// on there, but not under the lock of the queue.
     /// </summary>
     public bool IsKept { get; set; }
 
@@ -21,7 +20,10 @@ internal abstract class PoolPromise
 internal class PoolPromise<T> : PoolPromise, IValueTaskSource<T>
 {
     private ManualResetValueTaskSourceCore<T> _core = new() { RunContinuationsAsynchronously = true };
-    private (T Result, Exception? Error)? _kept;
+
+    // A result or an error.
+    private object? _kept;
+    private bool _hasKept;
 
     /// <summary>Gets what the caller awaits.</summary>
     public ValueTask<T> Answer => new(this, _core.Version);
@@ -35,10 +37,11 @@ internal class PoolPromise<T> : PoolPromise, IValueTaskSource<T>
 
     public override void Deliver()
     {
-        if (_kept is { } kept)
+        if (_hasKept)
         {
+            _hasKept = false;
             _core.RunContinuationsAsynchronously = false;
-            Set(kept.Result, kept.Error);
+            Set(_kept is Exception ? default! : (T)_kept!, _kept as Exception);
         }
     }
 
@@ -59,7 +62,7 @@ internal class PoolPromise<T> : PoolPromise, IValueTaskSource<T>
         IsEnded = true;
         if (IsKept)
         {
-            _kept = (result, error);
+            (_kept, _hasKept) = (error ?? (object?)result, true);
         }
         else
         {

@@ -10,10 +10,10 @@ namespace DbLock;
 /// </summary>
 /// <remarks>
 /// It may be replaced at any moment, because the server does not answer. Then it ends with the answer that it waits for, and can touch
-/// nothing but its own carrier: the
-/// queue no longer hears it (<see cref="PoolQueue.Owner"/>).
+/// nothing but its own carrier: the queue no longer hears it (<see cref="PoolQueue.Owner"/>).
 /// </remarks>
-internal sealed class PoolPump(PoolSource source, IPoolOwner owner, PoolQueue queue, PoolAnswers answers, PoolBell bell)
+internal sealed class PoolPump(
+    PoolSource source, IPoolOwner owner, PoolQueue queue, PoolAnswers answers, PoolLosses losses, PoolBell bell, PoolReports reports)
 {
     // A cancel of somebody else's, or a timeout of the server's, may hit a question.
     private const int Attempts = 10;
@@ -107,7 +107,9 @@ internal sealed class PoolPump(PoolSource source, IPoolOwner owner, PoolQueue qu
         }
 
         // A driver may block its thread.
-        var ending = _ended.Task.IsCompleted ? Task.Run(async () => await carrier.End().ConfigureAwait(false), CancellationToken.None) : Task.FromResult(false);
+        var ending = _ended.Task.IsCompleted
+            ? Task.Run(async () => await carrier.End().ConfigureAwait(false), CancellationToken.None)
+            : Task.FromResult(false);
         await ((Task)ending).WaitAsync(limit).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         if (!ending.IsCompletedSuccessfully || !_ended.Task.IsCompleted)
         {
@@ -119,7 +121,8 @@ internal sealed class PoolPump(PoolSource source, IPoolOwner owner, PoolQueue qu
     }
 
     /// <summary>Destroys a carrier without waiting: the end of its session may take as long as the network does.</summary>
-    public static void Discard(Carrier carrier) => ThreadPool.UnsafeQueueUserWorkItem(static carrier => carrier.Discard(), carrier, preferLocal: false);
+    public static void Discard(Carrier carrier) =>
+        ThreadPool.UnsafeQueueUserWorkItem(static carrier => carrier.Discard(), carrier, preferLocal: false);
 
     private async Task Converse(PoolRound? round)
     {
@@ -139,7 +142,8 @@ internal sealed class PoolPump(PoolSource source, IPoolOwner owner, PoolQueue qu
                 var next = Continue();
                 if (next is not null)
                 {
-                    ThreadPool.UnsafeQueueUserWorkItem(static more => _ = more.Pump.Converse(more.Round), (Pump: this, Round: next), preferLocal: false);
+                    ThreadPool.UnsafeQueueUserWorkItem(
+                        static more => _ = more.Pump.Converse(more.Round), (Pump: this, Round: next), preferLocal: false);
                 }
 
                 caller.Deliver();
@@ -253,9 +257,9 @@ internal sealed class PoolPump(PoolSource source, IPoolOwner owner, PoolQueue qu
         {
             var held = await carrier.AreHeld([.. doubted.Select(entry => entry.ToCarry()), LockCarrier.Listening]).ConfigureAwait(false);
             _isMarked = held[^1] == '1';
-            var lost = answers.Lose(
+            var lost = losses.Lose(
                 this, [.. doubted.Where((entry, index) => held[index] == '0' && entry.Server == PoolEntry.OnServer.Held)]);
-            owner.TellLost(lost, carrier);
+            reports.Lost(lost, carrier);
         }
     }
 
@@ -289,9 +293,9 @@ internal sealed class PoolPump(PoolSource source, IPoolOwner owner, PoolQueue qu
         }
         catch (Exception e)
         {
-            if (answers.CannotConnect(this, e, _retry, allWait: Before?.Connection.State == ConnectionState.Open))
+            if (losses.CannotConnect(this, e, _retry, allWait: Before?.Connection.State == ConnectionState.Open))
             {
-                source.TellTrouble(e);
+                reports.Unconnected(e);
             }
 
             _retry = Math.Min(LongestRetry, 2 * _retry);
@@ -316,7 +320,8 @@ internal sealed class PoolPump(PoolSource source, IPoolOwner owner, PoolQueue qu
                 }
 
                 _isMarked = round.Marks ? held[^1] == '1' : round.Unmarks ? held[round.ToCarry().Releases.Count - 1] == '1' : _isMarked;
-                answers.Mend(this, round, held, new PoolFailure(error, !isOfBell && carrier.IsFinal(error), carrier.IsFull(error)), source.IsFenced);
+                var failure = new PoolFailure(error, !isOfBell && carrier.IsFinal(error), carrier.IsFull(error));
+                answers.Mend(this, round, held, failure, source.IsFenced);
                 owner.Follow();
                 return;
             }
@@ -343,7 +348,7 @@ internal sealed class PoolPump(PoolSource source, IPoolOwner owner, PoolQueue qu
             _isMarked = false;
         }
 
-        owner.TellLost(answers.LoseAll(this, this, error), carrier, error);
+        reports.Lost(losses.LoseAll(this, this, error), carrier, error);
         owner.Follow();
     }
 }

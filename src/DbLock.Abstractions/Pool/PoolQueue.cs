@@ -6,8 +6,7 @@ namespace DbLock;
 /// </summary>
 /// <remarks>
 /// Everything is done under one lock object, in which nothing waits. What the server says comes in through <see cref="PoolAnswers"/>, from
-/// the one conversation that owns
-/// the queue; a conversation that was replaced can touch nothing any more.
+/// the one conversation that owns the queue; a conversation that was replaced can touch nothing any more.
 /// </remarks>
 internal sealed class PoolQueue
 {
@@ -58,7 +57,8 @@ internal sealed class PoolQueue
     public long NextDue => Math.Min(Lines.Due.Next, Lines.Deadlines.Next);
 
     /// <summary>Gets whether anything is held, or on its way to be let go.</summary>
-    public bool HasHolds => Lines.Held.Count > 0 || Lines.Entries.Any(entry => entry.Server is PoolEntry.OnServer.Held or PoolEntry.OnServer.Releasing);
+    public bool HasHolds => Lines.Held.Count > 0
+        || Lines.Entries.Any(entry => entry.Server is PoolEntry.OnServer.Held or PoolEntry.OnServer.Releasing);
 
     /// <summary>Gets whether a task waits for another process.</summary>
     public bool WaitsElsewhere { get; private set; }
@@ -251,7 +251,8 @@ internal sealed class PoolQueue
     }
 
     /// <summary>Returns who waits, each once, in their order.</summary>
-    public List<PoolRequest> Waiting() => [.. Lines.Entries.SelectMany(entry => entry.Waiting).Distinct().OrderBy(request => request.Number)];
+    public List<PoolRequest> Waiting() =>
+        [.. Lines.Entries.SelectMany(entry => entry.Waiting).Distinct().OrderBy(request => request.Number)];
 
     /// <summary>Takes over the time. Called under the lock.</summary>
     public void Begin() => Lines.Now = Now;
@@ -339,7 +340,9 @@ internal sealed class PoolQueue
     }
 
     private LockException Unasked(PoolRequest request) => new(
-        $"Lock '{request.Key}' could not be asked for in time: {(Trouble is null ? "the server has not answered" : "there was no connection to ask over")}. "
-        + "It is not acquired, and nobody knows whether anybody holds it. Look at the server, the network and the data source, then try again.",
+        $"Lock '{request.Key}' could not be asked for in time: "
+        + (Trouble is null ? "the server has not answered. " : "there was no connection to ask over. ")
+        + "It is not acquired, and nobody knows whether anybody holds it. "
+        + "Look at the server, the network and the data source, then try again.",
         Trouble);
 }

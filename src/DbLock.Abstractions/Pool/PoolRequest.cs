@@ -77,7 +77,7 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolFlow
     public bool StandsIn(PoolEntry entry) => Lacks is null || Lacks == entry;
 
     /// <summary>The states of a request.</summary>
-    public enum StateOf
+    public enum StateOf : byte
     {
         /// <summary>It waits for those before it, or for what tasks of this process hold.</summary>
         Queued,

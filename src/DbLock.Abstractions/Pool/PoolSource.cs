@@ -29,12 +29,11 @@ internal sealed class PoolSource(DbDataSource dataSource, LockInterface? lockInt
         {
             _ = EndLate(opening);
             throw new TimeoutException(
-                "There was no connection for a LockPool within 15 s: the data source has none left to give, or the server does not answer. Look at its size and at the network.", e);
+                "There was no connection for a LockPool within 15 s: the data source has none left to give, or the server does not answer. "
+                + "Look at its size and at the network.",
+                e);
         }
     }
-
-    /// <summary>Tells that there is no connection, while tasks wait on.</summary>
-    public void TellTrouble(Exception error) => Log.CannotConnect(QuietLogger.Of(options.Logger), error);
 
     private static async Task EndLate(Task<(Carrier Carrier, long Room)> opening)
     {

@@ -5,10 +5,9 @@ namespace DbLock;
 /// </summary>
 /// <remarks>
 /// A process whose turn is over lets the key go, rings, and asks for it again after a moment. Who is further from the server than that
-/// moment would never come first.
-/// So who lost the key although it heard the bell takes a claim: an advisory lock that stands for its wait, of a level that rises with each
-/// loss. Who asks after its own
-/// turn is refused while there is any claim, and who answers a bell while there is one above the first level and its own.
+/// moment would never come first. So who lost the key although it heard the bell takes a claim: an advisory lock that stands for its wait,
+/// of a level that rises with each loss. Who asks after its own turn is refused while there is any claim, and who answers a bell while
+/// there is one above the first level and its own.
 /// </remarks>
 internal sealed class PoolTurn
 {
@@ -30,7 +29,8 @@ internal sealed class PoolTurn
     // A turn is bounded by these two: who waited so long that it doubts the claims of others does not heed them.
     private static readonly long Patience = TimeSpan.FromMilliseconds(500).Ticks;
 
-    private long? _start;
+    // -1 between turns.
+    private long _start = -1;
 
     /// <summary>Gets how often the key was granted here since the turn began.</summary>
     public int HandOvers { get; private set; }
@@ -51,7 +51,7 @@ internal sealed class PoolTurn
     private bool IsSlow { get; set; }
 
     /// <summary>Says whether the key may be handed to another task of this process.</summary>
-    public bool MayHandOver(long now) => HandOvers < MostHandOvers && now - _start < Longest;
+    public bool MayHandOver(long now) => _start >= 0 && HandOvers < MostHandOvers && now - _start < Longest;
 
     /// <summary>Says whether the turn, or the memory of it, is of no more use.</summary>
     public bool IsForgotten(long now) => now >= NotBefore && !MayHandOver(now) && Claim == 0 && Claimed == 0 && !IsClaiming;
@@ -59,8 +59,8 @@ internal sealed class PoolTurn
     /// <summary>The server has granted the key.</summary>
     public void Granted(long now)
     {
-        HandOvers = _start is null ? 0 : HandOvers + 1;
-        (_start, NotBefore, Claim) = (_start ?? now, 0, Claimed);
+        HandOvers = _start < 0 ? 0 : HandOvers + 1;
+        (_start, NotBefore, Claim) = (_start < 0 ? now : _start, 0, Claimed);
     }
 
     /// <summary>The key was granted in memory.</summary>
@@ -70,7 +70,7 @@ internal sealed class PoolTurn
     public void Spend() => HandOvers = MostHandOvers;
 
     /// <summary>The turn is over without a wait for others.</summary>
-    public void End() => _start = null;
+    public void End() => _start = -1;
 
     /// <summary>The server has let go of the key.</summary>
     /// <param name="now">The time.</param>
@@ -79,7 +79,7 @@ internal sealed class PoolTurn
     {
         if (!othersListen)
         {
-            _start = null;
+            _start = -1;
         }
         else if (MayHandOver(now))
         {
@@ -87,14 +87,13 @@ internal sealed class PoolTurn
         }
         else
         {
-            (_start, NotBefore) = (null, now + Moment);
+            (_start, NotBefore) = (-1, now + Moment);
         }
     }
 
     /// <summary>
     /// Another task joins those who share the key. When the turn is another process's, no more come for a moment, so that those who share
-    /// it may come to an end. If they do
-    /// not, a new turn begins.
+    /// it may come to an end. If they do not, a new turn begins.
     /// </summary>
     public void Join(long now, bool othersListen)
     {
@@ -130,8 +129,7 @@ internal sealed class PoolTurn
 
     /// <summary>
     /// Returns the least level of the claims to heed; 0 for none. Who is in its turn heeds none, nor who has waited for long: a claim of a
-    /// paused process must not outlast
-    /// that.
+    /// paused process must not outlast that.
     /// </summary>
     public int Heeds(PoolRequest request, long now, bool othersListen)
     {

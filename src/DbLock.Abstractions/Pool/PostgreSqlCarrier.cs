@@ -10,7 +10,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     private static readonly string Claim = string.Create(
         CultureInfo.InvariantCulture,
-        $"(u.k # (case when u.s & 2 = 2 then {CarriedLock.ClaimOnPair} else {CarriedLock.ClaimOnNumber} end | (c.level::bigint << {CarriedLock.LevelBit})))");
+        $"(u.k # (case when u.s & 2 = 2 then {CarriedLock.ClaimOnPair} else {CarriedLock.ClaimOnNumber} end"
+        + $" | (c.level::bigint << {CarriedLock.LevelBit})))");
 
     private static readonly string Marker = Listening.Number.ToString(CultureInfo.InvariantCulture);
 
@@ -92,7 +93,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         return room;
     }
 
-    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts)
+    public override LockStatement Carry(
+        IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts)
     {
         if (!fencing && !counts)
         {
@@ -105,7 +107,11 @@ internal sealed class PostgreSqlCarrier : LockCarrier
             }
         }
 
-        LockParameter[] parameters = [Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires), new(DbType.String, bell), new(DbType.Int32, counts ? 1 : 0)];
+        LockParameter[] parameters =
+        [
+            Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires),
+            new(DbType.String, bell), new(DbType.Int32, counts ? 1 : 0),
+        ];
         var inGroups = false;
         for (var i = 1; i < acquires.Count && !inGroups; i++)
         {
@@ -113,7 +119,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         }
 
         return new(inGroups
-            ? new LockCommand(fencing ? CarryInGroupsFenced : CarryInGroups, [.. parameters, new(DbType.String, Array(acquires, one => one.Group))])
+            ? new LockCommand(
+                fencing ? CarryInGroupsFenced : CarryInGroups, [.. parameters, new(DbType.String, Array(acquires, one => one.Group))])
             : new LockCommand(fencing ? CarrySinglyFenced : CarrySingly, parameters));
     }
 
@@ -125,7 +132,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     public override IReadOnlyDictionary<LockKey, LockHolders> ReadHolders(IReadOnlyCollection<LockKey> keys, object? answer) =>
         PostgreSqlHolders.ReadMany(keys, answer);
 
-    public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Numbers(locks), Kinds(locks)));
+    public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) =>
+        new(new LockCommand(AreHeldSql, Numbers(locks), Kinds(locks)));
 
     // https://www.postgresql.org/docs/current/errcodes-appendix.html: out_of_memory
     public override bool IsFull(DbError codes) => codes.SqlState == "53200";
@@ -175,7 +183,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     private static LockParameter Numbers(IReadOnlyList<CarriedLock> locks) => new(DbType.String, Array(locks, one => one.Number));
 
-    private static LockParameter Kinds(IReadOnlyList<CarriedLock> locks) => new(DbType.String, Array(locks, one => Kind(one) + (4 * one.Heeds)));
+    private static LockParameter Kinds(IReadOnlyList<CarriedLock> locks) =>
+        new(DbType.String, Array(locks, one => Kind(one) + (4 * one.Heeds)));
 
     private static int Kind(CarriedLock one) => (one.IsPair ? 2 : 0) + (one.Shared ? 1 : 0);
 

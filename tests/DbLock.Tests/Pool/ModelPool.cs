@@ -9,11 +9,14 @@ internal sealed class ModelPool : IPoolOwner
     {
         Queue = new PoolQueue(clock, this) { Owner = new object() };
         Answers = new PoolAnswers(Queue, (request, error) => new LockException("no room", error));
+        Losses = new PoolLosses(Queue, Answers);
     }
 
     public PoolQueue Queue { get; }
 
     public PoolAnswers Answers { get; }
+
+    public PoolLosses Losses { get; }
 
     public List<PoolRequest> Waiting { get; } = [];
 
@@ -78,8 +81,11 @@ internal sealed class ModelPool : IPoolOwner
         {
             foreach (var entry in hold.Entries)
             {
-                Assert.True(server.IsHeldBy(this, entry.Identity, hold.Shared), $"'{hold.Key}' is believed to be held, and the server has given it to another");
-                Assert.True(hold.Shared || Held.Count(other => other.Hold.IsHeld && other.Hold.Entries.Contains(entry)) == 1, $"two tasks have '{hold.Key}'");
+                Assert.True(
+                    server.IsHeldBy(this, entry.Identity, hold.Shared),
+                    $"'{hold.Key}' is believed to be held, and the server has given it to another");
+                var holders = Held.Count(other => other.Hold.IsHeld && other.Hold.Entries.Contains(entry));
+                Assert.True(hold.Shared || holders == 1, $"two tasks have '{hold.Key}'");
             }
         }
 
@@ -89,13 +95,18 @@ internal sealed class ModelPool : IPoolOwner
             Assert.True(entry.Turn.HandOvers <= PoolTurn.MostHandOvers + 1 || entry.Shared, "a turn has no end");
             foreach (var request in entry.Waiting)
             {
-                Assert.True(request.State != PoolRequest.StateOf.Elsewhere || request.Due != long.MaxValue, $"'{request.Key}' is forgotten: it is never asked for again");
-                Assert.True(request.State != PoolRequest.StateOf.Asking || Queue.Outbox.Asks.Contains(request), $"'{request.Key}' is forgotten: nobody asks for it");
+                Assert.True(
+                    request.State != PoolRequest.StateOf.Elsewhere || request.Due != long.MaxValue,
+                    $"'{request.Key}' is forgotten: it is never asked for again");
+                Assert.True(
+                    request.State != PoolRequest.StateOf.Asking || Queue.Outbox.Asks.Contains(request),
+                    $"'{request.Key}' is forgotten: nobody asks for it");
             }
 
             if (entry.Head?.Request is { State: PoolRequest.StateOf.Queued } first)
             {
-                var isFree = Array.TrueForAll(first.Places, place => place.Entry.Head == place && place.Entry.Server == PoolEntry.OnServer.None);
+                var isFree = Array.TrueForAll(
+                    first.Places, place => place.Entry.Head == place && place.Entry.Server == PoolEntry.OnServer.None);
                 Assert.False(isFree, $"'{first.Key}' is forgotten: it is free, and not asked for");
             }
         }
@@ -135,14 +146,6 @@ internal sealed class ModelPool : IPoolOwner
     {
     }
 
-    void IPoolOwner.TellLost(List<PoolHold> lost, Carrier? carrier, Exception? error)
-    {
-    }
-
-    void IPoolOwner.TellLost(List<PoolHold> lost, Carrier? carrier)
-    {
-    }
-
     private void CheckOrder(PoolRequest request)
     {
         if (request.IsSet)
@@ -159,6 +162,8 @@ internal sealed class ModelPool : IPoolOwner
 
         var (at, grants) = _turns.GetValueOrDefault(entry.Identity);
         _turns[entry.Identity] = (at, grants + 1);
-        Assert.True(grants <= PoolTurn.MostHandOvers + 1 && Queue.Now - at <= PoolTurn.Longest, $"'{request.Key}' was handed over for longer than a turn");
+        Assert.True(
+            grants <= PoolTurn.MostHandOvers + 1 && Queue.Now - at <= PoolTurn.Longest,
+            $"'{request.Key}' was handed over for longer than a turn");
     }
 }

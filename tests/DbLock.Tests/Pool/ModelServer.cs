@@ -22,13 +22,15 @@ internal sealed class ModelServer
         return string.Concat(releases.Concat(acquires).Select(one => IsHeldBy(session, (one.Number, one.IsPair), one.Shared) ? '1' : '0'));
     }
 
-    public bool IsHeldBy(object session, (long, bool) key, bool shared) => _locks.TryGetValue(key, out var holds) && holds.Contains((session, shared));
+    public bool IsHeldBy(object session, (long, bool) key, bool shared) =>
+        _locks.TryGetValue(key, out var holds) && holds.Contains((session, shared));
 
     public bool TryTake(object session, CarriedLock one)
     {
         var holds = _locks.GetValueOrDefault((one.Number, one.IsPair), []);
         var isClaimed = one.Heeds > 0 && Enumerable.Range(one.Heeds, PoolTurn.HighestClaim - one.Heeds + 1)
-            .Select(level => one.Claim(level)).Any(claim => _locks.GetValueOrDefault((claim.Number, false), []).Exists(hold => hold.Session != session));
+            .Select(level => one.Claim(level))
+            .Any(claim => _locks.GetValueOrDefault((claim.Number, false), []).Exists(hold => hold.Session != session));
         if (isClaimed || holds.Exists(hold => hold.Session != session && !(hold.Shared && one.Shared)))
         {
             return false;

@@ -89,7 +89,8 @@ internal sealed class PoolQueueRun
             if (underWay.IsError)
             {
                 var failure = new PoolFailure(new TimeoutException(), IsFinal: _random.Next(3) == 0);
-                pool.Answers.Mend(underWay.Owner, underWay.Round, _server.AreHeld(pool, underWay.Round), failure, isFenced: _random.Next(4) == 0);
+                var held = _server.AreHeld(pool, underWay.Round);
+                pool.Answers.Mend(underWay.Owner, underWay.Round, held, failure, isFenced: _random.Next(4) == 0);
             }
             else
             {
@@ -113,7 +114,8 @@ internal sealed class PoolQueueRun
             others.ForEach(other => other.Bells.Enqueue([.. round.Releases.Select(one => (one.Number, one.IsPair))]));
         }
 
-        pool.UnderWay = (pool.Queue.Owner!, round, new CarrierAnswer(released, round.Releases.Count == 0 ? null : others.Count > 0, acquired, 0, null), isError);
+        bool? othersListen = round.Releases.Count == 0 ? null : others.Count > 0;
+        pool.UnderWay = (pool.Queue.Owner!, round, new CarrierAnswer(released, othersListen, acquired, 0, null), isError);
     }
 
     // The session ends, and another conversation begins; what the old one still hears changes nothing.
@@ -121,7 +123,7 @@ internal sealed class PoolQueueRun
     {
         var old = pool.Queue.Owner!;
         _server.End(pool);
-        pool.Answers.LoseAll(old, new object(), new TimeoutException());
+        pool.Losses.LoseAll(old, new object(), new TimeoutException());
         foreach (var (_, hold) in pool.Held)
         {
             Assert.False(hold.IsHeld);
@@ -136,7 +138,7 @@ internal sealed class PoolQueueRun
 
         if (_random.Next(2) == 0)
         {
-            pool.Answers.CannotConnect(pool.Queue.Owner!, new TimeoutException(), TimeSpan.TicksPerSecond / 10, allWait: false);
+            pool.Losses.CannotConnect(pool.Queue.Owner!, new TimeoutException(), TimeSpan.TicksPerSecond / 10, allWait: false);
         }
     }
 
@@ -169,7 +171,7 @@ internal sealed class PoolQueueRun
     private void End()
     {
         _server.End(_stranger);
-        for (var round = 0; _pools.Any(pool => pool.Waiting.Count > 0 || pool.Held.Count > 0 || pool.UnderWay is not null || !pool.Queue.Outbox.IsEmpty); round++)
+        for (var round = 0; Array.Exists(_pools, IsBusy); round++)
         {
             Assert.True(round < 10_000, "somebody waits for ever");
             foreach (var pool in _pools)
@@ -195,6 +197,9 @@ internal sealed class PoolQueueRun
         Array.ForEach(_pools, pool => pool.CheckEmpty());
         Assert.Equal(0, _server.Count);
     }
+
+    private static bool IsBusy(ModelPool pool) =>
+        pool.Waiting.Count > 0 || pool.Held.Count > 0 || pool.UnderWay is not null || !pool.Queue.Outbox.IsEmpty;
 
     private LockKey Key() => _random.Next(4) == 0
         ? LockKey.All(Enumerable.Range(1, Keys).Where(_ => _random.Next(2) == 0).Append(1 + _random.Next(Keys)).Select(key => (LockKey)key))

@@ -13,8 +13,9 @@ public sealed class PoolQueueTests
     [Fact]
     public void Random_steps_let_no_two_in_forget_nobody_and_leave_nothing()
     {
-        var seed = Environment.GetEnvironmentVariable("DBLOCK_POOL_SEED") is { Length: > 0 } given ? int.Parse(given, CultureInfo.InvariantCulture) : default(int?);
-        var seeds = seed is { } one ? [one] : Enumerable.Range(0, 12).Append(Random.Shared.Next()).ToArray();
+        int[] seeds = Environment.GetEnvironmentVariable("DBLOCK_POOL_SEED") is { Length: > 0 } given
+            ? [int.Parse(given, CultureInfo.InvariantCulture)]
+            : [.. Enumerable.Range(0, 16), Random.Shared.Next()];
         foreach (var next in seeds)
         {
             var run = new PoolQueueRun(next);
