@@ -31,6 +31,9 @@ internal sealed class PoolEntry(long number, bool isPair)
 
     public PoolTurn Turn { get; } = new();
 
+    /// <summary>Gets or sets how many of those who wait are to be told as soon as it is known that they cannot have it.</summary>
+    public int Last { get; set; }
+
     /// <summary>Gets or sets whether it is looked at before the lock of the queue is left.</summary>
     public bool IsTouched { get; set; }
 

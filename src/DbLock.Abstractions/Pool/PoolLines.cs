@@ -18,6 +18,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     private readonly Dictionary<(long, bool), PoolEntry> _entries = [];
     private readonly Queue<PoolEntry> _touched = new();
+    private readonly HashSet<PoolEntry> _lastTouched = [];
+    private readonly HashSet<PoolRequest> _last = [];
 
     public Dictionary<(long Number, bool IsPair), PoolEntry>.ValueCollection Entries => _entries.Values;
 
@@ -31,8 +33,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     /// <summary>Gets who is given up at a time of its own.</summary>
     public PoolSchedule Deadlines { get; } = new(request => request.Deadline, (request, at) => request.Deadline = at);
 
-    /// <summary>Gets who is to be told as soon as it is known that the lock is held.</summary>
-    public HashSet<PoolRequest> Last { get; } = [];
+    /// <summary>Gets how many are to be told as soon as it is known that the lock is held.</summary>
+    public int LastCount => _last.Count;
 
     /// <summary>Gets or sets whether another process listens for releases.</summary>
     public bool OthersListen { get; set; }
@@ -85,6 +87,11 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
             }
 
             SettleClaim(entry);
+            if (entry.Last > 0)
+            {
+                _lastTouched.Add(entry);
+            }
+
             if (entry is { Server: PoolEntry.OnServer.None, IsWaitedFor: false, IsTouched: false } && entry.Turn.IsForgotten(Now))
             {
                 _entries.Remove(entry.Identity);
@@ -103,7 +110,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
         Due.Remove(request);
         Deadlines.Remove(request);
-        Last.Remove(request);
+        RemoveLast(request);
         request.State = PoolRequest.StateOf.Over;
         var token = request.Places.Max(place => place.Entry.Token);
         var hold = new PoolHold(request, token);
@@ -142,7 +149,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     {
         Due.Remove(request);
         Deadlines.Remove(request);
-        Last.Remove(request);
+        RemoveLast(request);
         request.State = PoolRequest.StateOf.Over;
         foreach (var place in request.Places)
         {
@@ -174,6 +181,42 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     /// <summary>Says whether the server has said of anybody who waits that another process has it.</summary>
     public bool HasElsewhere() => Due.Any(request => request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true });
+
+    /// <summary>Has a request told as soon as it is known that the lock is held: its time is over, or it is a try.</summary>
+    public void AddLast(PoolRequest request)
+    {
+        request.IsLast = true;
+        if (_last.Add(request))
+        {
+            foreach (var place in request.Places)
+            {
+                place.Entry.Last++;
+                Touch(place.Entry);
+            }
+        }
+    }
+
+    public void RemoveLast(PoolRequest request)
+    {
+        if (_last.Remove(request))
+        {
+            Array.ForEach(request.Places, place => place.Entry.Last--);
+        }
+    }
+
+    /// <summary>Returns those of whom it has come to be known, after all that is touched has been looked at.</summary>
+    public List<PoolRequest> TakeKnown()
+    {
+        List<PoolRequest> known = [];
+        foreach (var entry in _lastTouched)
+        {
+            known.AddRange(entry.Waiting.Where(
+                request => _last.Contains(request) && request.State != PoolRequest.StateOf.Asked && IsHeld(request)));
+        }
+
+        _lastTouched.Clear();
+        return known;
+    }
 
     /// <summary>Puts a request aside until a time, or until a release is heard of.</summary>
     public void PutAside(PoolRequest request, long due, PoolEntry? lacks)

@@ -81,7 +81,7 @@ internal sealed class PoolQueue
                 Lines.Deadlines.Set(request, timeout == Timeout.InfiniteTimeSpan ? long.MaxValue : Lines.Now + timeout.Ticks);
                 if (request.IsTry)
                 {
-                    Lines.Last.Add(request);
+                    Lines.AddLast(request);
                 }
             }
 
@@ -110,7 +110,7 @@ internal sealed class PoolQueue
             }
             else
             {
-                GiveUp(request);
+                GiveUp(request, isHeld: false);
             }
 
             Finish();
@@ -261,15 +261,9 @@ internal sealed class PoolQueue
     public void Finish()
     {
         Lines.Drain();
-        while (Lines.Last.Count > 0)
+        while (Lines.TakeKnown() is { Count: > 0 } known)
         {
-            var known = Lines.Last.Where(request => request.State != PoolRequest.StateOf.Asked && Lines.IsHeld(request)).ToList();
-            if (known.Count == 0)
-            {
-                break;
-            }
-
-            known.ForEach(GiveUp);
+            known.ForEach(request => GiveUp(request, isHeld: true));
             Lines.Drain();
         }
 
@@ -281,21 +275,21 @@ internal sealed class PoolQueue
     // All are looked at before the first of them leaves its line: the next has not been asked for yet.
     private void Expire()
     {
-        List<PoolRequest> over = [];
+        List<(PoolRequest Request, bool IsHeld)> over = [];
         while (Lines.Deadlines.TakeDue(Lines.Now) is { } request)
         {
-            if (request.IsLast || (request.State != PoolRequest.StateOf.Asked && Lines.IsHeld(request)))
+            var isHeld = request.State != PoolRequest.StateOf.Asked && Lines.IsHeld(request);
+            if (request.IsLast || isHeld)
             {
-                over.Add(request);
+                over.Add((request, isHeld));
                 continue;
             }
 
-            request.IsLast = true;
-            Lines.Last.Add(request);
+            Lines.AddLast(request);
             Lines.Deadlines.Set(request, Lines.Now + Grace);
         }
 
-        over.ForEach(GiveUp);
+        over.ForEach(one => GiveUp(one.Request, one.IsHeld));
     }
 
     private void Fail(PoolRequest request, Exception error)
@@ -304,9 +298,9 @@ internal sealed class PoolQueue
         Leave(request);
     }
 
-    private void GiveUp(PoolRequest request)
+    private void GiveUp(PoolRequest request, bool isHeld)
     {
-        if (request.IsCancelled || Lines.IsHeld(request))
+        if (request.IsCancelled || isHeld)
         {
             request.End(null);
         }
@@ -324,7 +318,7 @@ internal sealed class PoolQueue
         if (request.State == PoolRequest.StateOf.Asked)
         {
             Lines.Deadlines.Remove(request);
-            Lines.Last.Remove(request);
+            Lines.RemoveLast(request);
             return;
         }
 
