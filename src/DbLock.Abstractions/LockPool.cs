@@ -295,13 +295,16 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
                 _bell.Listen(carrier);
             }
 
-            var isActive = _queue.Lines.Entries.Count > 0 || _pump.Carrier is not null || _bell.IsActive;
-            var at = Math.Min(_queue.NextDue, isActive ? _queue.Now + TickEvery : long.MaxValue);
-            if (at < _tickAt && !_closed.Task.IsCompleted)
+            // The timer fires every quarter of a second while there is anything, or earlier.
+            if ((_tickAt == long.MaxValue || _queue.NextDue < _tickAt) && !_closed.Task.IsCompleted)
             {
-                _tickAt = at;
-                var wait = TimeSpan.FromTicks(Math.Max(0, at - _queue.Now)).TotalMilliseconds;
-                _timer.Change(TimeSpan.FromMilliseconds(Math.Ceiling(wait)), Timeout.InfiniteTimeSpan);
+                var isActive = _queue.Lines.Entries.Count > 0 || _pump.Carrier is not null || _bell.IsActive;
+                _tickAt = Math.Min(_queue.NextDue, isActive ? _queue.Now + TickEvery : long.MaxValue);
+                if (_tickAt != long.MaxValue)
+                {
+                    var wait = TimeSpan.FromTicks(Math.Max(0, _tickAt - _queue.Now)).TotalMilliseconds;
+                    _timer.Change(TimeSpan.FromMilliseconds(Math.Ceiling(wait)), Timeout.InfiniteTimeSpan);
+                }
             }
 
             if (_queue.Outbox.IsEmpty && _bell.IsListening == _pump.IsMarked)
@@ -351,7 +354,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     {
         // Mostly no more than a look at the clock.
         var pump = _pump;
-        if (pump.Carrier is not { } silent || !(silent.IsSilent(holds: true) || silent.IsSilent(holds: false)))
+        if (pump.Carrier is not { MayBeSilent: true } silent)
         {
             return;
         }

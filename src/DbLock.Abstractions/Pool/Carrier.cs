@@ -64,6 +64,9 @@ internal sealed class Carrier
     /// <summary>Gets whether the driver has been seen to answer later, so that no thread is blocked by a call.</summary>
     public bool IsAsynchronous { get; private set; }
 
+    /// <summary>Gets whether the server's last answer, counted from the question, is old enough to look closer.</summary>
+    public bool MayBeSilent => IsOver(Volatile.Read(ref _confirmed), Patience);
+
     /// <summary>
     /// Says whether the server's last answer, counted from the question, is too old to believe in what is held; or, where nothing is held,
     /// whether an answer that it owes is overdue.

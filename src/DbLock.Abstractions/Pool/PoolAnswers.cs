@@ -51,7 +51,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         var next = 0;
         foreach (var request in round.Asks)
         {
-            PoolEntry[] asked = [.. request.AskedFor];
+            var asked = request.AskedFor();
             var digits = answer.Acquired.AsSpan(next, asked.Length);
             next += asked.Length;
             if (digits.ContainsAnyExcept('1'))
@@ -101,7 +101,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         var next = round.ToCarry().Releases.Count;
         foreach (var request in round.Asks)
         {
-            var asked = request.AskedFor.Select(entry => (Entry: entry, IsHeld: held[next++] == '1')).ToList();
+            var asked = request.AskedFor().Select(entry => (Entry: entry, IsHeld: held[next++] == '1')).ToList();
             if (asked.TrueForAll(one => one.IsHeld) && !isFenced)
             {
                 Granted(request, [.. asked.Select(one => one.Entry)], token: 0);

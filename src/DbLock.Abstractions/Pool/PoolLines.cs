@@ -112,7 +112,12 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         Deadlines.Remove(request);
         RemoveLast(request);
         request.State = PoolRequest.StateOf.Over;
-        var token = request.Places.Max(place => place.Entry.Token);
+        var token = 0L;
+        foreach (var place in request.Places)
+        {
+            token = Math.Max(token, place.Entry.Token);
+        }
+
         var hold = new PoolHold(request, token);
         foreach (var entry in hold.Entries)
         {

@@ -25,7 +25,7 @@ internal sealed class PoolOutbox
             var request = Asks.Dequeue();
             if (request.State == PoolRequest.StateOf.Asking)
             {
-                round.Ask(request, entry => entry.Turn.Heeds(request, now, othersListen));
+                round.Ask(request, now, othersListen);
             }
         }
 

@@ -40,11 +40,15 @@ internal sealed class PoolRound
 
     public bool IsEmpty => !IsSaid && !Closes;
 
-    public void Ask(PoolRequest request, Func<PoolEntry, int> heeds)
+    public void Ask(PoolRequest request, long now, bool othersListen)
     {
-        foreach (var entry in request.AskedFor)
+        foreach (var place in request.Places)
         {
-            Acquires.Add(entry.ToCarry(Asks.Count, heeds(entry)));
+            var entry = place.Entry;
+            if (entry.Server == PoolEntry.OnServer.Asked)
+            {
+                Acquires.Add(entry.ToCarry(Asks.Count, entry.Turn.Heeds(request, now, othersListen)));
+            }
         }
 
         request.State = PoolRequest.StateOf.Asked;
@@ -117,7 +121,7 @@ internal sealed class PoolRound
         var first = 0;
         foreach (var request in all)
         {
-            var count = request.AskedFor.Count();
+            var count = request.AskedFor().Length;
             if (Acquires.Count + count <= room)
             {
                 Acquires.AddRange(acquires.GetRange(first, count).Select(one => one with { Group = Asks.Count }));

@@ -85,7 +85,7 @@ internal sealed class PoolQueueRun
         if (pool.UnderWay is { } underWay)
         {
             pool.UnderWay = null;
-            pool.Granted(underWay.Round.Asks.SelectMany(request => request.AskedFor));
+            pool.Granted(underWay.Round.Asks.SelectMany(request => request.AskedFor()));
             if (underWay.IsError)
             {
                 var failure = new PoolFailure(new TimeoutException(), IsFinal: _random.Next(3) == 0);
