@@ -1,3 +1,5 @@
+using System.Diagnostics.CodeAnalysis;
+
 namespace DbLock;
 
 /// <summary>A lock that is held on a connection of a <see cref="LockPool"/>, until it is disposed.</summary>
@@ -50,7 +52,12 @@ public sealed class PooledLock : IAsyncDisposable
     /// </summary>
     /// <returns>True when the lock was let go; false when that had been done before.</returns>
     /// <exception cref="LockLostException">The server no longer held the lock: the work under it may not have been alone.</exception>
-    public ValueTask<bool> ReleaseAsync() => _pool.Release(_hold, orThrow: true);
+    [SuppressMessage("Usage", "CA1816", Justification = "The finalizer has nothing to do for what was let go.")]
+    public ValueTask<bool> ReleaseAsync()
+    {
+        GC.SuppressFinalize(this);
+        return _pool.Release(_hold, orThrow: true);
+    }
 
     /// <summary>
     /// Lets go of the lock if it is held. It does not throw when the server cannot be reached, and does not wait for the server when it

@@ -29,4 +29,22 @@ public sealed class PoolQueueTests
             }
         }
     }
+
+    [Fact]
+    public async Task A_timeout_below_a_millisecond_is_not_over_too_soon()
+    {
+        var (clock, server) = (new HandClock(), new ModelServer());
+        var pool = new ModelPool(clock);
+        Assert.True(server.TryTake(this, new CarriedLock(1, IsPair: false, Shared: false)));
+        var request = pool.Ask(1, shared: false, TimeSpan.FromMicroseconds(500));
+        var round = pool.Next()!;
+        var (released, acquired) = server.Carry(pool, round);
+        pool.Answers.Apply(pool.Queue.Owner!, round, new CarrierAnswer(released, null, acquired, 0, null), took: 1, more: 0);
+        clock.Advance(TimeSpan.FromMicroseconds(499));
+        pool.Queue.Tick();
+        Assert.False(request.IsEnded);
+        clock.Advance(TimeSpan.FromMicroseconds(1));
+        pool.Queue.Tick();
+        Assert.Null(await request.Answer);
+    }
 }
