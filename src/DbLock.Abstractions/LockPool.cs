@@ -151,17 +151,10 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     /// <summary>Begins to end the pool, as <see cref="DisposeAsync"/> does, and waits for nothing.</summary>
     public void Dispose()
     {
-        lock (_queue.Gate)
+        if (!Interlocked.Exchange(ref _isDisposed, true))
         {
-            if (_isDisposed)
-            {
-                return;
-            }
-
-            _isDisposed = true;
+            _ = End();
         }
-
-        _ = End();
     }
 
     ValueTask<bool> IPoolOwner.Release(PoolHold hold, bool orThrow)
@@ -170,7 +163,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
         var released = new PoolPromise<bool>();
         if (!_queue.Release(hold, released, isConfirmed: orThrow))
         {
-            return hold is { IsLost: true, IsLossTold: false } ? Lost(hold, orThrow) : new(false);
+            return hold is { IsLost: true, IsLossTold: false } ? hold.TellLoss(orThrow) : new(false);
         }
 
         _reports.Released(hold, _pump.Carrier);
@@ -179,7 +172,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
 
         [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
         static async ValueTask<bool> Told(ValueTask<bool> released, PoolHold hold) =>
-            await released.ConfigureAwait(false) || await Lost(hold, orThrow: true).ConfigureAwait(false);
+            await released.ConfigureAwait(false) || await hold.TellLoss(orThrow: true).ConfigureAwait(false);
     }
 
     void IPoolOwner.CheckTrust() => CheckTrust();
@@ -194,13 +187,6 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     }
 
     void IPoolOwner.Follow() => Follow(null);
-
-    private static ValueTask<bool> Lost(PoolHold hold, bool orThrow)
-    {
-        // It is said once.
-        hold.IsLossTold = true;
-        return orThrow ? throw hold.Loss() : new(false);
-    }
 
     // What follows the first await does not change the caller's flow, so the request is made before it.
     private ValueTask<PooledLock?> Acquire(LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken)

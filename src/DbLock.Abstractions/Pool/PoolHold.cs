@@ -42,6 +42,13 @@ internal sealed class PoolHold(PoolRequest request, long token)
 
     public void Lose() => _loss.Lose();
 
+    /// <summary>Tells who releases it that it was lost, once.</summary>
+    public ValueTask<bool> TellLoss(bool orThrow)
+    {
+        IsLossTold = true;
+        return orThrow ? throw Loss() : new(false);
+    }
+
     public LockLostException Loss() => new(
         $"Lock '{Key}' was lost: the server no longer held it for the pool's connection, whose session ended or fell silent. "
         + "The work under the lock may not have been alone: check it.",

@@ -13,13 +13,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     /// <summary>How long a set keeps its place in the lines of keys that are free while it waits for others.</summary>
     public static readonly long Patience = TimeSpan.FromMilliseconds(100).Ticks;
 
-    // A task that waits for another process is tried again after a second at most.
-    private static readonly long Fresh = TimeSpan.FromMilliseconds(1500).Ticks;
-
     private readonly Dictionary<(long, bool), PoolEntry> _entries = [];
     private readonly Queue<PoolEntry> _touched = new();
-    private readonly HashSet<PoolEntry> _lastTouched = [];
-    private readonly HashSet<PoolRequest> _last = [];
 
     public Dictionary<(long Number, bool IsPair), PoolEntry>.ValueCollection Entries => _entries.Values;
 
@@ -33,8 +28,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     /// <summary>Gets who is given up at a time of its own.</summary>
     public PoolSchedule Deadlines { get; } = new(request => request.Deadline, (request, at) => request.Deadline = at);
 
-    /// <summary>Gets how many are to be told as soon as it is known that the lock is held.</summary>
-    public int LastCount => _last.Count;
+    /// <summary>Gets who is to be told as soon as it is known that the lock is held.</summary>
+    public PoolLast Last { get; } = new();
 
     /// <summary>Gets or sets whether another process listens for releases.</summary>
     public bool OthersListen { get; set; }
@@ -87,11 +82,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
             }
 
             SettleClaim(entry);
-            if (entry.Last > 0)
-            {
-                _lastTouched.Add(entry);
-            }
-
+            Last.Touch(entry);
             if (entry is { Server: PoolEntry.OnServer.None, IsWaitedFor: false, IsTouched: false } && entry.Turn.IsForgotten(Now))
             {
                 _entries.Remove(entry.Identity);
@@ -110,7 +101,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
         Due.Remove(request);
         Deadlines.Remove(request);
-        RemoveLast(request);
+        Last.Remove(request);
         request.State = PoolRequest.StateOf.Over;
         var token = 0L;
         foreach (var place in request.Places)
@@ -154,7 +145,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     {
         Due.Remove(request);
         Deadlines.Remove(request);
-        RemoveLast(request);
+        Last.Remove(request);
         request.State = PoolRequest.StateOf.Over;
         foreach (var place in request.Places)
         {
@@ -187,42 +178,6 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     /// <summary>Says whether the server has said of anybody who waits that another process has it.</summary>
     public bool HasElsewhere() => Due.Any(request => request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true });
 
-    /// <summary>Has a request told as soon as it is known that the lock is held: its time is over, or it is a try.</summary>
-    public void AddLast(PoolRequest request)
-    {
-        request.IsLast = true;
-        if (_last.Add(request))
-        {
-            foreach (var place in request.Places)
-            {
-                place.Entry.Last++;
-                Touch(place.Entry);
-            }
-        }
-    }
-
-    public void RemoveLast(PoolRequest request)
-    {
-        if (_last.Remove(request))
-        {
-            Array.ForEach(request.Places, place => place.Entry.Last--);
-        }
-    }
-
-    /// <summary>Returns those of whom it has come to be known, after all that is touched has been looked at.</summary>
-    public List<PoolRequest> TakeKnown()
-    {
-        List<PoolRequest> known = [];
-        foreach (var entry in _lastTouched)
-        {
-            known.AddRange(entry.Waiting.Where(
-                request => _last.Contains(request) && request.State != PoolRequest.StateOf.Asked && IsHeld(request)));
-        }
-
-        _lastTouched.Clear();
-        return known;
-    }
-
     /// <summary>Puts a request aside until a time, or until a release is heard of.</summary>
     public void PutAside(PoolRequest request, long due, PoolEntry? lacks)
     {
@@ -241,27 +196,6 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     /// <summary>Has all keys of a request looked at.</summary>
     public void TouchAll(PoolRequest request) => Array.ForEach(request.Places, place => Touch(place.Entry));
-
-    /// <summary>
-    /// Says whether it is known that a request cannot be granted now: tasks of this process hold it, or the server has said that another
-    /// does.
-    /// </summary>
-    public bool IsHeld(PoolRequest request) =>
-        request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true } || Array.Exists(request.Places, IsHeld);
-
-    private bool IsHeld(PoolPlace place)
-    {
-        var (entry, request) = (place.Entry, place.Request);
-        if (entry.Server == PoolEntry.OnServer.None && entry.RefusedAt >= request.Start && Now - entry.RefusedAt < Fresh)
-        {
-            return true;
-        }
-
-        return entry.Head is { } head && head != place
-            ? entry.Server is PoolEntry.OnServer.Held or PoolEntry.OnServer.Releasing
-                || head.Request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true }
-            : entry.Server == PoolEntry.OnServer.Held && !entry.MayBeJoinedBy(request);
-    }
 
     private PoolEntry Entry((long Number, bool IsPair) key) =>
         _entries.TryGetValue(key, out var entry) ? entry : _entries[key] = new PoolEntry(key.Number, key.IsPair);

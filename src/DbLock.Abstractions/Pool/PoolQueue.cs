@@ -81,7 +81,7 @@ internal sealed class PoolQueue
                 Lines.Deadlines.Set(request, timeout == Timeout.InfiniteTimeSpan ? long.MaxValue : Lines.Now + timeout.Ticks);
                 if (request.IsTry)
                 {
-                    Lines.AddLast(request);
+                    Lines.Last.Add(request);
                 }
             }
 
@@ -261,7 +261,7 @@ internal sealed class PoolQueue
     public void Finish()
     {
         Lines.Drain();
-        while (Lines.TakeKnown() is { Count: > 0 } known)
+        while (Lines.Last.TakeKnown(Lines.Now) is { Count: > 0 } known)
         {
             known.ForEach(request => GiveUp(request, isHeld: true));
             Lines.Drain();
@@ -278,14 +278,14 @@ internal sealed class PoolQueue
         List<(PoolRequest Request, bool IsHeld)> over = [];
         while (Lines.Deadlines.TakeDue(Lines.Now) is { } request)
         {
-            var isHeld = request.State != PoolRequest.StateOf.Asked && Lines.IsHeld(request);
+            var isHeld = request.State != PoolRequest.StateOf.Asked && PoolLast.IsHeld(request, Lines.Now);
             if (request.IsLast || isHeld)
             {
                 over.Add((request, isHeld));
                 continue;
             }
 
-            Lines.AddLast(request);
+            Lines.Last.Add(request);
             Lines.Deadlines.Set(request, Lines.Now + Grace);
         }
 
@@ -318,7 +318,7 @@ internal sealed class PoolQueue
         if (request.State == PoolRequest.StateOf.Asked)
         {
             Lines.Deadlines.Remove(request);
-            Lines.RemoveLast(request);
+            Lines.Last.Remove(request);
             return;
         }
 

@@ -117,7 +117,7 @@ internal sealed class ModelPool : IPoolOwner
         Assert.Empty(Waiting);
         Assert.Empty(Queue.Lines.Entries);
         Assert.Empty(Queue.Lines.Held);
-        Assert.Equal(0, Queue.Lines.LastCount);
+        Assert.Equal(0, Queue.Lines.Last.Count);
         Assert.Equal(0, Queue.Lines.Due.Count);
         Assert.Equal(0, Queue.Lines.Deadlines.Count);
         Assert.True(Queue.Outbox.IsEmpty);
