@@ -5,9 +5,9 @@ namespace DbLock;
 
 /// <summary>Locks from a connection, without <c>new Lock(…)</c> and its clash with <c>System.Threading.Lock</c>.</summary>
 /// <remarks>
-/// The forms that run a method take the method's full name, <c>Namespace.Type.Method</c>, as the key when none is given, as django-pglock's decorator does.
-/// Renaming or moving the method then renames its lock: while two versions of a program run side by side, they do not exclude each other. Overloads of a method share
-/// one name. A lambda or a local function has no stable name and is refused.
+/// The forms that run a method take the method's full name, <c>Namespace.Type.Method</c>, as the key when none is given, as django-pglock's
+/// decorator does. Renaming or moving the method then renames its lock: while two versions of a program run side by side, they do not
+/// exclude each other. Overloads of a method share one name. A lambda or a local function has no stable name and is refused.
 /// </remarks>
 public static class DbConnectionExtensions
 {
@@ -16,7 +16,8 @@ public static class DbConnectionExtensions
     /// <param name="key">The key.</param>
     /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
     /// <param name="options">How the lock is held; null is an exclusive lock of session scope.</param>
-    public static Lock CreateLock(this DbConnection connection, LockKey key, LockInterface? lockInterface = null, LockOptions? options = null) =>
+    public static Lock CreateLock(
+        this DbConnection connection, LockKey key, LockInterface? lockInterface = null, LockOptions? options = null) =>
         new(connection, key, lockInterface, options);
 
     /// <summary>Runs a method under a lock, waiting for it.</summary>
@@ -29,7 +30,8 @@ public static class DbConnectionExtensions
     /// <exception cref="ArgumentException">No key was given and the method is a lambda or a local function.</exception>
     /// <exception cref="LockNotAcquiredException">The lock was held elsewhere for the whole timeout. The method did not run.</exception>
     public static void RunLocked(
-        this DbConnection connection, Action method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null)
+        this DbConnection connection, Action method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null,
+            LockOptions? options = null)
     {
         using var @lock = ForMethod(connection, method, key, lockInterface, options);
         @lock.Run(method, timeout);
@@ -38,7 +40,8 @@ public static class DbConnectionExtensions
     /// <inheritdoc cref="RunLocked(DbConnection, Action, LockKey?, TimeSpan?, LockInterface?, LockOptions?)"/>
     /// <returns>What the method returns.</returns>
     public static T RunLocked<T>(
-        this DbConnection connection, Func<T> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null)
+        this DbConnection connection, Func<T> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null,
+            LockOptions? options = null)
     {
         using var @lock = ForMethod(connection, method, key, lockInterface, options);
         return @lock.Run(method, timeout);
@@ -54,14 +57,16 @@ public static class DbConnectionExtensions
     [Obsolete("use RunLockedAsync", error: true)]
     [ExcludeFromCodeCoverage]
     public static void RunLocked(
-        this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null) =>
+        this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null,
+            LockOptions? options = null) =>
         throw new NotSupportedException("An asynchronous method needs RunLockedAsync.");
 
     /// <inheritdoc cref="RunLocked(DbConnection, Func{Task}, LockKey?, TimeSpan?, LockInterface?, LockOptions?)"/>
     [Obsolete("use RunLockedAsync", error: true)]
     [ExcludeFromCodeCoverage]
     public static T RunLocked<T>(
-        this DbConnection connection, Func<Task<T>> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null) =>
+        this DbConnection connection, Func<Task<T>> method, LockKey? key = null, TimeSpan? timeout = null,
+            LockInterface? lockInterface = null, LockOptions? options = null) =>
         throw new NotSupportedException("An asynchronous method needs RunLockedAsync.");
 
     /// <summary>Runs an asynchronous method under a lock, waiting for it.</summary>
@@ -74,7 +79,8 @@ public static class DbConnectionExtensions
     /// <param name="cancellationToken">Ends the wait, and is given to the method.</param>
     /// <inheritdoc cref="RunLocked(DbConnection, Action, LockKey?, TimeSpan?, LockInterface?, LockOptions?)" path="/exception"/>
     public static async Task RunLockedAsync(
-        this DbConnection connection, Func<CancellationToken, Task> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null,
+        this DbConnection connection, Func<CancellationToken, Task> method, LockKey? key = null, TimeSpan? timeout = null,
+            LockInterface? lockInterface = null,
         LockOptions? options = null, CancellationToken cancellationToken = default)
     {
         var @lock = ForMethod(connection, method, key, lockInterface, options);
@@ -87,7 +93,8 @@ public static class DbConnectionExtensions
     /// <inheritdoc cref="RunLockedAsync(DbConnection, Func{CancellationToken, Task}, LockKey?, TimeSpan?, LockInterface?, LockOptions?, CancellationToken)"/>
     /// <returns>What the method returns.</returns>
     public static async Task<T> RunLockedAsync<T>(
-        this DbConnection connection, Func<CancellationToken, Task<T>> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null,
+        this DbConnection connection, Func<CancellationToken, Task<T>> method, LockKey? key = null, TimeSpan? timeout = null,
+            LockInterface? lockInterface = null,
         LockOptions? options = null, CancellationToken cancellationToken = default)
     {
         var @lock = ForMethod(connection, method, key, lockInterface, options);
@@ -107,7 +114,8 @@ public static class DbConnectionExtensions
     /// <returns>True when the method ran; false when it was skipped.</returns>
     /// <exception cref="ArgumentException">No key was given and the method is a lambda or a local function.</exception>
     public static bool TryRunLocked(
-        this DbConnection connection, Action method, LockKey? key = null, TimeSpan timeout = default, LockInterface? lockInterface = null, LockOptions? options = null)
+        this DbConnection connection, Action method, LockKey? key = null, TimeSpan timeout = default, LockInterface? lockInterface = null,
+            LockOptions? options = null)
     {
         using var @lock = ForMethod(connection, method, key, lockInterface, options);
         return @lock.TryRun(method, timeout);
@@ -123,7 +131,8 @@ public static class DbConnectionExtensions
     [Obsolete("use TryRunLockedAsync", error: true)]
     [ExcludeFromCodeCoverage]
     public static bool TryRunLocked(
-        this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan timeout = default, LockInterface? lockInterface = null, LockOptions? options = null) =>
+        this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan timeout = default,
+            LockInterface? lockInterface = null, LockOptions? options = null) =>
         throw new NotSupportedException("An asynchronous method needs TryRunLockedAsync.");
 
     /// <summary>Runs an asynchronous method under a lock, or skips it when the lock is held elsewhere.</summary>
@@ -137,7 +146,8 @@ public static class DbConnectionExtensions
     /// <inheritdoc cref="TryRunLocked(DbConnection, Action, LockKey?, TimeSpan, LockInterface?, LockOptions?)" path="/returns"/>
     /// <inheritdoc cref="TryRunLocked(DbConnection, Action, LockKey?, TimeSpan, LockInterface?, LockOptions?)" path="/exception"/>
     public static async Task<bool> TryRunLockedAsync(
-        this DbConnection connection, Func<CancellationToken, Task> method, LockKey? key = null, TimeSpan timeout = default, LockInterface? lockInterface = null,
+        this DbConnection connection, Func<CancellationToken, Task> method, LockKey? key = null, TimeSpan timeout = default,
+            LockInterface? lockInterface = null,
         LockOptions? options = null, CancellationToken cancellationToken = default)
     {
         var @lock = ForMethod(connection, method, key, lockInterface, options);
@@ -147,7 +157,8 @@ public static class DbConnectionExtensions
         }
     }
 
-    private static Lock ForMethod(DbConnection connection, Delegate method, LockKey? key, LockInterface? lockInterface, LockOptions? options)
+    private static Lock ForMethod(
+        DbConnection connection, Delegate method, LockKey? key, LockInterface? lockInterface, LockOptions? options)
     {
         ArgumentNullException.ThrowIfNull(method);
         return new Lock(connection, key ?? FullName(method), lockInterface, options);
@@ -161,7 +172,8 @@ public static class DbConnectionExtensions
         if (type is null || method.Method.Name.Contains('<', StringComparison.Ordinal) || type.Name.Contains('<', StringComparison.Ordinal))
         {
             throw new ArgumentException(
-                "A lambda or a local function has no stable name to take as the key: the compiler names it anew with each change of the file. Give a key, or a method.", nameof(method));
+                "A lambda or a local function has no stable name to take as the key: the compiler names it anew with each change of the "
+                    + "file. Give a key, or a method.", nameof(method));
         }
 
         var name = $"{type.Name}.{method.Method.Name}";

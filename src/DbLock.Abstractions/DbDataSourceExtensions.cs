@@ -14,8 +14,13 @@ public static class DbDataSourceExtensions
     /// <returns>The lock, held until it is disposed.</returns>
     /// <exception cref="LockNotAcquiredException">The lock was held elsewhere for the whole timeout; the message says by whom.</exception>
     /// <exception cref="ArgumentException">The options ask for transaction scope.</exception>
-    public static HeldLock AcquireLock(this DbDataSource dataSource, LockKey key, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null) =>
-        Synchronously.Completed(HeldLock.TryAcquire(dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: false, CancellationToken.None))!;
+    public static HeldLock AcquireLock(
+        this DbDataSource dataSource, LockKey key, TimeSpan? timeout = null, LockInterface? lockInterface = null,
+            LockOptions? options = null) =>
+        Synchronously.Completed(
+            HeldLock.TryAcquire(
+                dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: false,
+                    CancellationToken.None))!;
 
     /// <summary>Acquires a lock, waiting for it.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
@@ -28,8 +33,10 @@ public static class DbDataSourceExtensions
     /// <inheritdoc cref="AcquireLock(DbDataSource, LockKey, TimeSpan?, LockInterface?, LockOptions?)" path="/exception"/>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
     public static ValueTask<HeldLock> AcquireLockAsync(
-        this DbDataSource dataSource, LockKey key, TimeSpan? timeout = null, LockInterface? lockInterface = null, LockOptions? options = null, CancellationToken cancellationToken = default) =>
-        HeldLock.TryAcquire(dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: true, cancellationToken)!;
+        this DbDataSource dataSource, LockKey key, TimeSpan? timeout = null, LockInterface? lockInterface = null,
+            LockOptions? options = null, CancellationToken cancellationToken = default) =>
+        HeldLock.TryAcquire(
+            dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: true, cancellationToken)!;
 
     /// <summary>Acquires a lock, or answers that it is held elsewhere.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
@@ -39,8 +46,11 @@ public static class DbDataSourceExtensions
     /// <param name="options">How the lock is held; null is an exclusive lock. The scope is the session's.</param>
     /// <returns>The lock, held until it is disposed; null when it was held elsewhere for the whole timeout.</returns>
     /// <exception cref="ArgumentException">The options ask for transaction scope.</exception>
-    public static HeldLock? TryAcquireLock(this DbDataSource dataSource, LockKey key, TimeSpan timeout = default, LockInterface? lockInterface = null, LockOptions? options = null) =>
-        Synchronously.Completed(HeldLock.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow: false, async: false, CancellationToken.None));
+    public static HeldLock? TryAcquireLock(
+        this DbDataSource dataSource, LockKey key, TimeSpan timeout = default, LockInterface? lockInterface = null,
+            LockOptions? options = null) =>
+        Synchronously.Completed(
+            HeldLock.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow: false, async: false, CancellationToken.None));
 
     /// <summary>Acquires a lock, or answers that it is held elsewhere.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
@@ -53,6 +63,7 @@ public static class DbDataSourceExtensions
     /// <inheritdoc cref="TryAcquireLock(DbDataSource, LockKey, TimeSpan, LockInterface?, LockOptions?)" path="/exception"/>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
     public static ValueTask<HeldLock?> TryAcquireLockAsync(
-        this DbDataSource dataSource, LockKey key, TimeSpan timeout = default, LockInterface? lockInterface = null, LockOptions? options = null, CancellationToken cancellationToken = default) =>
+        this DbDataSource dataSource, LockKey key, TimeSpan timeout = default, LockInterface? lockInterface = null,
+            LockOptions? options = null, CancellationToken cancellationToken = default) =>
         HeldLock.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow: false, async: true, cancellationToken);
 }

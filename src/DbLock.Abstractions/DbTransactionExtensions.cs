@@ -12,7 +12,8 @@ internal static class DbTransactionExtensions
         {
             try
             {
-                // The convention of ADO.NET: a completed transaction has no connection. Npgsql's keeps it, but does not tell its isolation level, and a wrapper may keep its own.
+                // The convention of ADO.NET: a completed transaction has no connection. Npgsql's keeps it, but does not tell its isolation
+                // level, and a wrapper may keep its own.
                 var inner = Wrapper.Innermost(transaction);
                 return inner.Connection is not null && Enum.IsDefined(inner.IsolationLevel);
             }

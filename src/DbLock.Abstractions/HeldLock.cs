@@ -6,11 +6,14 @@ namespace DbLock;
 /// <summary>A lock that is held on a connection of its own, until it is disposed.</summary>
 /// <remarks>
 /// <para>
-/// The connection is the lock's alone: it goes back to its data source when the lock is let go, and is destroyed when that cannot be verified. The server is asked twice a second
-/// whether it still holds the lock for us: a session that was killed is noticed within a second, a network that has gone silent, or a process that was paused, after 15 seconds without
-/// an answer. A lock that nobody has any more, and that was not disposed, is let go with its session when the garbage collector finds it, and that is logged as an error.
+/// The connection is the lock's alone: it goes back to its data source when the lock is let go, and is destroyed when that cannot be
+/// verified. The server is asked twice a second whether it still holds the lock for us: a session that was killed is noticed within a
+/// second, a network that has gone silent, or a process that was paused, after 15 seconds without an answer. A lock that nobody has any
+/// more, and that was not disposed, is let go with its session when the garbage collector finds it, and that is logged as an error.
 /// </para>
-/// <para><b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.</para>
+/// <para>
+/// <b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.
+/// </para>
 /// </remarks>
 public sealed class HeldLock : IDisposable, IAsyncDisposable
 {
@@ -42,7 +45,9 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     /// <summary>Gets whether the lock is held, as far as is known without asking the server.</summary>
     public bool IsHeld => _watch.IsTrusted();
 
-    /// <summary>Gets a token that fires when it is noticed that the server no longer holds the lock for us. A release does not fire it.</summary>
+    /// <summary>
+    /// Gets a token that fires when it is noticed that the server no longer holds the lock for us. A release does not fire it.
+    /// </summary>
     public CancellationToken Lost => _lock.Lost;
 
     /// <inheritdoc cref="Lock.ThrowIfLost"/>
@@ -63,7 +68,9 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Release()"/>
     public ValueTask<bool> ReleaseAsync() => Release(async: true);
 
-    /// <summary>Lets go of the lock if it is held, and gives the connection back. It does not throw when the server cannot be reached.</summary>
+    /// <summary>
+    /// Lets go of the lock if it is held, and gives the connection back. It does not throw when the server cannot be reached.
+    /// </summary>
     public void Dispose()
     {
         Synchronously.Completed(Dispose(async: false));
@@ -80,7 +87,8 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     /// <summary>Acquires a lock on a connection from a data source.</summary>
     /// <returns>Null when the lock was held elsewhere for the whole timeout.</returns>
     internal static ValueTask<HeldLock?> TryAcquire(
-        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow, bool async, CancellationToken cancellationToken)
+        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow,
+            bool async, CancellationToken cancellationToken)
     {
         // Wrong arguments are told by the call itself, before there is a connection.
         ArgumentNullException.ThrowIfNull(dataSource);
@@ -89,7 +97,8 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
         if (options?.Scope == LockScope.Transaction)
         {
             throw new ArgumentException(
-                "A lock from a data source has a connection of its own and no transaction on it: leave LockOptions.Scope at Session, or make the lock on the connection of the transaction.",
+                "A lock from a data source has a connection of its own and no transaction on it: leave LockOptions.Scope at Session, or "
+                    + "make the lock on the connection of the transaction.",
                 nameof(options));
         }
 
@@ -97,7 +106,8 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     }
 
     private static async ValueTask<HeldLock?> OpenAndAcquire(
-        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow, bool async,
+        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow,
+            bool async,
         CancellationToken cancellationToken)
     {
         var limit = Limit.Of(timeout, cancellationToken);
@@ -111,7 +121,8 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
                 @lock = new Lock(connection, key, lockInterface, options) { HasOwnConnection = true };
                 if (!await Acquire(@lock, limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : timeout, async, cancellationToken).ConfigureAwait(false))
                 {
-                    return orThrow ? throw await @lock.NotAcquired(timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
+                    return orThrow ? throw await @lock.NotAcquired(
+                        timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
                 }
 
                 return held = new HeldLock(connection, @lock);

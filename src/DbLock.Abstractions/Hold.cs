@@ -5,7 +5,9 @@ using System.Transactions;
 namespace DbLock;
 
 /// <summary>One lock that a session holds, from its grant to its end.</summary>
-internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction, Transaction? enlisted, long number)
+internal sealed class Hold(
+    LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction,
+        Transaction? enlisted, long number)
 {
     private LossSource _loss;
     private volatile bool _isReleased;
@@ -31,7 +33,8 @@ internal sealed class Hold(LockIdentity identity, LockKey key, LockOptions optio
     public int Count { get; set; } = 1;
 
     /// <summary>Gets whether the hold stands, as far as is known here.</summary>
-    public bool Stands => !_loss.IsLost && !_isReleased && (transaction is null || transaction.IsOpen()) && (enlisted is null || enlisted.IsOpen());
+    public bool Stands => !_loss.IsLost && !_isReleased && (transaction is null || transaction.IsOpen())
+        && (enlisted is null || enlisted.IsOpen());
 
     public bool IsLost => _loss.IsLost;
 

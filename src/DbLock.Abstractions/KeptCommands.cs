@@ -24,7 +24,9 @@ internal sealed class KeptCommands<T>
     /// <summary>Returns the place of a statement's command, whatever its comment; null at its first use.</summary>
     /// <param name="wrapper">The wrapper around the provider's connection that the command is for; null for none.</param>
     /// <param name="statement">The statement.</param>
-    /// <remarks>A command of a pooled session may have been made for another connection object: who takes it says which it is for.</remarks>
+    /// <remarks>
+    /// A command of a pooled session may have been made for another connection object: who takes it says which it is for.
+    /// </remarks>
     public Place? Of(DbConnection? wrapper, LockStatement statement) =>
         Find(wrapper, statement, null) is var place && place.IsUsedAgain() ? place : null;
 
@@ -101,18 +103,23 @@ internal sealed class KeptCommands<T>
         private bool _isUsed;
         private volatile bool _isDeallocated;
 
-        /// <summary>Gets whether the command may be prepared. Somebody who deallocates what is not theirs does so again, and providers do not notice it.</summary>
+        /// <summary>
+        /// Gets whether the command may be prepared. Somebody who deallocates what is not theirs does so again, and providers do not notice
+        /// it.
+        /// </summary>
         public bool MayPrepare => !_isDeallocated;
 
-        /// <summary>Takes the command out, so that no other call can come to write its own values into it; null when there is none.</summary>
+        /// <summary>
+        /// Takes the command out, so that no other call can come to write its own values into it; null when there is none.
+        /// </summary>
         public Command? Take() => Interlocked.Exchange(ref _command, null);
 
         /// <summary>Puts it back after a use without an error, to be used again.</summary>
         public void GiveBack(Command command) => _command = command;
 
         /// <summary>
-        /// Says whether an error means that a prepared statement is gone, which a DISCARD ALL or DEALLOCATE ALL on the connection does; it is not prepared again.
-        /// Nothing of it was run.
+        /// Says whether an error means that a prepared statement is gone, which a DISCARD ALL or DEALLOCATE ALL on the connection does; it
+        /// is not prepared again. Nothing of it was run.
         /// </summary>
         public bool IsGone(Command command, DbException error)
         {

@@ -11,21 +11,24 @@ namespace DbLock;
 /// <summary>A lock on the database: what holds it, on which connection, under which key.</summary>
 /// <remarks>
 /// <para>
-/// The lock lives on the caller's connection: closing it ends the hold, and every statement of the lock takes its turn among the caller's own. Where two
-/// programs must agree on the lock, the key is what they share. A lock that is held and that nobody has any more is logged as a warning when the garbage collector finds it; it is
-/// held until its connection closes.
+/// The lock lives on the caller's connection: closing it ends the hold, and every statement of the lock takes its turn among the caller's
+/// own. Where two programs must agree on the lock, the key is what they share. A lock that is held and that nobody has any more is logged
+/// as a warning when the garbage collector finds it; it is held until its connection closes.
 /// </para>
-/// <para><b>Threads.</b> A lock, like its connection, is used by one call at a time; a second one at the same time throws <see cref="InvalidOperationException"/>.
+/// <para><b>Threads.</b> A lock, like its connection, is used by one call at a time; a second one at the same time throws
+/// <see cref="InvalidOperationException"/>.
 /// <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.</para>
-/// <para><b>Cancellation.</b> A cancelled wait ends in <see cref="OperationCanceledException"/> after the server was asked: the lock is not held then. A try and a
-/// release are one short round trip and are not interrupted.</para>
+/// <para><b>Cancellation.</b> A cancelled wait ends in <see cref="OperationCanceledException"/> after the server was asked: the lock is not
+/// held then. A try and a release are one short round trip and are not interrupted.</para>
 /// </remarks>
 public sealed class Lock : IDisposable, IAsyncDisposable
 {
     /// <summary>The category to make <see cref="LockOptions.Logger"/> with: <c>loggerFactory.CreateLogger(Lock.LogCategory)</c>.</summary>
     public const string LogCategory = "DbLock";
 
-    /// <summary>The name of DbLock's <c>ActivitySource</c> and <c>Meter</c>, for OpenTelemetry's <c>AddSource</c> and <c>AddMeter</c>.</summary>
+    /// <summary>
+    /// The name of DbLock's <c>ActivitySource</c> and <c>Meter</c>, for OpenTelemetry's <c>AddSource</c> and <c>AddMeter</c>.
+    /// </summary>
     public const string TelemetryName = Telemetry.Name;
 
     private readonly Conversation _conversation;
@@ -40,7 +43,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private bool _isSinceTold;
 
     /// <summary>Initializes a new lock. Nothing is sent to the server.</summary>
-    /// <param name="connection">The connection that will hold the lock; it stays the caller's, and must be open when the lock is acquired.</param>
+    /// <param name="connection">
+    /// The connection that will hold the lock; it stays the caller's, and must be open when the lock is acquired.
+    /// </param>
     /// <param name="key">The key.</param>
     /// <param name="lockInterface">The driver's name; null finds it from the connection (<see cref="LockInterface.For"/>).</param>
     /// <param name="options">How the lock is held; null is an exclusive lock of session scope.</param>
@@ -71,7 +76,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
-    /// <summary>Tells that nobody has a lock any more that is held. Its connection is somebody else's, who may mean to hold it until that closes.</summary>
+    /// <summary>
+    /// Tells that nobody has a lock any more that is held. Its connection is somebody else's, who may mean to hold it until that closes.
+    /// </summary>
     ~Lock()
     {
         // A hold of session scope has no transaction, which may not be touched here.
@@ -88,8 +95,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public LockInterface Interface { get; }
 
     /// <summary>
-    /// Gets or sets the transaction that is open on the connection, as <see cref="DbCommand.Transaction"/>; null when none is. Providers cannot be asked for
-    /// it, so a transaction that the lock is used in must be given here. A completed transaction counts as none.
+    /// Gets or sets the transaction that is open on the connection, as <see cref="DbCommand.Transaction"/>; null when none is. Providers
+    /// cannot be asked for it, so a transaction that the lock is used in must be given here. A completed transaction counts as none.
     /// </summary>
     /// <exception cref="ArgumentException">The transaction is another connection's.</exception>
     public DbTransaction? Transaction
@@ -112,14 +119,16 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public bool IsHeld => _hold is { } hold && _count > 0 && hold.Stands;
 
     /// <summary>
-    /// Gets a token of this hold that fires when it is noticed that the server no longer holds the lock for us: the connection was closed or broken, or a
-    /// later call found the lock gone. Before the first acquire it is <see cref="CancellationToken.None"/>. A release does not fire it.
+    /// Gets a token of this hold that fires when it is noticed that the server no longer holds the lock for us: the connection was closed
+    /// or broken, or a later call found the lock gone. Before the first acquire it is <see cref="CancellationToken.None"/>. A release does
+    /// not fire it.
     /// </summary>
     public CancellationToken Lost => _hold?.Lost ?? CancellationToken.None;
 
     /// <summary>
-    /// Gets the fencing token of this hold, or of the last one: it is larger than those of all holds of the lock before it, in every process, also over crashes and failovers of the
-    /// server. Null without <see cref="LockOptions.Fencing"/>, and before the first acquire.
+    /// Gets the fencing token of this hold, or of the last one: it is larger than those of all holds of the lock before it, in every
+    /// process, also over crashes and failovers of the server. Null without <see cref="LockOptions.Fencing"/>, and before the first
+    /// acquire.
     /// </summary>
     public long? FencingToken => _hold is { FencingToken: not 0 and var token } ? token : null;
 
@@ -151,15 +160,19 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <summary>Acquires the lock.</summary>
     /// <param name="block">True waits for ever; false tries once.</param>
     /// <returns>True when the lock is held; false when it is held elsewhere, which only a try answers.</returns>
-    /// <exception cref="LockNotAcquiredException">The server ended the wait: its statement_timeout, or an administrator's cancel.</exception>
+    /// <exception cref="LockNotAcquiredException">
+    /// The server ended the wait: its statement_timeout, or an administrator's cancel.
+    /// </exception>
     /// <exception cref="LockDeadlockException">The server ended the wait to break a deadlock.</exception>
     /// <exception cref="LockException">The server's locks cannot be trusted here, or the wait would be for this very session.</exception>
-    /// <exception cref="InvalidOperationException">The connection is closed or busy, a transaction is missing or not given, or the lock is in use.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The connection is closed or busy, a transaction is missing or not given, or the lock is in use.
+    /// </exception>
     public bool Acquire(bool block = true) => Completed(Acquire(Timeout(block), async: false, CancellationToken.None));
 
     /// <summary>Acquires the lock, waiting no longer than a timeout.</summary>
-    /// <param name="timeout">From zero, which tries once, to about 24 days (136 years on MySQL and MariaDB), rounded up to what the engine counts in (milliseconds;
-    /// seconds on MySQL); <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever.</param>
+    /// <param name="timeout">From zero, which tries once, to about 24 days (136 years on MySQL and MariaDB), rounded up to what the engine
+    /// counts in (milliseconds; seconds on MySQL); <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever.</param>
     /// <inheritdoc cref="Acquire(bool)" path="/returns"/>
     /// <inheritdoc cref="Acquire(bool)" path="/exception"/>
     /// <exception cref="ArgumentOutOfRangeException">The timeout is negative, or longer than the engine can count.</exception>
@@ -178,7 +191,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <inheritdoc cref="AcquireAsync(bool, CancellationToken)" path="/returns"/>
     /// <inheritdoc cref="AcquireAsync(bool, CancellationToken)" path="/exception"/>
-    public ValueTask<bool> AcquireAsync(CancellationToken cancellationToken) => Acquire(Timeout(block: true), async: true, cancellationToken);
+    public ValueTask<bool> AcquireAsync(CancellationToken cancellationToken) =>
+        Acquire(Timeout(block: true), async: true, cancellationToken);
 
     /// <summary>Acquires the lock, waiting no longer than a timeout.</summary>
     /// <param name="timeout">As for <see cref="Acquire(TimeSpan)"/>.</param>
@@ -186,21 +200,26 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Acquire(TimeSpan)" path="/returns"/>
     /// <inheritdoc cref="Acquire(TimeSpan)" path="/exception"/>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
-    public ValueTask<bool> AcquireAsync(TimeSpan timeout, CancellationToken cancellationToken = default) => Acquire(timeout, async: true, cancellationToken);
+    public ValueTask<bool> AcquireAsync(TimeSpan timeout, CancellationToken cancellationToken = default) =>
+        Acquire(timeout, async: true, cancellationToken);
 
     /// <summary>Lets go of the lock.</summary>
     /// <returns>
-    /// True when this acquire was let go; false when the lock was not held, or ends with its transaction (also one that the lock does not know, in which it had to be
-    /// waited for), or was lost after <see cref="HandleError(Exception)"/>.
+    /// True when this acquire was let go; false when the lock was not held, or ends with its transaction (also one that the lock does not
+    /// know, in which it had to be waited for), or was lost after <see cref="HandleError(Exception)"/>.
     /// </returns>
     /// <exception cref="LockLostException">The server no longer held the lock: the work under it may not have been alone.</exception>
-    /// <exception cref="LockException">The transaction has failed and may not be rolled back here, so the server refuses to unlock: the lock is still held.</exception>
+    /// <exception cref="LockException">
+    /// The transaction has failed and may not be rolled back here, so the server refuses to unlock: the lock is still held.
+    /// </exception>
     public bool Release() => Completed(Release(async: false));
 
     /// <inheritdoc cref="Release()"/>
     public ValueTask<bool> ReleaseAsync() => Release(async: true);
 
-    /// <summary>Throws when it has been noticed that this hold is lost; asks nobody. Call it before each step that must not be done twice.</summary>
+    /// <summary>
+    /// Throws when it has been noticed that this hold is lost; asks nobody. Call it before each step that must not be done twice.
+    /// </summary>
     /// <exception cref="LockLostException">The server no longer holds the lock for us.</exception>
     public void ThrowIfLost()
     {
@@ -218,11 +237,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     /// <inheritdoc cref="GetHolders()"/>
     /// <param name="cancellationToken">Cancels the question.</param>
-    public ValueTask<LockHolders> GetHoldersAsync(CancellationToken cancellationToken = default) => GetHolders(async: true, cancellationToken);
+    public ValueTask<LockHolders> GetHoldersAsync(CancellationToken cancellationToken = default) =>
+        GetHolders(async: true, cancellationToken);
 
     /// <summary>
-    /// Prepares the release after the work failed: rolls <see cref="Transaction"/> back, unless <see cref="LockOptions.RollbackOnError"/> is off. It does not
-    /// throw, and the release that follows does not throw over the caller's own exception either.
+    /// Prepares the release after the work failed: rolls <see cref="Transaction"/> back, unless <see cref="LockOptions.RollbackOnError"/>
+    /// is off. It does not throw, and the release that follows does not throw over the caller's own exception either.
     /// </summary>
     /// <param name="error">The work's exception.</param>
     public void HandleError(Exception error) => Completed(HandleError(error, async: false));
@@ -266,11 +286,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     /// <inheritdoc cref="RunAsync(Func{CancellationToken, Task}, TimeSpan?, CancellationToken)"/>
     /// <returns>What the body returns.</returns>
-    public async Task<T> RunAsync<T>(Func<CancellationToken, Task<T>> body, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
+    public async Task<T> RunAsync<T>(
+        Func<CancellationToken, Task<T>> body, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(body);
         var result = default(T)!;
-        await RunAsync(async token => { result = await body(token).ConfigureAwait(false); }, timeout, cancellationToken).ConfigureAwait(false);
+        await RunAsync(
+            async token => { result = await body(token).ConfigureAwait(false); }, timeout, cancellationToken).ConfigureAwait(false);
         return result;
     }
 
@@ -292,7 +314,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="TryRun(Action, TimeSpan)" path="/returns"/>
     /// <inheritdoc cref="TryRun(Action, TimeSpan)" path="/exception"/>
     /// <remarks>The body's token fires when the caller's does, or when <see cref="Lost"/> does.</remarks>
-    public Task<bool> TryRunAsync(Func<CancellationToken, Task> body, TimeSpan timeout = default, CancellationToken cancellationToken = default)
+    public Task<bool> TryRunAsync(
+        Func<CancellationToken, Task> body, TimeSpan timeout = default, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(body);
         return Run(Body(body), timeout, async: true, cancellationToken).AsTask();
@@ -308,16 +331,18 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Run(Func{Task}, TimeSpan?)"/>
     [Obsolete("use RunAsync", error: true)]
     [ExcludeFromCodeCoverage]
-    public T Run<T>(Func<Task<T>> body, TimeSpan? timeout = null) => throw new NotSupportedException("An asynchronous body needs RunAsync.");
+    public T Run<T>(Func<Task<T>> body, TimeSpan? timeout = null) =>
+        throw new NotSupportedException("An asynchronous body needs RunAsync.");
 
     /// <inheritdoc cref="Run(Func{Task}, TimeSpan?)"/>
     [Obsolete("use TryRunAsync", error: true)]
     [ExcludeFromCodeCoverage]
-    public bool TryRun(Func<Task> body, TimeSpan timeout = default) => throw new NotSupportedException("An asynchronous body needs TryRunAsync.");
+    public bool TryRun(Func<Task> body, TimeSpan timeout = default) =>
+        throw new NotSupportedException("An asynchronous body needs TryRunAsync.");
 
     /// <summary>
-    /// Lets go of the lock if it is held, all its acquires at once. It does not throw when the server cannot be reached; where the lock cannot be let go,
-    /// the session is ended, so that a pooled connection never goes back with it.
+    /// Lets go of the lock if it is held, all its acquires at once. It does not throw when the server cannot be reached; where the lock
+    /// cannot be let go, the session is ended, so that a pooled connection never goes back with it.
     /// </summary>
     public void Dispose()
     {
@@ -394,7 +419,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
             if (answer.Error is not null && _conversation.IsOpen && answer.Outcome is not (LockOutcome.ConnectionLost or LockOutcome.Unknown))
             {
-                // The server answers that it cannot say: somebody's cancel, a full lock table, a missing right. The session lives, and with it what it holds.
+                // The server answers that it cannot say: somebody's cancel, a full lock table, a missing right. The session lives, and with
+                // it what it holds.
                 return true;
             }
 
@@ -418,8 +444,12 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private LockStatement Question(Hold hold)
     {
         var session = _conversation.PhysicalSession;
-        var isAlive = HasOwnConnection && session.IsDirect && session.Id(Connection, Interface.Driver) is { } id ? Dialect.IsAlive(id) : null;
-        var isHeld = (isAlive ?? Dialect.IsHeld(new LockRequest(Key, hold.Options.Shared))) with { Limit = TrustWindow.Length, MayPrepare = session.IsDirect };
+        var isAlive = HasOwnConnection && session.IsDirect && session.Id(Connection, Interface.Driver) is { } id
+            ? Dialect.IsAlive(id) : null;
+        var isHeld = (
+            isAlive ?? Dialect.IsHeld(
+                new LockRequest(Key, hold.Options.Shared))) with
+        { Limit = TrustWindow.Length, MayPrepare = session.IsDirect };
         var since = _isSinceTold ? null : _conversation.Settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
         _isSinceTold = true;
         return (since is null ? isHeld : new LockStatement([.. isHeld.Commands, .. since]) { Limit = TrustWindow.Length }) with { Comment = _conversation.Comment };
@@ -435,7 +465,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Runs a body under the lock, and throws when the lock was held elsewhere for the whole timeout.</summary>
-    internal async ValueTask RunOrThrow(Func<CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
+    internal async ValueTask RunOrThrow(
+        Func<CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
     {
         if (!await Run(body, timeout ?? System.Threading.Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
         {
@@ -445,9 +476,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     /// <summary>Returns the exception for a timeout that is no answer to the caller; it says who holds the lock.</summary>
     internal async ValueTask<LockNotAcquiredException> NotAcquired(TimeSpan timeout, string meaning, string orElse, bool async) =>
-        LockNotAcquiredException.Within(timeout, Key, meaning, null, await Holders.TryAsk(_conversation, async).ConfigureAwait(false), orElse);
+        LockNotAcquiredException.Within(
+            timeout, Key, meaning, null, await Holders.TryAsk(_conversation, async).ConfigureAwait(false), orElse);
 
-    /// <summary>Lets go after a body ran to its end. Nobody but this call knows when to release, so that a lock which cannot be let go costs the session.</summary>
+    /// <summary>
+    /// Lets go after a body ran to its end. Nobody but this call knows when to release, so that a lock which cannot be let go costs the
+    /// session.
+    /// </summary>
     internal async ValueTask ReleaseAfterBody(bool async)
     {
         try
@@ -517,7 +552,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             RefuseAndTell(timeout);
         }
 
-        return Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOnConnection(timeout, async, cancellationToken);
+        return Telemetry.HearsAcquires ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOnConnection(timeout, async,
+            cancellationToken);
     }
 
     private void RefuseAndTell(TimeSpan timeout) => Completed(Tell(() =>
@@ -570,7 +606,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     private async ValueTask<LockNotAcquiredException> DidNotRun(TimeSpan? timeout, bool async) =>
         await NotAcquired(timeout.GetValueOrDefault(), ", and the body did not run", "TryRun to skip it", async).ConfigureAwait(false);
 
-    private async ValueTask<bool> Run(Func<CancellationToken, ValueTask> body, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    private async ValueTask<bool> Run(
+        Func<CancellationToken, ValueTask> body, TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
         if (!await Acquire(timeout, async, cancellationToken).ConfigureAwait(false))
         {

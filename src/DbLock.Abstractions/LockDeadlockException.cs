@@ -1,6 +1,8 @@
 namespace DbLock;
 
-/// <summary>A wait that the server ended because it closed a circle of waiters. The lock was not acquired; locks held before are still held.</summary>
+/// <summary>
+/// A wait that the server ended because it closed a circle of waiters. The lock was not acquired; locks held before are still held.
+/// </summary>
 public sealed class LockDeadlockException : LockException
 {
     /// <summary>Initializes a new instance without a message.</summary>

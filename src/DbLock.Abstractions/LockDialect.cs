@@ -22,14 +22,22 @@ public abstract class LockDialect
     /// <summary>Gets the longest finite timeout that the engine can count.</summary>
     public abstract TimeSpan MaxTimeout { get; }
 
-    /// <summary>Gets whether <see cref="Acquire"/> fixes the snapshot of a REPEATABLE READ or SERIALIZABLE transaction before it waits, so that the last holder's work stays unseen.</summary>
+    /// <summary>
+    /// Gets whether <see cref="Acquire"/> fixes the snapshot of a REPEATABLE READ or SERIALIZABLE transaction before it waits, so that the
+    /// last holder's work stays unseen.
+    /// </summary>
     public virtual bool TakesSnapshot => false;
 
-    /// <summary>Gets whether the statements can lock several keys at once (<see cref="LockKey.Keys"/>), all or none; false (default) refuses such keys.</summary>
+    /// <summary>
+    /// Gets whether the statements can lock several keys at once (<see cref="LockKey.Keys"/>), all or none; false (default) refuses such
+    /// keys.
+    /// </summary>
     public virtual bool HasSeveral => false;
 
     /// <summary>Says whether a server speaks this dialect.</summary>
-    /// <param name="product">What the connection tells: its type's full name, the server's version and, where those are not enough, the product's name.</param>
+    /// <param name="product">
+    /// What the connection tells: its type's full name, the server's version and, where those are not enough, the product's name.
+    /// </param>
     public abstract bool Speaks(string product);
 
     /// <summary>Returns what the server tells one lock from another by: two keys with the same identity are one lock.</summary>
@@ -43,8 +51,8 @@ public abstract class LockDialect
     public abstract LockStatement Acquire(in LockRequest request);
 
     /// <summary>
-    /// Returns the statement that puts the session back after a failed acquire: a lock that was granted all the same is let go. One without a command where there is
-    /// nothing to put back.
+    /// Returns the statement that puts the session back after a failed acquire: a lock that was granted all the same is let go. One without
+    /// a command where there is nothing to put back.
     /// </summary>
     /// <param name="request">What was asked.</param>
     /// <param name="outcome">How it ended, as far as is known: where nothing can have been taken, nothing need be let go.</param>
@@ -55,8 +63,8 @@ public abstract class LockDialect
     public abstract LockStatement IsHeld(in LockRequest request);
 
     /// <summary>
-    /// Returns the statement that lets go of a lock of session scope: 1 when it was held, 0 when it was not, 2 when it was and a transaction that the lock does not
-    /// know keeps it until it ends.
+    /// Returns the statement that lets go of a lock of session scope: 1 when it was held, 0 when it was not, 2 when it was and a
+    /// transaction that the lock does not know keeps it until it ends.
     /// </summary>
     /// <param name="request">What was asked.</param>
     public abstract LockStatement Release(in LockRequest request);
@@ -71,7 +79,8 @@ public abstract class LockDialect
     /// <summary>Says what the answer to <see cref="Holders"/> means.</summary>
     /// <param name="key">The key.</param>
     /// <param name="answer">The value that came back; null when none did.</param>
-    public virtual LockHolders ReadHolders(LockKey key, object? answer) => throw new NotSupportedException($"{Name} does not tell who holds a lock.");
+    public virtual LockHolders ReadHolders(LockKey key, object? answer) =>
+        throw new NotSupportedException($"{Name} does not tell who holds a lock.");
 
     /// <summary>Says what the answer to <see cref="Acquire"/> means.</summary>
     /// <param name="answer">The value that came back; null when none did.</param>
@@ -79,19 +88,21 @@ public abstract class LockDialect
     public abstract LockOutcome Read(object? answer);
 
     /// <summary>
-    /// Returns the number of the transaction in which <see cref="Acquire"/> was answered, in transaction scope; 0 (default) when the answer does not tell, and the
-    /// server is then asked once more whether a transaction that looks like that of the hold is that transaction.
+    /// Returns the number of the transaction in which <see cref="Acquire"/> was answered, in transaction scope; 0 (default) when the answer
+    /// does not tell, and the server is then asked once more whether a transaction that looks like that of the hold is that transaction.
     /// </summary>
     /// <param name="answer">The value that came back.</param>
     public virtual long TransactionOf(object? answer) => 0;
 
     /// <summary>
-    /// Says whether the grant may have come after a wait that leaves a hold of its own to a transaction which the lock does not know, so that the release must
-    /// look for it.
+    /// Says whether the grant may have come after a wait that leaves a hold of its own to a transaction which the lock does not know, so
+    /// that the release must look for it.
     /// </summary>
     internal virtual bool HasWaited(in LockRequest request, object? answer) => false;
 
-    /// <summary>Gets whether a grant can answer with a fencing token (<see cref="LockOptions.Fencing"/>); false (default) refuses such locks.</summary>
+    /// <summary>
+    /// Gets whether a grant can answer with a fencing token (<see cref="LockOptions.Fencing"/>); false (default) refuses such locks.
+    /// </summary>
     public virtual bool HasFencing => false;
 
     /// <summary>Returns the fencing token in the answer to an <see cref="Acquire"/> that asked for one and was granted.</summary>
@@ -99,8 +110,9 @@ public abstract class LockDialect
     public virtual long TokenOf(object? answer) => throw new NotSupportedException($"{Name} has no fencing tokens.");
 
     /// <summary>
-    /// Says whether an answer to <see cref="Acquire"/> shows that the client speaks to one session of a server that can be trusted, for as long as the connection is
-    /// open: what was looked at need not be looked at again, and a driver may prepare commands. False (default) where that is of no use.
+    /// Says whether an answer to <see cref="Acquire"/> shows that the client speaks to one session of a server that can be trusted, for as
+    /// long as the connection is open: what was looked at need not be looked at again, and a driver may prepare commands. False (default)
+    /// where that is of no use.
     /// </summary>
     /// <param name="request">What was asked.</param>
     /// <param name="answer">The value that came back.</param>
@@ -113,15 +125,16 @@ public abstract class LockDialect
     internal virtual bool KeepsSessions => false;
 
     /// <summary>
-    /// Returns a statement that shows that the session lives, for a connection that only one lock uses, which ends with nothing else; null (default) where
+    /// Returns a statement that shows that the session lives, for a connection that only one lock uses, which ends with nothing else; null
+    /// (default) where
     /// <see cref="IsHeld"/> is as cheap.
     /// </summary>
     /// <param name="sessionId">The session that the client believes it speaks to.</param>
     internal virtual LockStatement? IsAlive(int sessionId) => null;
 
     /// <summary>
-    /// Returns the statement that makes a session last which only locks use, if it is the one that the client believes it speaks to: it answers with a text of what was before, null for
-    /// nothing to put back. Null (default) when the engine has no such settings.
+    /// Returns the statement that makes a session last which only locks use, if it is the one that the client believes it speaks to: it
+    /// answers with a text of what was before, null for nothing to put back. Null (default) when the engine has no such settings.
     /// </summary>
     /// <param name="sessionId">The session.</param>
     /// <param name="told">How its application_name is to end, and how many bytes are left for what stands before that; no end leaves it as

@@ -3,7 +3,10 @@ using System.Diagnostics.CodeAnalysis;
 
 namespace DbLock;
 
-/// <summary>The name of a driver. Each driver's package adds its own: <c>LockInterface.Npgsql</c>, <c>LockInterface.AdoNet</c>, <c>LockInterface.Odbc</c>.</summary>
+/// <summary>
+/// The name of a driver. Each driver's package adds its own: <c>LockInterface.Npgsql</c>, <c>LockInterface.AdoNet</c>,
+/// <c>LockInterface.Odbc</c>.
+/// </summary>
 public sealed class LockInterface
 {
     /// <summary>Initializes a new instance: what a driver's package does once.</summary>
@@ -30,16 +33,19 @@ public sealed class LockInterface
     public IReadOnlyList<LockDialect> Dialects { get; }
 
     /// <summary>
-    /// Finds the interface for a connection among the packages of DbLock that the program has: Npgsql, then ODBC, then any ADO.NET provider. A wrapped connection belongs to ODBC, or to
-    /// ADO.NET, by what it wraps.
+    /// Finds the interface for a connection among the packages of DbLock that the program has: Npgsql, then ODBC, then any ADO.NET
+    /// provider. A wrapped connection belongs to ODBC, or to ADO.NET, by what it wraps.
     /// </summary>
     /// <param name="connection">The connection, open or not.</param>
-    /// <exception cref="LockException">No package that the program has can use the connection; the message names the one to add.</exception>
+    /// <exception cref="LockException">
+    /// No package that the program has can use the connection; the message names the one to add.
+    /// </exception>
     public static LockInterface For(DbConnection connection)
     {
         ArgumentNullException.ThrowIfNull(connection);
 
-        // Literal names only: the trimmer then keeps the types (https://learn.microsoft.com/dotnet/core/deploying/trimming/fixing-warnings).
+        // Literal names only: the trimmer then keeps the types
+        // (https://learn.microsoft.com/dotnet/core/deploying/trimming/fixing-warnings).
         return Use(Type.GetType("DbLock.NpgsqlLockInterface, DbLock.Npgsql"), connection)
             ?? Use(Type.GetType("DbLock.OdbcLockInterface, DbLock.AdoNet"), connection)
             ?? Use(Type.GetType("DbLock.InMemoryLockInterface, DbLock.InMemory"), connection)

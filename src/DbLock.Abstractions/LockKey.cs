@@ -40,10 +40,15 @@ public sealed class LockKey : IEquatable<LockKey>
         _number = keys[0]._number;
     }
 
-    /// <summary>Gets the name: the text as it was given, or the decimal text of a number ("42") or a pair ("1,2"). Of several keys: the names of the first three.</summary>
+    /// <summary>
+    /// Gets the name: the text as it was given, or the decimal text of a number ("42") or a pair ("1,2"). Of several keys: the names of the
+    /// first three.
+    /// </summary>
     public string Name { get; }
 
-    /// <summary>Gets the keys of which this consists, in the order in which they are locked: one, itself, unless it comes from <see cref="All"/>.</summary>
+    /// <summary>
+    /// Gets the keys of which this consists, in the order in which they are locked: one, itself, unless it comes from <see cref="All"/>.
+    /// </summary>
     public IReadOnlyList<LockKey> Keys { get; }
 
     /// <summary>Gets whether this is several keys.</summary>
@@ -75,7 +80,8 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <summary>Stops a character, which would silently become its number.</summary>
     /// <param name="character">The character.</param>
     [Obsolete("A char would become a number: write a string (\"a\") or a number ((long)'a').", error: true)]
-    public static implicit operator LockKey(char character) => throw new NotSupportedException($"A char ({character}) is no key: write a string or a number.");
+    public static implicit operator LockKey(char character) =>
+        throw new NotSupportedException($"A char ({character}) is no key: write a string or a number.");
 
     /// <summary>Makes a key from a text.</summary>
     /// <param name="text">The text; it may be empty where the engine allows it (PostgreSQL and SQL Server do).</param>
@@ -118,19 +124,23 @@ public sealed class LockKey : IEquatable<LockKey>
     public static LockKey From(long number, KeyScheme scheme) => scheme switch
     {
         KeyScheme.PostgresqlLock => From(number.ToString(CultureInfo.InvariantCulture), scheme),
-        KeyScheme.DjangoPglock or KeyScheme.DjangoPglocks1 or KeyScheme.DjangoPglocks2 or KeyScheme.DistributedLock or KeyScheme.Sqlx => From(number),
+        KeyScheme.DjangoPglock or KeyScheme.DjangoPglocks1 or KeyScheme.DjangoPglocks2 or KeyScheme.DistributedLock or KeyScheme.Sqlx =>
+            From(number),
         KeyScheme.WithAdvisoryLock => From((int)(number & int.MaxValue), 0),
         KeyScheme.GoodJob => throw new NotSupportedException(
             $"{scheme} has no numeric keys: give it a text, such as \"{number.ToString(CultureInfo.InvariantCulture)}\"."),
         KeyScheme.Pals => throw new NotSupportedException(
-            $"{scheme} has no numeric keys: it locks a number as a text behind the name of its application, so give it \"app.{number.ToString(CultureInfo.InvariantCulture)}\" for lock({number.ToString(CultureInfo.InvariantCulture)}) of an application named app."),
+            $"{scheme} has no numeric keys: it locks a number as a text behind the name of its application, so give it "
+                + $"\"app.{number.ToString(CultureInfo.InvariantCulture)}\" for lock({number.ToString(CultureInfo.InvariantCulture)}) "
+                + "of an application named app."),
         _ => throw new ArgumentOutOfRangeException(nameof(scheme), scheme, "There is no such key scheme."),
     };
 
     /// <summary>Stops a character, which would silently become its number.</summary>
     /// <param name="character">The character.</param>
     [Obsolete("A char would become a number: write a string (\"a\") or a number ((long)'a').", error: true)]
-    public static LockKey From(char character) => throw new NotSupportedException($"A char ({character}) is no key: write a string or a number.");
+    public static LockKey From(char character) =>
+        throw new NotSupportedException($"A char ({character}) is no key: write a string or a number.");
 
     /// <summary>Makes a key in PostgreSQL's space of pairs.</summary>
     /// <param name="first">The first number.</param>
@@ -140,8 +150,8 @@ public sealed class LockKey : IEquatable<LockKey>
 
     /// <summary>Makes one key out of several: its lock is held when each of them is, and they are acquired all or none.</summary>
     /// <param name="keys">
-    /// The keys, in any order: they are locked in the order of their numbers, so that two programs that want the same ones do not wait for each other. One that is
-    /// given twice is locked once. A single key is returned as it is.
+    /// The keys, in any order: they are locked in the order of their numbers, so that two programs that want the same ones do not wait for
+    /// each other. One that is given twice is locked once. A single key is returned as it is.
     /// </param>
     /// <exception cref="ArgumentException">There is no key.</exception>
     public static LockKey All(params IEnumerable<LockKey> keys)
@@ -149,7 +159,8 @@ public sealed class LockKey : IEquatable<LockKey>
         ArgumentNullException.ThrowIfNull(keys);
         LockKey[] sorted =
         [
-            .. keys.SelectMany(key => (key ?? throw new ArgumentNullException(nameof(keys), "A lock needs a key: null would lock nothing.")).Keys)
+            .. keys.SelectMany(
+                key => (key ?? throw new ArgumentNullException(nameof(keys), "A lock needs a key: null would lock nothing.")).Keys)
                 .Distinct().OrderBy(key => key._isPair).ThenBy(key => key._number).ThenBy(key => key.Name, StringComparer.Ordinal),
         ];
         return sorted.Length switch
@@ -164,9 +175,13 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <param name="value">The Guid.</param>
     public static LockKey From(Guid value) => From(value.ToString("D", CultureInfo.InvariantCulture));
 
-    /// <summary>Makes a key from any value: a boxed integer is a number, two boxed 32-bit integers are a pair, anything else is its invariant text.</summary>
+    /// <summary>
+    /// Makes a key from any value: a boxed integer is a number, two boxed 32-bit integers are a pair, anything else is its invariant text.
+    /// </summary>
     /// <param name="value">The value.</param>
-    /// <exception cref="ArgumentException">The value has no text of its own, only its type's name, which every value of the type would share.</exception>
+    /// <exception cref="ArgumentException">
+    /// The value has no text of its own, only its type's name, which every value of the type would share.
+    /// </exception>
     /// <exception cref="ArgumentOutOfRangeException">An unsigned number beyond 64 bits with a sign.</exception>
     public static LockKey From(object value) => value switch
     {
@@ -176,13 +191,17 @@ public sealed class LockKey : IEquatable<LockKey>
         sbyte or byte or short or ushort or int or uint or long => From(Convert.ToInt64(value, CultureInfo.InvariantCulture)),
         ulong number => number <= long.MaxValue
             ? From((long)number)
-            : throw new ArgumentOutOfRangeException(nameof(value), value, "A numeric key has 64 bits with a sign: give a smaller number, or a text."),
+            : throw new ArgumentOutOfRangeException(nameof(value), value, "A numeric key has 64 bits with a sign: give a smaller "
+                + "number, or a text."),
         ValueTuple<int, int> pair => From(pair.Item1, pair.Item2),
         Guid guid => From(guid),
         _ => From(Text(value)),
     };
 
-    /// <summary>Returns a key whose text starts with an application's prefix, under the same scheme, so that two applications on one database never meet.</summary>
+    /// <summary>
+    /// Returns a key whose text starts with an application's prefix, under the same scheme, so that two applications on one database never
+    /// meet.
+    /// </summary>
     /// <param name="prefix">The prefix, separator included: <c>"billing:"</c>.</param>
     /// <exception cref="InvalidOperationException">The key is a number or a pair, which has no text to put a prefix before.</exception>
     public LockKey WithPrefix(string prefix)
@@ -213,7 +232,8 @@ public sealed class LockKey : IEquatable<LockKey>
     public override string ToString() =>
         Name.Length <= MostToShow ? Name : string.Create(CultureInfo.InvariantCulture, $"{Name[..MostToShow]}… ({Name.Length} characters)");
 
-    private InvalidOperationException Several() => new($"'{this}' stands for several keys, and each has a number of its own: take them from LockKey.Keys.");
+    private InvalidOperationException Several() => new($"'{this}' stands for several keys, and each has a number of its own: take them "
+        + "from LockKey.Keys.");
 
     internal static byte[] Utf8(string text)
     {
@@ -224,7 +244,8 @@ public sealed class LockKey : IEquatable<LockKey>
         catch (EncoderFallbackException e)
         {
             throw new ArgumentException(
-                $"The key has half of a surrogate pair at position {e.Index.ToString(CultureInfo.InvariantCulture)}: it is no valid text, and other programs would lock another name. Mend the text.",
+                $"The key has half of a surrogate pair at position {e.Index.ToString(CultureInfo.InvariantCulture)}: it is no valid "
+                    + "text, and other programs would lock another name. Mend the text.",
                 nameof(text), e);
         }
     }
@@ -234,7 +255,8 @@ public sealed class LockKey : IEquatable<LockKey>
         var text = value is IFormattable formattable ? formattable.ToString(null, CultureInfo.InvariantCulture) : value.ToString();
         return text is null || text == value.GetType().ToString()
             ? throw new ArgumentException(
-                $"A {value.GetType()} has no text of its own: every one of them would be the same lock. Give a string or a number instead.", nameof(value))
+                $"A {value.GetType()} has no text of its own: every one of them would be the same lock. Give a string or a number "
+                    + "instead.", nameof(value))
             : text;
     }
 

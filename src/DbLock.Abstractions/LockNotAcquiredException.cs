@@ -32,12 +32,13 @@ public sealed class LockNotAcquiredException : LockException
     /// <param name="holder">Who holds it, in words; null when <paramref name="holders"/> says it, or nobody does.</param>
     /// <param name="holders">What the server says; null when it does not.</param>
     /// <param name="orElse">What to call instead.</param>
-    internal static LockNotAcquiredException Within(TimeSpan timeout, LockKey key, string meaning, string? holder, LockHolders? holders, string orElse) => new(
+    internal static LockNotAcquiredException Within(
+        TimeSpan timeout, LockKey key, string meaning, string? holder, LockHolders? holders, string orElse) => new(
         string.Create(CultureInfo.InvariantCulture, $"Lock '{key}' was not acquired within {timeout.TotalSeconds:0.###} s{meaning}: ")
         + $"{holder ?? holders?.ToString() ?? "it is held elsewhere"}. Wait longer, or use {orElse}.")
-    {
-        Holders = holders,
-    };
+        {
+            Holders = holders,
+        };
 
     /// <summary>Gets who held the lock when the wait was over; null where the server does not tell, or could not be asked.</summary>
     public LockHolders? Holders { get; init; }

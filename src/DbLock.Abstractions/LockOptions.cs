@@ -7,7 +7,9 @@ public sealed record LockOptions
 {
     internal static readonly LockOptions Default = new();
 
-    /// <summary>Gets whether others may hold the lock at the same time, if they too ask for it shared. MySQL and MariaDB have no shared locks.</summary>
+    /// <summary>
+    /// Gets whether others may hold the lock at the same time, if they too ask for it shared. MySQL and MariaDB have no shared locks.
+    /// </summary>
     public bool Shared { get; init; }
 
     /// <summary>Gets what ends the hold: the session (default) or the transaction.</summary>
@@ -20,8 +22,8 @@ public sealed record LockOptions
     public bool RollbackOnError { get; init; } = true;
 
     /// <summary>
-    /// Gets whether the same key may be acquired again over a connection that holds it. Each acquire then needs its own release. Without it, a
-    /// second try answers false and a second wait throws, since it would wait for itself.
+    /// Gets whether the same key may be acquired again over a connection that holds it. Each acquire then needs its own release. Without
+    /// it, a second try answers false and a second wait throws, since it would wait for itself.
     /// </summary>
     public bool Reentrant { get; init; }
 
@@ -29,21 +31,25 @@ public sealed record LockOptions
     public LockWait Wait { get; init; }
 
     /// <summary>
-    /// Gets whether each grant has a number that is larger than those of all grants of the lock before it (<see cref="Lock.FencingToken"/>), by which a resource can refuse a
-    /// writer who has lost the lock and does not know. It needs session scope, a lock that is acquired outside a transaction, and PostgreSQL, whose disk it costs one flush.
+    /// Gets whether each grant has a number that is larger than those of all grants of the lock before it
+    /// (<see cref="Lock.FencingToken"/>), by which a resource can refuse a writer who has lost the lock and does not know. It needs session
+    /// scope, a lock that is acquired outside a transaction, and PostgreSQL, whose disk it costs one flush.
     /// </summary>
     public bool Fencing { get; init; }
 
     /// <summary>
-    /// Gets whether a connection pooler in front of PostgreSQL is known to keep one server session for each client connection (PgBouncer's session
-    /// mode). Without it a pooler that is noticed is refused for <see cref="LockScope.Session"/>, because in transaction mode two clients get the same lock.
+    /// Gets whether a connection pooler in front of PostgreSQL is known to keep one server session for each client connection (PgBouncer's
+    /// session mode). Without it a pooler that is noticed is refused for <see cref="LockScope.Session"/>, because in transaction mode two
+    /// clients get the same lock.
     /// </summary>
     public bool TrustPooler { get; init; }
 
     /// <summary>Gets the SQL dialect of the server; null finds it from the connection.</summary>
     public LockDialect? Dialect { get; init; }
 
-    /// <summary>Gets whether traces and metrics have the key's name in them (<c>dblock.key</c>). Off by default: names can be secret, or too many.</summary>
+    /// <summary>
+    /// Gets whether traces and metrics have the key's name in them (<c>dblock.key</c>). Off by default: names can be secret, or too many.
+    /// </summary>
     public bool TelemetryKey { get; init; }
 
     /// <summary>

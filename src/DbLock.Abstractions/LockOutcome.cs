@@ -27,6 +27,8 @@ public enum LockOutcome
     /// <summary>Nothing is known: the server must be asked.</summary>
     Unknown,
 
-    /// <summary>The transaction is the one in which the lock was granted before (<see cref="LockRequest"/>'s HeldIn), and nothing was done.</summary>
+    /// <summary>
+    /// The transaction is the one in which the lock was granted before (<see cref="LockRequest"/>'s HeldIn), and nothing was done.
+    /// </summary>
     AlreadyHeld,
 }

@@ -4,133 +4,119 @@ using Microsoft.Extensions.Logging;
 
 namespace DbLock;
 
-/// <summary>Any number of locks for the tasks of a program, on one connection of a data source, and on a second one while tasks wait for another process.</summary>
+/// <summary>
+/// Any number of locks for the tasks of a program, on one connection of a data source, and on a second one while tasks wait for another
+/// process.
+/// </summary>
 /// <remarks>
 /// <para>
-/// What tasks ask for while the server is being asked travels together in the next round trip. Tasks that want the same key queue in memory, first come first served, and hand
-/// it to each other without the server, until other processes have their turn: after 1,000 hand-overs or 50 milliseconds, whichever comes first.
+/// What tasks ask for while the server is being asked travels together in the next round trip. Tasks that want the same key queue in
+/// memory, first come first served, and hand it to each other without the server, until other processes have their turn: after 1,000
+/// hand-overs or 50 milliseconds, whichever comes first.
 /// </para>
 /// <para>
-/// The connection that carries locks never waits in the server. A task that waits for another process is tried again when a pool there rings (PostgreSQL's NOTIFY), and else at
-/// an interval of 0.1 s that grows to 1 s while nothing changes (and is at least twenty times as long as the try took).
+/// The connection that carries locks never waits in the server. A task that waits for another process is tried again when a pool there
+/// rings (PostgreSQL's NOTIFY), and else at an interval of 0.1 s that grows to 1 s while nothing changes (and is at least twenty times as
+/// long as the try took).
 /// </para>
 /// <para>
-/// The server is asked twice a second whether it still holds as many locks as the pool believes. A session that was killed is noticed within a second; a network that has gone silent,
-/// or a process that was paused, after 15 seconds without an answer: the locks count as lost then, and the pool goes on on another connection.
+/// The server is asked twice a second whether it still holds as many locks as the pool believes. A session that was killed is noticed
+/// within a second; a network that has gone silent, or a process that was paused, after 15 seconds without an answer: the locks count as
+/// lost then, and the pool goes on on another connection.
 /// </para>
 /// <para><b>Threads.</b> May be used from anywhere.</para>
-/// <para><b>Cancellation.</b> A cancelled wait ends at once, or with the answer of the server where that is being asked: the lock is not held then.</para>
 /// <para>
-/// <b>Deadlocks.</b> Tasks of one pool that wait for each other for more than a second are found, and the last of them to begin gets <see cref="LockDeadlockException"/>. What a
-/// task holds is what was acquired around it in the flow of its own method or of its callers; a task that was started under a lock counts as part of it. Cycles over several
-/// processes, and over several pools, are not found: acquire in one order, together (<see cref="LockKey.All"/>), or with a timeout.
+/// <b>Cancellation.</b> A cancelled wait ends at once, or with the answer of the server where that is being asked, half a second later at
+/// most: the lock is not held then.
+/// </para>
+/// <para>
+/// <b>Deadlocks.</b> Tasks of one pool that wait for each other for more than a second are found, and the last of them to begin gets
+/// <see cref="LockDeadlockException"/>. What a task holds is what was acquired around it in the flow of its own method or of its callers; a
+/// task that was started under a lock counts as part of it. A wait for what was acquired around it is no deadlock, because another task may
+/// let go of it; it is logged as a warning. Cycles over several processes, and over several pools, are not found: acquire in one order,
+/// together (<see cref="LockKey.All"/>), or with a timeout.
 /// </para>
 /// </remarks>
-public sealed partial class LockPool : IDisposable, IAsyncDisposable
+public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
 {
-    // A fencing token has room for 1,023 grants in memory.
-    private const int MostHandOvers = 1000;
-    private const int MostHandOverMilliseconds = 50;
-    private const int YieldMilliseconds = 5;
-    private const int DrainMilliseconds = 100;
-    private const int ShortestPoll = 100;
-    private const int LongestPoll = 1000;
-
-    // Who polls does so together.
-    private const int PollGrid = 50;
-    private const int MarkAgainMilliseconds = 100;
-    private const int ListenAgainMilliseconds = 10_000;
-    private const int LookAgainMilliseconds = 100;
-    private const int TickMilliseconds = 250;
-    private const int HeartbeatMilliseconds = 500;
-    private const int DeadlockMilliseconds = 1000;
-    private const int ListenMilliseconds = 5000;
-    private const int MostPerStatement = 4096;
-
-    // PostgreSQL takes less than 8,000 bytes in a notification: https://www.postgresql.org/docs/current/sql-notify.html
-    private const int MostToTell = 7000;
-    private const string Anything = "*";
-
-    // A cancel of somebody else's, or a timeout of the server's, may hit a statement of many.
-    private const int Attempts = 10;
-
-    // What the pump is woken with: it says nothing, and is never written to.
-    private static readonly PoolRound Beginning = new();
-
-    private static readonly AsyncLocal<PoolRequest?> Innermost = new();
     private static readonly TimeSpan LongestTimeout = TimeSpan.FromMilliseconds(int.MaxValue);
+    private static readonly TimeSpan LongestEnd = TimeSpan.FromSeconds(10);
+    private static readonly long TickEvery = TimeSpan.FromMilliseconds(250).Ticks;
+    private static readonly long ListenOn = TimeSpan.FromSeconds(5).Ticks;
 
-    private readonly DbDataSource _dataSource;
-    private readonly LockInterface? _interface;
     private readonly LockOptions _options;
     private readonly ILogger _logger;
-    private readonly string _name = Guid.NewGuid().ToString("N")[..12];
-    private readonly System.Threading.Lock _gate = new();
-    private readonly Dictionary<(long, bool), PoolEntry> _entries = [];
-    private readonly HashSet<PooledLock> _held = [];
-    private readonly HashSet<PoolRequest> _elsewhere = [];
-    private readonly Queue<PoolRequest> _asks = new();
-    private readonly List<PoolEntry> _releases = [];
-    private readonly List<PooledLock> _checks = [];
-    private readonly List<(LockKey Key, TaskCompletionSource<LockHolders?> Answer)> _questions = [];
-    private readonly Timer _timer;
+    private readonly PoolSource _source;
+    private readonly PoolQueue _queue;
+    private readonly PoolAnswers _answers;
+    private readonly PoolLosses _losses;
+    private readonly PoolReports _reports;
+    private readonly PoolBell _bell;
+    private readonly PoolHolders _holders;
+    private readonly ITimer _timer;
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private Carrier? _carrier;
-    private Carrier? _silent;
-    private PoolRound? _round;
+    private PoolPump _pump;
     private bool _isDisposed;
-    private CancellationTokenSource? _bell;
-    private Task _bellTask = Task.CompletedTask;
-    private bool _isListening;
-    private bool _cannotListen;
-    private bool _isMarked;
-    private long _lastElsewhere;
     private long _tickAt = long.MaxValue;
-    private bool _othersListen;
-    private long _markAfter;
-    private long _listenAfter;
-    private long _noRoomUntil;
-    private long _allowed;
-    private int _took;
+    private long _searchAt;
 
     /// <summary>Initializes a new pool. Nothing is sent to the server.</summary>
     /// <param name="dataSource">Where its connections come from. It stays the caller's, and is disposed after the pool.</param>
     /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
     /// <param name="options">
-    /// <see cref="LockOptions.Dialect"/>, <see cref="LockOptions.TrustPooler"/>, <see cref="LockOptions.TelemetryKey"/> and <see cref="LockOptions.Logger"/>; the rest has no
-    /// meaning for a pool, or is said of each lock.
+    /// <see cref="LockOptions.Dialect"/>, <see cref="LockOptions.TrustPooler"/>, <see cref="LockOptions.TelemetryKey"/> and <see
+    /// cref="LockOptions.Logger"/>; the rest has no meaning for a pool, or is said of each lock.
     /// </param>
-    /// <exception cref="ArgumentException">The options ask for what a pool has not: <see cref="LockOptions.Shared"/>, transaction scope or <see cref="LockOptions.Reentrant"/>.</exception>
+    /// <exception cref="ArgumentException">The options ask for what a pool has not: <see cref="LockOptions.Shared"/>, transaction scope or
+    /// <see cref="LockOptions.Reentrant"/>.</exception>
     public LockPool(DbDataSource dataSource, LockInterface? lockInterface = null, LockOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
         if (options is { Shared: true } or { Reentrant: true } or { Scope: LockScope.Transaction })
         {
-            throw new ArgumentException("The locks of a pool are of session scope and not re-entrant, and each is said to be shared when it is acquired: leave these options out.", nameof(options));
+            throw new ArgumentException(
+                "The locks of a pool are of session scope and not re-entrant, and each is said to be shared when it is acquired: "
+                + "leave these options out.",
+                nameof(options));
         }
 
-        _dataSource = dataSource;
-        _interface = lockInterface;
         _options = options ?? LockOptions.Default;
         _logger = QuietLogger.Of(_options.Logger);
+        _source = new PoolSource(dataSource, lockInterface, _options);
+        _queue = new PoolQueue(TimeProvider.System, this);
+        _reports = new PoolReports(_options);
+        _answers = new PoolAnswers(_queue, (request, error) => PoolReports.NoRoom(request, _queue.Lines.Held.Count, error));
+        _losses = new PoolLosses(_queue, _answers);
+        _bell = new PoolBell(dataSource, _options, _queue, ((IPoolOwner)this).Follow);
+        _holders = new PoolHolders(dataSource);
+        _pump = new PoolPump(_source, this, _queue, _answers, _losses, _bell, _reports);
+        _queue.Owner = _pump;
         using (ExecutionContext.SuppressFlow())
         {
-            _timer = new Timer(static pool => ((LockPool)pool!).Tick(), this, Timeout.Infinite, Timeout.Infinite);
+            _timer = TimeProvider.System.CreateTimer(
+                static pool => ((LockPool)pool!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         }
     }
 
     /// <summary>Acquires a lock, waiting for it.</summary>
     /// <param name="key">The key; several (<see cref="LockKey.All"/>) are acquired all or none.</param>
-    /// <param name="timeout">How long to wait, up to about 24 days; null and <see cref="Timeout.InfiniteTimeSpan"/> wait for ever, zero tries once.</param>
+    /// <param name="timeout">
+    /// How long to wait, up to about 24 days; null and <see cref="Timeout.InfiniteTimeSpan"/> wait for ever, zero tries once.
+    /// </param>
     /// <param name="shared">Whether others may hold it at the same time, if they too ask for it shared.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>The lock, held until it is disposed.</returns>
     /// <exception cref="LockNotAcquiredException">The lock was held elsewhere for the whole timeout; the message says by whom.</exception>
     /// <exception cref="LockDeadlockException">Tasks of this pool waited for each other, and this one was ended.</exception>
-    /// <exception cref="LockException">The server's locks cannot be trusted here, or it has no room for more.</exception>
+    /// <exception cref="LockException">
+    /// The server's locks cannot be trusted here, or it has no room for more, or it could not be asked within the timeout, so that nobody
+    /// knows whether the lock is held.
+    /// </exception>
+    /// <exception cref="ArgumentException">A shared lock was asked for in a pool with fencing tokens.</exception>
     /// <exception cref="NotSupportedException">The server's dialect cannot carry locks; PostgreSQL's can.</exception>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
-    public ValueTask<PooledLock> AcquireLockAsync(LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default)
+    public ValueTask<PooledLock> AcquireLockAsync(
+        LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default)
     {
         var wait = timeout ?? Timeout.InfiniteTimeSpan;
         var acquire = Acquire(key, wait, shared, cancellationToken);
@@ -148,12 +134,13 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>The lock, held until it is disposed; null when it was held elsewhere for the whole timeout.</returns>
     /// <inheritdoc cref="AcquireLockAsync" path="/exception[not(@cref='T:DbLock.LockNotAcquiredException')]"/>
-    public ValueTask<PooledLock?> TryAcquireLockAsync(LockKey key, TimeSpan timeout = default, bool shared = false, CancellationToken cancellationToken = default) =>
+    public ValueTask<PooledLock?> TryAcquireLockAsync(
+        LockKey key, TimeSpan timeout = default, bool shared = false, CancellationToken cancellationToken = default) =>
         Acquire(key, timeout, shared, cancellationToken);
 
     /// <summary>
-    /// Ends the pool: every wait gets <see cref="ObjectDisposedException"/>, every lock that is still held is let go and its <see cref="PooledLock.Lost"/> fires, and the connections
-    /// go back to the data source.
+    /// Ends the pool: every wait gets <see cref="ObjectDisposedException"/>, every lock that is still held is let go and its <see
+    /// cref="PooledLock.Lost"/> fires, and the connections go back to the data source.
     /// </summary>
     public async ValueTask DisposeAsync()
     {
@@ -164,108 +151,96 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
     /// <summary>Begins to end the pool, as <see cref="DisposeAsync"/> does, and waits for nothing.</summary>
     public void Dispose()
     {
-        lock (_gate)
+        if (!Interlocked.Exchange(ref _isDisposed, true))
         {
-            if (!_isDisposed)
-            {
-                _isDisposed = true;
-                _ = _bell?.CancelAsync();
-                WakePump();
-            }
+            _ = End();
         }
     }
 
-    /// <summary>Lets go of a lock.</summary>
-    internal ValueTask<bool> Release(PooledLock held, bool orThrow)
+    ValueTask<bool> IPoolOwner.Release(PoolHold hold, bool orThrow)
     {
         CheckTrust();
-        lock (_gate)
+        var released = new PoolPromise<bool>();
+        if (!_queue.Release(hold, released, isConfirmed: orThrow))
         {
-            if (held.Request.State != PoolRequest.StateOf.Held)
-            {
-                return held is { IsLost: true, Released: null } ? Lost(held, orThrow) : new(false);
-            }
-
-            LetGo(held);
-            if (held.Unlocking == 0 && orThrow)
-            {
-                // It was handed over in memory: whether the carrier was still there, its next answer tells.
-                held.Unlocking = 1;
-                _checks.Add(held);
-                WakePump();
-            }
-
-            if (held.Unlocking > 0)
-            {
-                held.Released = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            }
+            return hold is { IsLost: true, IsLossTold: false } ? hold.TellLoss(orThrow) : new(false);
         }
 
-        Tell(held, _carrier, Telemetry.Released);
-        Log.Released(_logger, held.Key);
-        return held.Released is null ? new(true) : Told(held, orThrow);
+        _reports.Released(hold, _pump.Carrier);
+        Follow(released);
+        return orThrow ? Told(released.Answer, hold) : released.Answer;
 
-        async ValueTask<bool> Told(PooledLock held, bool orThrow)
-        {
-            await held.Released!.Task.ConfigureAwait(false);
-            return !held.IsLost || await Lost(held, orThrow).ConfigureAwait(false);
-        }
+        [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+        static async ValueTask<bool> Told(ValueTask<bool> released, PoolHold hold) =>
+            await released.ConfigureAwait(false) || await hold.TellLoss(orThrow: true).ConfigureAwait(false);
     }
 
-    private static ValueTask<bool> Lost(PooledLock held, bool orThrow)
+    void IPoolOwner.CheckTrust() => CheckTrust();
+
+    void IPoolOwner.Abandon(PoolHold hold)
     {
-        // It is said once.
-        held.Released ??= new TaskCompletionSource();
-        return orThrow ? throw Loss(held) : new(false);
+        if (hold.IsHeld)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(
+                static abandoned => abandoned.Pool.LetGoOfAbandoned(abandoned.Hold), (Pool: this, Hold: hold), preferLocal: false);
+        }
     }
 
-    internal static LockLostException Loss(PooledLock held) => new(
-        $"Lock '{held.Key}' was lost: the server no longer held it for the pool's connection, whose session ended or fell silent. The work under the lock may not have been alone: check it.", null);
+    void IPoolOwner.Follow() => Follow(null);
 
     // What follows the first await does not change the caller's flow, so the request is made before it.
     private ValueTask<PooledLock?> Acquire(LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, LongestTimeout, dialect: null);
+        if (shared && _options.Fencing)
+        {
+            throw PoolReports.SharedHasNoToken(key, nameof(shared));
+        }
+
         if (cancellationToken.IsCancellationRequested)
         {
             return ValueTask.FromCanceled<PooledLock?>(cancellationToken);
         }
 
         CheckTrust();
-        var request = new PoolRequest(key, shared, timeout == TimeSpan.Zero, PoolRequest.NearestHeld(Innermost.Value));
-        lock (_gate)
-        {
-            ObjectDisposedException.ThrowIf(_isDisposed, this);
-            Enqueue(request);
-        }
+        var request = new PoolRequest(key, shared, isTry: timeout == TimeSpan.Zero, PoolFlow.Begin());
+        _queue.Enqueue(request, request.IsTry ? LockWatch.Trust : timeout);
+        request.Flow.Enter();
 
-        if (request.State != PoolRequest.StateOf.Over)
-        {
-            Innermost.Value = request;
-        }
+        Follow(request);
 
         // Thousands wait in this way: nothing but the request is kept for each of them.
-        var isPlain = timeout == Timeout.InfiniteTimeSpan && !cancellationToken.CanBeCanceled && !_logger.IsEnabled(LogLevel.Debug);
+        var isPlain = !cancellationToken.CanBeCanceled && !_logger.IsEnabled(LogLevel.Debug);
         return Telemetry.HearsAcquires
             ? Telemetry.Tell(
-                () => Wait(request, timeout, cancellationToken), static held => held is not null, () => (_carrier?.Connection.Database, _carrier?.Dialect), key, _options with { Shared = shared })
-            : isPlain ? new(request.Task) : Wait(request, timeout, cancellationToken);
+                () => Wait(request, cancellationToken), static held => held is not null,
+                () => (_pump.Carrier?.Connection.Database, _pump.Carrier?.Dialect), key, _options with { Shared = shared })
+            : isPlain ? request.Answer : Wait(request, cancellationToken);
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<PooledLock?> Wait(PoolRequest request, TimeSpan timeout, CancellationToken cancellationToken)
+    private async ValueTask<PooledLock?> Wait(PoolRequest request, CancellationToken cancellationToken)
     {
-        // A try ends when the server has answered.
-        Task answer = request.Task.WaitAsync(request.IsTry ? Timeout.InfiniteTimeSpan : timeout, cancellationToken);
-        await answer.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        if (!request.Task.IsCompleted)
+        var registration = cancellationToken.UnsafeRegister(
+            static wait =>
+            {
+                var (pool, request) = ((LockPool, PoolRequest))wait!;
+                pool._queue.Cancel(request);
+                pool.Follow(null);
+            },
+            (this, request));
+        PooledLock? held;
+        try
         {
-            Abandon(request);
+            held = await request.Answer.ConfigureAwait(false);
+        }
+        finally
+        {
+            registration.Unregister();
         }
 
-        var held = await request.Task.ConfigureAwait(false);
-        if (held is null && request.IsAbandoned && cancellationToken.IsCancellationRequested)
+        if (held is null && request.IsCancelled)
         {
             throw Refusals.Cancelled(request.Key, null, cancellationToken);
         }
@@ -284,31 +259,137 @@ public sealed partial class LockPool : IDisposable, IAsyncDisposable
 
     private async ValueTask<LockNotAcquiredException> NotAcquired(LockKey key, TimeSpan timeout)
     {
-        var question = new TaskCompletionSource<LockHolders?>(TaskCreationOptions.RunContinuationsAsynchronously);
         bool isHere;
-        lock (_gate)
+        lock (_queue.Gate)
         {
-            isHere = key.Keys.Any(one => _entries.TryGetValue((one.Number, one.IsPair), out var entry) && entry.Holders > 0);
-            if (isHere || _isDisposed)
+            isHere = key.Keys.Any(one => _queue.Lines.Find((one.Number, one.IsPair)) is { Holders: > 0 });
+        }
+
+        var holders = isHere || _isDisposed ? null : await _holders.Ask(_pump.Carrier, key).ConfigureAwait(false);
+        return LockNotAcquiredException.Within(
+            timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders,
+            "TryAcquireLockAsync to go on without it");
+    }
+
+    // Called after each change of the queue. Who changed it may speak to the server itself.
+    private void Follow(PoolPromise? caller)
+    {
+        lock (_queue.Gate)
+        {
+            if (_queue.WaitsElsewhere && _pump.Carrier is { } carrier)
             {
-                question.SetResult(null);
+                _bell.Listen(carrier);
             }
-            else
+
+            // The timer fires every quarter of a second while there is anything, or earlier.
+            if ((_tickAt == long.MaxValue || _queue.NextDue < _tickAt) && !_closed.Task.IsCompleted)
             {
-                _questions.Add((key, question));
-                WakePump();
+                var isActive = _queue.Lines.Entries.Count > 0 || _pump.Carrier is not null || _bell.IsActive;
+                _tickAt = Math.Min(_queue.NextDue, isActive ? _queue.Now + TickEvery : long.MaxValue);
+                if (_tickAt != long.MaxValue)
+                {
+                    var wait = TimeSpan.FromTicks(Math.Max(0, _tickAt - _queue.Now)).TotalMilliseconds;
+                    _timer.Change(TimeSpan.FromMilliseconds(Math.Ceiling(wait)), Timeout.InfiniteTimeSpan);
+                }
+            }
+
+            if (_queue.Outbox.IsEmpty && _bell.IsListening == _pump.IsMarked)
+            {
+                return;
             }
         }
 
-        var holders = await question.Task.ConfigureAwait(false);
-        return LockNotAcquiredException.Within(timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders, "TryAcquireLockAsync to go on without it");
+        _pump.Wake(caller);
     }
 
-    private void Tell(PooledLock held, Carrier? carrier, string outcome)
+    private void Tick()
     {
-        if (Telemetry.HearsHolds)
+        CheckTrust();
+        _queue.Tick();
+        lock (_queue.Gate)
         {
-            Telemetry.Held(carrier?.Connection.Database, carrier?.Dialect, held.Key, _options with { Shared = held.Request.Shared }, held.Start, outcome);
+            _tickAt = long.MaxValue;
+            var now = _queue.Now;
+            if (!_queue.WaitsElsewhere && _bell.IsListening && now - _queue.LastElsewhere >= ListenOn)
+            {
+                _bell.Stop();
+            }
+
+            if (now >= _searchAt)
+            {
+                _searchAt = now + TickEvery;
+                var (held, entries) = (_queue.Lines.Held, _queue.Lines.Entries);
+                var since = now - PoolDeadlocks.Patience;
+                if (PoolDeadlocks.Find(held, entries, since, request => Log.MayWaitForItself(_logger, request.Key)) is { } victim)
+                {
+                    _queue.Break(victim, PoolDeadlocks.Error(victim));
+                }
+            }
+        }
+
+        if (_pump.Carrier is not null)
+        {
+            _pump.Wake();
+        }
+
+        Follow(null);
+    }
+
+    // Gives up a carrier whose server has not answered for too long, with all that it carried; another takes its place.
+    private void CheckTrust()
+    {
+        // Mostly no more than a look at the clock.
+        var pump = _pump;
+        if (pump.Carrier is not { MayBeSilent: true } silent)
+        {
+            return;
+        }
+
+        List<PoolHold> lost;
+        var error = Carrier.Silence();
+        lock (_queue.Gate)
+        {
+            if (_isDisposed || _pump != pump || pump.Carrier != silent || !silent.IsSilent(_queue.HasHolds))
+            {
+                return;
+            }
+
+            _pump = new PoolPump(_source, this, _queue, _answers, _losses, _bell, _reports) { Before = silent };
+            lost = _losses.LoseAll(pump, _pump, error);
+            _bell.Stop();
+        }
+
+        PoolPump.Discard(silent);
+        _reports.Lost(lost, silent, error);
+        Follow(null);
+    }
+
+    private void LetGoOfAbandoned(PoolHold hold)
+    {
+        if (_queue.Release(hold, new PoolPromise<bool>(), isConfirmed: false))
+        {
+            _reports.Abandoned(hold, _pump.Carrier);
+            Follow(null);
+        }
+    }
+
+    private async Task End()
+    {
+        using var limit = new CancellationTokenSource(LongestEnd);
+        _queue.Close(PoolReports.Disposed);
+        lock (_queue.Gate)
+        {
+            _bell.Stop(forGood: true);
+        }
+
+        var (pump, carrier) = (_pump, _pump.Carrier);
+        var isClean = await pump.End(limit.Token).ConfigureAwait(false);
+        _reports.Lost(_losses.LoseAll(pump, null, new ObjectDisposedException(nameof(LockPool)), isClean), carrier, null);
+        await _bell.Ended.WaitAsync(limit.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        lock (_queue.Gate)
+        {
+            _timer.Dispose();
+            _closed.TrySetResult();
         }
     }
 }

@@ -3,7 +3,9 @@ using System.Text.RegularExpressions;
 
 namespace DbLock;
 
-/// <summary>The text of one SQL command, with its parameters written as <c>{0}</c>, <c>{1}</c> and so on, ready in every form that drivers need.</summary>
+/// <summary>
+/// The text of one SQL command, with its parameters written as <c>{0}</c>, <c>{1}</c> and so on, ready in every form that drivers need.
+/// </summary>
 /// <remarks>Make each text once and keep it in a static field, so that servers and drivers see the same few texts again.</remarks>
 public sealed partial class LockSql
 {

@@ -14,7 +14,10 @@ public readonly record struct LockParameter(DbType Type, object Value);
 /// <param name="Parameters">The values of its markers, in the order of their numbers.</param>
 public sealed record LockCommand(LockSql Sql, params LockParameter[] Parameters);
 
-/// <summary>An ordered list of commands that a driver sends in one round trip where it can. The answer is the first value of the first row that comes back.</summary>
+/// <summary>
+/// An ordered list of commands that a driver sends in one round trip where it can. The answer is the first value of the first row that
+/// comes back.
+/// </summary>
 /// <param name="Commands">The commands. When one fails, those after it do not run.</param>
 public sealed record LockStatement(params LockCommand[] Commands)
 {
@@ -22,15 +25,19 @@ public sealed record LockStatement(params LockCommand[] Commands)
     // after one second where it can.
     private const int GraceSeconds = 2;
 
-    /// <summary>Gets how long the server may wait before it answers: null when it never waits, <see cref="Timeout.InfiniteTimeSpan"/> for ever.</summary>
+    /// <summary>
+    /// Gets how long the server may wait before it answers: null when it never waits, <see cref="Timeout.InfiniteTimeSpan"/> for ever.
+    /// </summary>
     public TimeSpan? Wait { get; init; }
 
-    /// <summary>Gets how long the client waits for the answer to what does not wait on the server; null leaves that to the provider.</summary>
+    /// <summary>
+    /// Gets how long the client waits for the answer to what does not wait on the server; null leaves that to the provider.
+    /// </summary>
     internal TimeSpan? Limit { get; init; }
 
     /// <summary>
-    /// Gets whether a driver may prepare the commands: the client speaks to one server session, and no pooler stands between, to whose next session a prepared
-    /// command would be unknown.
+    /// Gets whether a driver may prepare the commands: the client speaks to one server session, and no pooler stands between, to whose next
+    /// session a prepared command would be unknown.
     /// </summary>
     public bool MayPrepare { get; init; }
 
@@ -40,7 +47,9 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// </summary>
     internal string? Comment { get; init; }
 
-    /// <summary>Gets the timeout that a driver sets on the command, in seconds: null leaves the provider's default, 0 is no limit.</summary>
+    /// <summary>
+    /// Gets the timeout that a driver sets on the command, in seconds: null leaves the provider's default, 0 is no limit.
+    /// </summary>
     public int? CommandTimeout => Wait switch
     {
         null => (int?)Limit?.TotalSeconds,
@@ -52,18 +61,24 @@ public sealed record LockStatement(params LockCommand[] Commands)
     internal string? CommentBefore(int index) =>
         Comment is not null && index == Array.FindIndex(Commands, static command => command.Parameters.Length > 0) ? Comment : null;
 
-    /// <summary>Reads the answer out of a reader: the first value of the first row, or null. Reads on to the end, and disposes the reader.</summary>
+    /// <summary>
+    /// Reads the answer out of a reader: the first value of the first row, or null. Reads on to the end, and disposes the reader.
+    /// </summary>
     /// <param name="reader">The reader of all the commands.</param>
     /// <param name="async">False: return a completed task.</param>
     /// <param name="cancellationToken">Cancels the reading.</param>
-    /// <remarks><c>ExecuteScalar</c> will not do: Npgsql's swallows a cancel that comes after the first value (measured), while the commands after it have not run.</remarks>
+    /// <remarks>
+    /// <c>ExecuteScalar</c> will not do: Npgsql's swallows a cancel that comes after the first value (measured), while the commands after
+    /// it have not run.
+    /// </remarks>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public static async ValueTask<object?> ReadAnswer(DbDataReader reader, bool async, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(reader);
         try
         {
-            var hasAnswer = reader.FieldCount > 0 && (async ? await reader.ReadAsync(cancellationToken).ConfigureAwait(false) : reader.Read());
+            var hasAnswer = reader.FieldCount > 0
+                && (async ? await reader.ReadAsync(cancellationToken).ConfigureAwait(false) : reader.Read());
             var answer = hasAnswer ? reader.GetValue(0) : null;
             while (async ? await reader.NextResultAsync(cancellationToken).ConfigureAwait(false) : reader.NextResult())
             {
@@ -73,7 +88,8 @@ public sealed record LockStatement(params LockCommand[] Commands)
         }
         catch (InvalidOperationException e) when (e is not ObjectDisposedException)
         {
-            // Not one that refuses to send: the command was sent. (Over ODBC a cancel takes away the row between its coming and its reading.)
+            // Not one that refuses to send: the command was sent. (Over ODBC a cancel takes away the row between its coming and its
+            // reading.)
             throw new DataException("The answer could not be read to its end: " + e.Message, e);
         }
         catch (OperationCanceledException e) when (e.InnerException is null)

@@ -9,8 +9,9 @@ public static class LockTransactionExtensions
     private static int _savepoints;
 
     /// <summary>
-    /// Runs a body under the lock and in a transaction. Where <see cref="Lock.Transaction"/> is open, the body runs in a savepoint of it, and an error rolls back the body's own part
-    /// alone; else a transaction is begun, committed after the body, and rolled back when the body fails. The body's exception comes out in both cases.
+    /// Runs a body under the lock and in a transaction. Where <see cref="Lock.Transaction"/> is open, the body runs in a savepoint of it,
+    /// and an error rolls back the body's own part alone; else a transaction is begun, committed after the body, and rolled back when the
+    /// body fails. The body's exception comes out in both cases.
     /// </summary>
     /// <param name="lock">The lock.</param>
     /// <param name="body">The body, given the transaction for its commands; it neither commits nor rolls back.</param>
@@ -18,8 +19,9 @@ public static class LockTransactionExtensions
     /// <exception cref="LockNotAcquiredException">The lock was held elsewhere for the whole timeout. The body did not run.</exception>
     /// <exception cref="LockLostException">The body ran to its end, but the lock was lost before.</exception>
     /// <remarks>
-    /// A lock of session scope is acquired before the transaction begins and released after its commit, so that the next holder sees the work. In a transaction that was open before it is
-    /// released before that commits, which is warned of: use <see cref="LockScope.Transaction"/> there.
+    /// A lock of session scope is acquired before the transaction begins and released after its commit, so that the next holder sees the
+    /// work. In a transaction that was open before it is released before that commits, which is warned of: use
+    /// <see cref="LockScope.Transaction"/> there.
     /// </remarks>
     public static void RunInTransaction(this Lock @lock, Action<DbTransaction> body, TimeSpan? timeout = null)
     {
@@ -36,24 +38,32 @@ public static class LockTransactionExtensions
 
     /// <inheritdoc cref="RunInTransaction(Lock, Action{DbTransaction}, TimeSpan?)"/>
     /// <param name="lock">The lock.</param>
-    /// <param name="body">The body, given the transaction for its commands, and a token that fires when the caller's does or when <see cref="Lock.Lost"/> does.</param>
+    /// <param name="body">
+    /// The body, given the transaction for its commands, and a token that fires when the caller's does or when <see cref="Lock.Lost"/>
+    /// does.
+    /// </param>
     /// <param name="timeout">How long to wait for the lock; null waits for ever.</param>
     /// <param name="cancellationToken">Ends the wait, and is given to the body.</param>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The body did not run.</exception>
     public static Task RunInTransactionAsync(
-        this Lock @lock, Func<DbTransaction, CancellationToken, Task> body, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
+        this Lock @lock, Func<DbTransaction, CancellationToken, Task> body, TimeSpan? timeout = null,
+            CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(@lock);
         ArgumentNullException.ThrowIfNull(body);
-        return Run(@lock, (transaction, token) => new ValueTask(body(transaction, token)), timeout, async: true, cancellationToken).AsTask();
+        return Run(
+            @lock, (transaction, token) => new ValueTask(body(transaction, token)), timeout, async: true, cancellationToken).AsTask();
     }
 
     private static ValueTask Run(
-        Lock @lock, Func<DbTransaction, CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken) =>
+        Lock @lock, Func<DbTransaction, CancellationToken, ValueTask> body, TimeSpan? timeout, bool async,
+            CancellationToken cancellationToken) =>
         @lock.Transaction is { } outer && outer.IsOpen() ? RunInSavepoint(@lock, outer, body, timeout, async, cancellationToken)
         : @lock.Scope == LockScope.Session
-            ? @lock.RunOrThrow(token => Begin(@lock, transaction => body(transaction, token), async, token), timeout, async, cancellationToken)
-            : Begin(@lock, transaction => @lock.RunOrThrow(token => body(transaction, token), timeout, async, cancellationToken), async, cancellationToken);
+            ? @lock.RunOrThrow(
+                token => Begin(@lock, transaction => body(transaction, token), async, token), timeout, async, cancellationToken)
+            : Begin(@lock, transaction => @lock.RunOrThrow(token => body(transaction, token), timeout, async, cancellationToken), async,
+                cancellationToken);
 
     // A transaction that is disposed of before its commit is rolled back.
     private static async ValueTask Begin(Lock @lock, Func<DbTransaction, ValueTask> body, bool async, CancellationToken cancellationToken)
@@ -94,18 +104,21 @@ public static class LockTransactionExtensions
     }
 
     private static async ValueTask RunInSavepoint(
-        Lock @lock, DbTransaction outer, Func<DbTransaction, CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
+        Lock @lock, DbTransaction outer, Func<DbTransaction, CancellationToken, ValueTask> body, TimeSpan? timeout, bool async,
+            CancellationToken cancellationToken)
     {
         // MySQL forgets a savepoint when another of its name is made.
         var savepoint = string.Create(CultureInfo.InvariantCulture, $"dblock_body_{Interlocked.Increment(ref _savepoints)}");
-        var (set, goBack, forget) = @lock.Dialect.SystemName == "microsoft.sql_server" ? ("save transaction", "rollback transaction", null) : ("savepoint", "rollback to savepoint", "release savepoint");
+        var (set, goBack, forget) = @lock.Dialect.SystemName == "microsoft.sql_server"
+            ? ("save transaction", "rollback transaction", null) : ("savepoint", "rollback to savepoint", "release savepoint");
         await Say(@lock, outer, set, savepoint, async).ConfigureAwait(false);
         var isAcquired = false;
         try
         {
             await @lock.AcquireOrThrow(timeout, async, cancellationToken).ConfigureAwait(false);
             isAcquired = true;
-            using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, async ? @lock.Lost : CancellationToken.None);
+            using var ended = CancellationTokenSource.CreateLinkedTokenSource(
+                cancellationToken, async ? @lock.Lost : CancellationToken.None);
             await body(outer, ended.Token).ConfigureAwait(false);
             await Say(@lock, outer, forget, savepoint, async).ConfigureAwait(false);
         }

@@ -32,7 +32,9 @@ internal sealed class LockWatch : IDisposable
         }
     }
 
-    /// <summary>Gets whether the last answer is not too old. A process that was paused sees here that it is, before anything else runs.</summary>
+    /// <summary>
+    /// Gets whether the last answer is not too old. A process that was paused sees here that it is, before anything else runs.
+    /// </summary>
     public bool IsTrusted()
     {
         if (_lock.IsHeld && Stopwatch.GetElapsedTime(Volatile.Read(ref _confirmed)) > Trust)
@@ -59,7 +61,10 @@ internal sealed class LockWatch : IDisposable
         _turn.Release();
     }
 
-    /// <summary>Ends the session of a lock that nobody has any more: nobody could let go of it. A finalizer calls it, in which nothing may be thrown and nothing may wait.</summary>
+    /// <summary>
+    /// Ends the session of a lock that nobody has any more: nobody could let go of it. A finalizer calls it, in which nothing may be thrown
+    /// and nothing may wait.
+    /// </summary>
     public void Abandon() => _ = EndSession();
 
     public void Dispose()

@@ -36,7 +36,8 @@ internal static class OwnConnection
         catch (Exception e) when (end.IsCancellationRequested)
         {
             _ = DisposeWhenOpen(opening);
-            throw limit.Token.IsCancellationRequested ? Refusals.Cancelled(key, e, limit.Token) : Refusals.NoConnection(key, limit.Timeout, e);
+            throw limit.Token.IsCancellationRequested
+                ? Refusals.Cancelled(key, e, limit.Token) : Refusals.NoConnection(key, limit.Timeout, e);
         }
     }
 

@@ -6,8 +6,8 @@ namespace DbLock;
 
 /// <summary>PostgreSQL's advisory locks.</summary>
 /// <remarks>
-/// Functions: <see href="https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADVISORY-LOCKS"/>. All are strict, so the casts below never
-/// see null. The parts of a CASE run in the order in which they are written, which PostgreSQL promises
+/// Functions: <see href="https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADVISORY-LOCKS"/>. All are strict, so the
+/// casts below never see null. The parts of a CASE run in the order in which they are written, which PostgreSQL promises
 /// (<see href="https://www.postgresql.org/docs/current/functions-conditional.html"/>); no other order of evaluation in a SELECT is.
 /// </remarks>
 internal sealed class PostgreSqlDialect : LockDialect
@@ -18,20 +18,25 @@ internal sealed class PostgreSqlDialect : LockDialect
     private const int Numbered = -4;
     private const int AlreadyHeld = 3;
 
-    // The grant came after a wait, and the lock that the wait was for is the transaction's until it ends. The release answers the same where that is so still.
+    // The grant came after a wait, and the lock that the wait was for is the transaction's until it ends. The release answers the same
+    // where that is so still.
     private const int AfterWait = 2;
 
     internal const string Locks = PgSession.OwnLocks;
 
     /// <summary>Gets the parts of a CASE that look whether the server's locks can be trusted at all.</summary>
     internal static readonly string Untrusted = string.Create(
-        CultureInfo.InvariantCulture, $"  when pg_catalog.pg_is_in_recovery() then {Standby}\n  when pg_catalog.version() like '%CockroachDB%' then {FakeLocks}\n");
+        CultureInfo.InvariantCulture, $"  when pg_catalog.pg_is_in_recovery() then {Standby}\n  when pg_catalog.version() like "
+            + $"'%CockroachDB%' then {FakeLocks}\n");
 
     /// <summary>
-    /// A fencing token: the timeline, which grows with each failover, before the number of this transaction, before room for grants in memory (<see cref="LockPool"/>). The
-    /// transaction is numbered after the grant. It must write something, and its commit must reach the disk, or a crash would let its number be given again (tried).
+    /// A fencing token: the timeline, which grows with each failover, before the number of this transaction, before room for grants in
+    /// memory (<see cref="LockPool"/>). The transaction is numbered after the grant. It must write something, and its commit must reach the
+    /// disk, or a crash would let its number be given again (tried).
     /// </summary>
-    /// <remarks>Functions: https://www.postgresql.org/docs/current/functions-admin.html, https://www.postgresql.org/docs/current/functions-info.html</remarks>
+    /// <remarks>
+    /// Functions: https://www.postgresql.org/docs/current/functions-admin.html, https://www.postgresql.org/docs/current/functions-info.html
+    /// </remarks>
     internal const string Token = """
         case when pg_catalog.current_setting('synchronous_commit') = 'off' and pg_catalog.set_config('synchronous_commit', 'local', true) is null then null
           when pg_catalog.pg_logical_emit_message(true, 'dblock'::pg_catalog.text, ''::pg_catalog.text) is null then null
@@ -44,7 +49,8 @@ internal sealed class PostgreSqlDialect : LockDialect
     private static readonly LockSql Alive = new("select cast({0} as int)" + PgSession.OwnSession);
     private static readonly LockCommand Question = new(new LockSql("select 0"));
     private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
-    private static readonly LockStatement Terminate = new(new LockCommand(new LockSql("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")));
+    private static readonly LockStatement Terminate = new(
+        new LockCommand(new LockSql("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")));
 
     private static readonly Texts Number = new(pair: false, shared: false);
     private static readonly Texts NumberShared = new(pair: false, shared: true);
@@ -78,7 +84,8 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override bool TakesSnapshot => true;
 
     public override bool Speaks(string product) =>
-        product.Contains("Npgsql", StringComparison.OrdinalIgnoreCase) || product.Contains("PostgreSql", StringComparison.OrdinalIgnoreCase);
+        product.Contains("Npgsql", StringComparison.OrdinalIgnoreCase)
+            || product.Contains("PostgreSql", StringComparison.OrdinalIgnoreCase);
 
     public override bool HasSeveral => true;
 
@@ -120,9 +127,10 @@ internal sealed class PostgreSqlDialect : LockDialect
         var wait = Command(isSession ? texts.Wait : texts.WaitTransaction, request, parameters);
         return (request.Scope, request.InTransaction) switch
         {
-            // The savepoint is rolled back on success too: a session lock survives that, and what the wait needed (the transaction-level hold,
-            // lock_timeout) does not. Left in place, that hold would keep the lock after its release, until commit.
-            (LockScope.Session, true) => new LockStatement(Savepoint, wait, RollbackToSavepoint, ReleaseSavepoint) { Wait = request.Timeout },
+            // The savepoint is rolled back on success too: a session lock survives that, and what the wait needed (the transaction-level
+            // hold, lock_timeout) does not. Left in place, that hold would keep the lock after its release, until commit.
+            (LockScope.Session, true) =>
+                new LockStatement(Savepoint, wait, RollbackToSavepoint, ReleaseSavepoint) { Wait = request.Timeout },
 
             // Releasing a savepoint keeps the locks that were taken inside.
             (LockScope.Transaction, _) => new LockStatement(Savepoint, wait, ReleaseSavepoint) { Wait = request.Timeout },
@@ -132,13 +140,14 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement Undo(in LockRequest request, LockOutcome outcome)
     {
-        // Only the wait for the transaction-level lock can end in a timeout or a deadlock, and the session lock is taken after it. Several keys have
-        // session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
+        // Only the wait for the transaction-level lock can end in a timeout or a deadlock, and the session lock is taken after it. Several
+        // keys have session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
         var isTaken = outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock)
             && (request.Scope == LockScope.Session || (request.Key.IsSeveral && request.Try));
 
         // A transaction that the lock does not know has failed with the wait, and nothing but a question shows it.
-        LockCommand[] undo = isTaken ? [Command(For(request).Undo, request)] : request.InTransaction || request.HasOwnConnection ? [] : [Question];
+        LockCommand[] undo = isTaken ? [Command(For(request).Undo, request)] : request.InTransaction || request.HasOwnConnection
+            ? [] : [Question];
 
         // The savepoint goes last: a late cancel may hit any of these, and while it stands all of them can be said again.
         return new(HasSavepoint(request) ? [RollbackToSavepoint, .. undo, ReleaseSavepoint] : undo);
@@ -168,19 +177,25 @@ internal sealed class PostgreSqlDialect : LockDialect
             AlreadyHeld => LockOutcome.AlreadyHeld,
             Standby => throw OnStandby(),
             FakeLocks => throw new LockException(
-                "This server is CockroachDB, whose session-level advisory locks answer true and lock nothing. Lock on a PostgreSQL server instead."),
+                "This server is CockroachDB, whose session-level advisory locks answer true and lock nothing. Lock on a PostgreSQL "
+                    + "server instead."),
             Pooler => throw new LockException(
-                "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and could give one lock to two clients, as it does in "
-                + "transaction mode. Connect to the server directly, or use LockScope.Transaction, or set LockOptions.TrustPooler if the pooler is in session mode."),
+                "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and could give one lock to "
+                    + "two clients, as it does in "
+                + "transaction mode. Connect to the server directly, or use LockScope.Transaction, or set LockOptions.TrustPooler if "
+                + "the pooler is in session mode."),
             Numbered => throw new LockException(
-                "The connection is in a transaction that the lock does not know, whose number is older than the grant would be, so that it is no fencing token. Acquire before the transaction begins."),
+                "The connection is in a transaction that the lock does not know, whose number is older than the grant would be, so that "
+                    + "it is no fencing token. Acquire before the transaction begins."),
             > AlreadyHeld or < Numbered => LockOutcome.Acquired,
         },
     };
 
     // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
     public override bool IsDirect(in LockRequest request, object? answer) =>
-        request.SessionId is not null && (request.Scope == LockScope.Session ? answer is 0 or 1 or AfterWait or 0L or > (long)AlreadyHeld : answer is > (long)AlreadyHeld);
+        request.SessionId is not null && (
+            request.Scope == LockScope.Session
+                ? answer is 0 or 1 or AfterWait or 0L or > (long)AlreadyHeld : answer is > (long)AlreadyHeld);
 
     // A token takes the place of the code.
     internal override bool HasWaited(in LockRequest request, object? answer) =>
@@ -212,8 +227,10 @@ internal sealed class PostgreSqlDialect : LockDialect
         if (sessionId == ILockDriver.HiddenSession)
         {
             throw new LockException(
-                "The connection does not show its session on the server (a wrapper that cannot be seen through, or a provider without ProcessID), so that a "
-                + "connection pooler between could give one lock to two clients unnoticed. Make the lock on the inner connection, or use LockScope.Transaction, or "
+                "The connection does not show its session on the server (a wrapper that cannot be seen through, or a provider without "
+                    + "ProcessID), so that a "
+                + "connection pooler between could give one lock to two clients unnoticed. Make the lock on the inner connection, or "
+                + "use LockScope.Transaction, or "
                 + "set LockOptions.TrustPooler if each connection is known to keep one session.");
         }
     }
@@ -265,15 +282,17 @@ internal sealed class PostgreSqlDialect : LockDialect
             var mode = shared ? "ShareLock" : "ExclusiveLock";
             (_make, _next) = (Make, pair ? 2 : 1);
 
-            // A wait that fails may have been granted in that instant, and a session lock would stay. So the wait is for the transaction-level lock,
-            // which goes with the failed statement; then the session lock cannot wait any more. pg_sleep(0) is there for its check for interrupts: a
-            // timeout or cancel that fired during the wait ends the statement here, before the session lock is taken. Without that check it would be
-            // noticed only after it. The try comes first so that a free lock never has a transaction-level hold.
+            // A wait that fails may have been granted in that instant, and a session lock would stay. So the wait is for the
+            // transaction-level lock, which goes with the failed statement; then the session lock cannot wait any more. pg_sleep(0) is
+            // there for its check for interrupts: a timeout or cancel that fired during the wait ends the statement here, before the
+            // session lock is taken. Without that check it would be noticed only after it. The try comes first so that a free lock never
+            // has a transaction-level hold.
             AcquireTexts Make(GuardTexts guard) => new(
                 Try: guard.HasNothing
                     ? new($"select pg_catalog.pg_try_advisory_lock{suffix}({key})")
                     : new($"{guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted} else 0 end"),
-                TryTransaction: new($"{guard.InTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {guard.Acquired} else 0 end"),
+                TryTransaction: new($"{guard.InTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then "
+                    + $"{guard.Acquired} else 0 end"),
                 Wait: new($"""
                     {guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted}
                       when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::pg_catalog.text, true) is null then null
@@ -290,7 +309,8 @@ internal sealed class PostgreSqlDialect : LockDialect
                     from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
                     """));
 
-            // pg_locks has one row for a session's lock, however often it was taken. Its key columns are unsigned; the shift makes the number signed again.
+            // pg_locks has one row for a session's lock, however often it was taken. Its key columns are unsigned; the shift makes the
+            // number signed again.
             var number = pair ? "((cast({0} as bigint) << 32) | (cast({1} as bigint) & 4294967295))" : "cast({0} as bigint)";
             var isKey = $"""
                 l.objsubid = {(pair ? "2" : "1")} and ((l.classid::bigint << 32) | l.objid::bigint) = {number}
@@ -310,19 +330,21 @@ internal sealed class PostgreSqlDialect : LockDialect
 
         /// <summary>Initializes the commands of several keys: each is one statement, and goes through them in their order.</summary>
         /// <remarks>
-        /// A subquery of a CASE that depends on nothing outside of it runs when, and only if, the CASE comes to it. One that a row depends on is fenced by OFFSET 0, so
-        /// that what it locks is not locked twice.
+        /// A subquery of a CASE that depends on nothing outside of it runs when, and only if, the CASE comes to it. One that a row depends
+        /// on is fenced by OFFSET 0, so that what it locks is not locked twice.
         /// </remarks>
         public Texts(bool shared)
         {
-            const string Keys = "rows from (pg_catalog.unnest({0}::pg_catalog.text::bigint[]), pg_catalog.unnest({1}::pg_catalog.text::boolean[])) with ordinality as u (k, p, n)";
+            const string Keys = "rows from (pg_catalog.unnest({0}::pg_catalog.text::bigint[]), "
+                + "pg_catalog.unnest({1}::pg_catalog.text::boolean[])) with ordinality as u (k, p, n)";
             var suffix = shared ? "_shared" : "";
             var mode = shared ? "ShareLock" : "ExclusiveLock";
 
             // The row source stops at the first key that is held elsewhere; what was taken before it is let go by the same statement.
             var firstMissing = $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
             var unlock = Call("pg_advisory_unlock", suffix);
-            var giveBack = $"(select 0 * pg_catalog.count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else false end)";
+            var giveBack = $"(select 0 * pg_catalog.count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else "
+                + "false end)";
 
             // Each wait has what is left of the time: at least a millisecond, because 0 is for ever.
             static string Left(string milliseconds) => $"""
@@ -336,9 +358,11 @@ internal sealed class PostgreSqlDialect : LockDialect
 
             (_make, _next) = (Make, 2);
 
-            // Transaction-level locks cannot be given back one by one. So a try has them for the session first; then the transaction cannot wait for them any more.
+            // Transaction-level locks cannot be given back one by one. So a try has them for the session first; then the transaction cannot
+            // wait for them any more.
             AcquireTexts Make(GuardTexts guard) => new(
-                Try: new($"{guard.InSession}  when true then (select case when missing.n is null then {guard.Granted} else {giveBack} end from {firstMissing}) end"),
+                Try: new($"{guard.InSession}  when true then (select case when missing.n is null then {guard.Granted} else {giveBack} "
+                    + $"end from {firstMissing}) end"),
                 TryTransaction: new($"""
                     {guard.InTransaction}  when true then (
                         select case
@@ -369,8 +393,10 @@ internal sealed class PostgreSqlDialect : LockDialect
                 select u.k, u.p from {Keys}
                   join {Locks} as l on l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {IsKey}
                 """;
-            IsHeld = new LockSql($"select case when (select pg_catalog.count(*) from ({held}) as h) = (select pg_catalog.count(*) from {Keys}) then 1 else 0 end");
-            Undo = new LockSql($"select case when (select pg_catalog.count(*) from ({held} offset 0) as u where {unlock}) > 0 then 1 else 0 end");
+            IsHeld = new LockSql($"select case when (select pg_catalog.count(*) from ({held}) as h) = (select pg_catalog.count(*) from "
+                + $"{Keys}) then 1 else 0 end");
+            Undo = new LockSql($"select case when (select pg_catalog.count(*) from ({held} offset 0) as u where {unlock}) > 0 then 1 "
+                + "else 0 end");
             var missed = $"(select pg_catalog.count(*) from {Keys} where not {unlock})";
             Release = new LockSql($"select case when {missed} = 0 then 1 else 0 end");
             ReleaseAfterWait = new LockSql($"select case when {missed} > 0 then 0 when exists ({held}) then {AfterWait} else 1 end");
@@ -385,15 +411,18 @@ internal sealed class PostgreSqlDialect : LockDialect
                 """);
 
             static string Call(string function, string suffix) =>
-                $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) else pg_catalog.{function}{suffix}(u.k) end";
+                $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) else "
+                    + $"pg_catalog.{function}{suffix}(u.k) end";
 
             // What returns nothing has no place in a CASE.
             static string IsNull(string function, string suffix) =>
-                $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) is null else pg_catalog.{function}{suffix}(u.k) is null end";
+                $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) is null else "
+                    + $"pg_catalog.{function}{suffix}(u.k) is null end";
         }
 
         /// <summary>Returns the commands that acquire behind a guard.</summary>
-        public AcquireTexts Acquire(Guard guard) => _acquire.GetOrAdd(guard, static (guard, texts) => texts._make(new GuardTexts(texts._next, guard)), this);
+        public AcquireTexts Acquire(Guard guard) =>
+            _acquire.GetOrAdd(guard, static (guard, texts) => texts._make(new GuardTexts(texts._next, guard)), this);
 
         public LockSql IsHeld { get; }
 
@@ -413,11 +442,13 @@ internal sealed class PostgreSqlDialect : LockDialect
     /// <summary>What is looked at before a lock is touched, in the same round trip.</summary>
     /// <param name="Server">Whether a standby and a server without real locks are refused.</param>
     /// <param name="Session">
-    /// Whether a session that is not the client's is refused in session scope, and told in transaction scope: only a hold of session scope outlives the transaction, for
-    /// which a pooler keeps one server session.
+    /// Whether a session that is not the client's is refused in session scope, and told in transaction scope: only a hold of session scope
+    /// outlives the transaction, for which a pooler keeps one server session.
     /// </param>
     /// <param name="HeldIn">Whether it may be the transaction that holds the lock already.</param>
-    /// <param name="Fencing">Whether a transaction is refused that has its number already, and a grant in session scope answers with its token.</param>
+    /// <param name="Fencing">
+    /// Whether a transaction is refused that has its number already, and a grant in session scope answers with its token.
+    /// </param>
     private readonly record struct Guard(bool Server, bool Session, bool HeldIn, bool Fencing)
     {
         public Guard(in LockRequest request)
@@ -430,19 +461,23 @@ internal sealed class PostgreSqlDialect : LockDialect
     /// <param name="next">The number of the first parameter after those of the key.</param>
     /// <param name="guard">The guard.</param>
     /// <remarks>
-    /// In transaction scope the answer is the transaction's own number, its start in microseconds, negative in a session that is not the client's: a connection tells
-    /// nobody where one transaction ends and the next begins.
+    /// In transaction scope the answer is the transaction's own number, its start in microseconds, negative in a session that is not the
+    /// client's: a connection tells nobody where one transaction ends and the next begins.
     /// </remarks>
     private sealed class GuardTexts(int next, Guard guard)
     {
         private const string ThisTransaction = "(pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::bigint";
 
-        /// <summary>Gets whether a try has nothing to look at before, and its answer nothing to tell but yes or no: the shortest text is the fastest to parse.</summary>
+        /// <summary>
+        /// Gets whether a try has nothing to look at before, and its answer nothing to tell but yes or no: the shortest text is the fastest
+        /// to parse.
+        /// </summary>
         public bool HasNothing => guard == default;
 
         public string InSession => Case
             + (guard.Session ? string.Create(CultureInfo.InvariantCulture, $"  when {IsElsewhere} then {Pooler}\n") : "")
-            + (guard.Fencing ? string.Create(CultureInfo.InvariantCulture, $"  when pg_catalog.pg_current_xact_id_if_assigned() is not null then {Numbered}\n") : "");
+            + (guard.Fencing ? string.Create(CultureInfo.InvariantCulture, $"  when pg_catalog.pg_current_xact_id_if_assigned() is not "
+            + $"null then {Numbered}\n") : "");
 
         public string Granted => guard.Fencing ? Token : "1";
 
@@ -452,7 +487,8 @@ internal sealed class PostgreSqlDialect : LockDialect
             ? string.Create(CultureInfo.InvariantCulture, $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {AlreadyHeld}\n")
             : Case;
 
-        public string Acquired => guard.Session ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end" : ThisTransaction;
+        public string Acquired => guard.Session
+            ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end" : ThisTransaction;
 
         public string Milliseconds => Parameter((guard.Session ? 1 : 0) + (guard.HeldIn ? 1 : 0), "int");
 
@@ -460,6 +496,7 @@ internal sealed class PostgreSqlDialect : LockDialect
 
         private string IsElsewhere => $"{Parameter(0, "int")} <> pg_catalog.pg_backend_pid()";
 
-        private string Parameter(int index, string type) => string.Create(CultureInfo.InvariantCulture, $"cast({{{next + index}}} as {type})");
+        private string Parameter(int index, string type) =>
+            string.Create(CultureInfo.InvariantCulture, $"cast({{{next + index}}} as {type})");
     }
 }

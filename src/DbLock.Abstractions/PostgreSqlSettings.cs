@@ -5,12 +5,14 @@ namespace DbLock;
 /// <summary>The settings of a PostgreSQL session that only locks use. Any role may set them.</summary>
 /// <remarks>
 /// <para>
-/// The server lets go of a client that has fallen silent after 20 seconds, and not before <see cref="LockWatch.Trust"/> has run out, so that who held has been told by then. A client
-/// that is gone leaves the server's queue within a second. No timeout ends a session that idles because its lock is held.
+/// The server lets go of a client that has fallen silent after 20 seconds, and not before <see cref="LockWatch.Trust"/> has run out, so
+/// that who held has been told by then. A client that is gone leaves the server's queue within a second. No timeout ends a session that
+/// idles because its lock is held.
 /// </para>
 /// <para>
 /// https://www.postgresql.org/docs/current/runtime-config-connection.html#RUNTIME-CONFIG-TCP-SETTINGS,
-/// https://www.postgresql.org/docs/current/runtime-config-client.html. PostgreSQL 13 has neither idle_session_timeout nor client_connection_check_interval.
+/// https://www.postgresql.org/docs/current/runtime-config-client.html. PostgreSQL 13 has neither idle_session_timeout nor
+/// client_connection_check_interval.
 /// </para>
 /// </remarks>
 internal static class PostgreSqlSettings
@@ -55,7 +57,10 @@ internal static class PostgreSqlSettings
           and pg_catalog.right(a.name, pg_catalog.length(cast({1} as pg_catalog.text))) = cast({1} as pg_catalog.text)
         """);
 
-    /// <summary>Returns the statement that sets them on a session, if the client speaks to that one, and answers with what was before of those that differed; null when none did.</summary>
+    /// <summary>
+    /// Returns the statement that sets them on a session, if the client speaks to that one, and answers with what was before of those that
+    /// differed; null when none did.
+    /// </summary>
     /// <param name="sessionId">The session.</param>
     /// <param name="told">How its application_name is to end, and how many bytes are left for what stands before that; no end leaves it as
     /// it is.</param>

@@ -4,7 +4,10 @@ using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
-/// <summary>What DbLock knows of one connection while it is open: the server's dialect and the locks held. The server shows neither counts nor owners.</summary>
+/// <summary>
+/// What DbLock knows of one connection while it is open: the server's dialect and the locks held. The server shows neither counts nor
+/// owners.
+/// </summary>
 internal sealed class Session
 {
     private static readonly ConditionalWeakTable<DbConnection, Session> Sessions = [];
@@ -24,14 +27,18 @@ internal sealed class Session
     {
         lock (_dialects)
         {
-            return _dialects.TryGetValue(lockInterface, out var dialect) ? dialect : _dialects[lockInterface] = Detect(connection, lockInterface, transaction);
+            return _dialects.TryGetValue(lockInterface, out var dialect)
+                ? dialect : _dialects[lockInterface] = Detect(connection, lockInterface, transaction);
         }
     }
 
     /// <summary>Returns what is known of the server's session behind the connection, which is open.</summary>
-    public PhysicalSession Current(DbConnection connection, ILockDriver driver) => _current ??= PhysicalSession.Of(Wrapper.Innermost(connection), driver);
+    public PhysicalSession Current(DbConnection connection, ILockDriver driver) =>
+        _current ??= PhysicalSession.Of(Wrapper.Innermost(connection), driver);
 
-    /// <summary>Returns the place of the command that a driver keeps for a statement in the session behind a connection; null at its first use.</summary>
+    /// <summary>
+    /// Returns the place of the command that a driver keeps for a statement in the session behind a connection; null at its first use.
+    /// </summary>
     /// <remarks>What is kept is without the statement's comment: the driver writes the text anew each time.</remarks>
     public static KeptCommands<T>.Place? Kept<T>(DbConnection connection, ILockDriver driver, LockStatement statement)
         where T : class => Commands<T>(connection, driver, out var wrapper).Of(wrapper, statement);
@@ -65,7 +72,8 @@ internal sealed class Session
     {
         lock (_holds)
         {
-            // Npgsql uses its transaction object again, so that the holds of a transaction that has ended seem to stand in the next: this tells that it is another.
+            // Npgsql uses its transaction object again, so that the holds of a transaction that has ended seem to stand in the next: this
+            // tells that it is another.
             if (hold.TransactionId != 0)
             {
                 if (_inTransaction.Count > 0 && _inTransaction[0].TransactionId != hold.TransactionId)
@@ -77,7 +85,8 @@ internal sealed class Session
                 _inTransaction.Add(hold);
             }
 
-            // Holds that have ended stay until they may be half of all: nobody tells of a transaction's end, and the next hold mostly has the same name.
+            // Holds that have ended stay until they may be half of all: nobody tells of a transaction's end, and the next hold mostly has
+            // the same name.
             if (_holds.Count >= _sweepAt)
             {
                 foreach (var (ended, _) in _holds.Where(entry => !entry.Value.Stands).ToList())
@@ -138,7 +147,8 @@ internal sealed class Session
             ?? Speaker($"{product} {ProductName(inner)}")
             ?? Speaker($"{product} {lockInterface.Driver.ServerProduct(connection, transaction)}")
             ?? throw new LockException(
-                $"It is unknown which SQL the server behind this {connection.GetType().FullName} speaks ({product}): name it as LockOptions.Dialect.");
+                $"It is unknown which SQL the server behind this {connection.GetType().FullName} speaks ({product}): name it as "
+                    + "LockOptions.Dialect.");
 
         LockDialect? Speaker(string product) => lockInterface.Dialects.FirstOrDefault(dialect => dialect.Speaks(product));
     }
@@ -147,7 +157,8 @@ internal sealed class Session
     {
         try
         {
-            return connection.GetSchema(DbMetaDataCollectionNames.DataSourceInformation).Rows[0][DbMetaDataColumnNames.DataSourceProductName] as string;
+            return connection.GetSchema(
+                DbMetaDataCollectionNames.DataSourceInformation).Rows[0][DbMetaDataColumnNames.DataSourceProductName] as string;
         }
         catch (Exception e) when (e is NotSupportedException or ArgumentException or IndexOutOfRangeException)
         {

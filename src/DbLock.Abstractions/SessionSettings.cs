@@ -4,7 +4,10 @@ using Microsoft.Extensions.Logging;
 
 namespace DbLock;
 
-/// <summary>The settings under which a session lasts that only locks use (<see cref="LockDialect.Keep"/>), from when they are set until what was before is put back.</summary>
+/// <summary>
+/// The settings under which a session lasts that only locks use (<see cref="LockDialect.Keep"/>), from when they are set until what was
+/// before is put back.
+/// </summary>
 internal sealed class SessionSettings
 {
     private readonly DbConnection _connection;
@@ -28,7 +31,9 @@ internal sealed class SessionSettings
     /// <param name="cancellationToken">Cancels it.</param>
     /// <param name="key">The lock that the session is for; null for those of a pool.</param>
     /// <returns>Null when there is nothing to put back.</returns>
-    /// <exception cref="OperationCanceledException">It was cancelled. If they may be set, the connection is closed, and its session ended.</exception>
+    /// <exception cref="OperationCanceledException">
+    /// It was cancelled. If they may be set, the connection is closed, and its session ended.
+    /// </exception>
     public static ValueTask<SessionSettings?> Set(
         DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, bool async,
         CancellationToken cancellationToken, LockKey? key = null)

@@ -3,7 +3,10 @@ using System.Diagnostics.Metrics;
 
 namespace DbLock;
 
-/// <summary>What DbLock tells OpenTelemetry, under the name <see cref="Lock.TelemetryName"/>. Attributes: https://opentelemetry.io/docs/specs/semconv/database/</summary>
+/// <summary>
+/// What DbLock tells OpenTelemetry, under the name <see cref="Lock.TelemetryName"/>. Attributes:
+/// https://opentelemetry.io/docs/specs/semconv/database/
+/// </summary>
 internal static class Telemetry
 {
     public const string Acquired = "acquired";
@@ -17,7 +20,11 @@ internal static class Telemetry
 
     private static readonly Meter Meter = new(Source.Name, Source.Version);
 
-    private static readonly InstrumentAdvice<double> Seconds = new() { HistogramBucketBoundaries = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600] };
+    private static readonly InstrumentAdvice<double> Seconds = new()
+    {
+        HistogramBucketBoundaries = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1,
+        5, 10, 30, 60, 300, 600]
+    };
 
     private static readonly Histogram<double> Wait = Meter.CreateHistogram(
         "dblock.wait.duration", "s", "How long an acquire took, from the call to its outcome.", tags: null, Seconds);
@@ -25,9 +32,11 @@ internal static class Telemetry
     private static readonly Histogram<double> Hold = Meter.CreateHistogram(
         "dblock.hold.duration", "s", "How long a lock of session scope was held.", tags: null, Seconds);
 
-    private static readonly UpDownCounter<long> Queue = Meter.CreateUpDownCounter<long>("dblock.queue.length", "{acquire}", "Acquires that are under way.");
+    private static readonly UpDownCounter<long> Queue = Meter.CreateUpDownCounter<long>(
+        "dblock.queue.length", "{acquire}", "Acquires that are under way.");
 
-    private static readonly Counter<long> Losses = Meter.CreateCounter<long>("dblock.lost", "{lock}", "Locks that the server no longer held while we did.");
+    private static readonly Counter<long> Losses = Meter.CreateCounter<long>(
+        "dblock.lost", "{lock}", "Locks that the server no longer held while we did.");
 
     /// <summary>Gets whether anybody listens to acquires.</summary>
     public static bool HearsAcquires => Source.HasListeners() || Wait.Enabled || Queue.Enabled;
@@ -41,7 +50,9 @@ internal static class Telemetry
     /// <param name="where">The database and the dialect, as far as they are known.</param>
     /// <param name="key">The key.</param>
     /// <param name="options">How the lock is held.</param>
-    public static async ValueTask<T> Tell<T>(Func<ValueTask<T>> acquire, Func<T, bool> isAcquired, Func<(string? Database, LockDialect? Dialect)> where, LockKey key, LockOptions options)
+    public static async ValueTask<T> Tell<T>(
+        Func<ValueTask<T>> acquire, Func<T, bool> isAcquired, Func<(string? Database, LockDialect? Dialect)> where, LockKey key,
+            LockOptions options)
     {
         using var activity = Source.StartActivity("acquire", ActivityKind.Client);
         var start = Stopwatch.GetTimestamp();
@@ -78,7 +89,8 @@ internal static class Telemetry
     }
 
     /// <summary>Tells how a hold ended.</summary>
-    public static void Held(string? database, LockDialect? dialect, LockKey key, LockOptions options, long start, string outcome) => Quietly(() =>
+    public static void Held(string? database, LockDialect? dialect, LockKey key, LockOptions options, long start, string outcome) =>
+        Quietly(() =>
     {
         var tags = Tags(database, dialect, key, options);
         if (outcome == Lost)
@@ -106,7 +118,9 @@ internal static class Telemetry
         }
     }
 
-    private static void Waited(Activity? activity, (string? Database, LockDialect? Dialect) where, LockKey key, LockOptions options, string outcome, Exception? error, long start)
+    private static void Waited(
+        Activity? activity, (string? Database, LockDialect? Dialect) where, LockKey key, LockOptions options, string outcome,
+            Exception? error, long start)
     {
         var tags = Tags(where.Database, where.Dialect, key, options);
         tags.Add("dblock.outcome", outcome);

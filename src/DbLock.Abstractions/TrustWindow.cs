@@ -4,8 +4,8 @@ namespace DbLock;
 internal static class TrustWindow
 {
     /// <summary>
-    /// Counted from the question. PostgreSQL lets go of a client that has fallen silent five seconds later (<see cref="PostgreSqlSettings"/>), so that who held
-    /// has been told by then.
+    /// Counted from the question. PostgreSQL lets go of a client that has fallen silent five seconds later
+    /// (<see cref="PostgreSqlSettings"/>), so that who held has been told by then.
     /// </summary>
     public static readonly TimeSpan Length = TimeSpan.FromSeconds(15);
 }

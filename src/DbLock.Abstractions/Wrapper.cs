@@ -32,11 +32,13 @@ internal static class Wrapper
 
         private const BindingFlags Declared = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
 
-        private const string Trimmed = "A wrapper whose members are trimmed away cannot be seen through, and is refused where that matters.";
+        private const string Trimmed = "A wrapper whose members are trimmed away cannot be seen through, and is refused where that "
+            + "matters.";
 
         // What the common ones call it: WrappedConnection (MiniProfiler), InnerTransaction, and so on.
         private static readonly string[] Names =
-            [.. new[] { "Wrapped", "Inner", "Base", "Underlying", "Original", "Real", "Actual" }.Select(name => name + typeof(T).Name["Db".Length..])];
+            [.. new[] { "Wrapped", "Inner", "Base", "Underlying", "Original", "Real", "Actual" }.Select(
+                name => name + typeof(T).Name["Db".Length..])];
 
         private static readonly ConditionalWeakTable<Type, Sight<T>> OfTypes = [];
 
@@ -64,7 +66,8 @@ internal static class Wrapper
         [UnconditionalSuppressMessage("Trimming", "IL2075", Justification = Trimmed)]
         private static Sight<T> Of(Type type)
         {
-            var property = Array.ConvertAll(Names, name => type.GetProperty(name, BindingFlags.Instance | BindingFlags.Public)).FirstOrDefault(
+            var property = Array.ConvertAll(
+                Names, name => type.GetProperty(name, BindingFlags.Instance | BindingFlags.Public)).FirstOrDefault(
                 found => found is { CanRead: true } && found.GetIndexParameters().Length == 0 && MayBe(found.PropertyType));
             List<FieldInfo> fields = [];
             for (var declaring = type; property is null && declaring is not null && declaring != typeof(T); declaring = declaring.BaseType)

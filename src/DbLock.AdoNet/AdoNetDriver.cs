@@ -6,7 +6,9 @@ using Dapper;
 
 namespace DbLock;
 
-/// <summary>Sends statements over any ADO.NET connection through Dapper: named parameters, all commands of a statement in one text.</summary>
+/// <summary>
+/// Sends statements over any ADO.NET connection through Dapper: named parameters, all commands of a statement in one text.
+/// </summary>
 internal sealed class AdoNetDriver : ILockDriver
 {
     // ODBC knows no names for parameters.
@@ -22,11 +24,13 @@ internal sealed class AdoNetDriver : ILockDriver
             var kept = place.Take() ?? new(OneText.ToCommand(connection, statement));
             try
             {
-                return await ExecutePrepared(place, kept, connection, transaction, statement, async, cancellationToken).ConfigureAwait(false);
+                return await ExecutePrepared(
+                    place, kept, connection, transaction, statement, async, cancellationToken).ConfigureAwait(false);
             }
             catch (DbException e) when (place.IsGone(kept, e) && transaction is null)
             {
-                // Not prepared, then. Npgsql must hear of it too: it would go on to believe in its statements, for the next user of a pooled session as well.
+                // Not prepared, then. Npgsql must hear of it too: it would go on to believe in its statements, for the next user of a
+                // pooled session as well.
                 var inner = Wrapper.Innermost(connection);
                 inner.GetType().GetMethod("UnprepareAll", [])?.Invoke(inner, null);
             }
@@ -81,7 +85,8 @@ internal sealed class AdoNetDriver : ILockDriver
     public bool CanCancel(DbConnection connection) =>
         Wrapper.Innermost(connection).GetType().Namespace is "Npgsql" or "Microsoft.Data.SqlClient" or "System.Data.SqlClient" or "MySqlConnector";
 
-    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction) => Enlistment.TryFind(connection, out transaction);
+    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction) =>
+        Enlistment.TryFind(connection, out transaction);
 
     public bool CanAbort(DbConnection connection) => Wrapper.Innermost(connection).GetType().Namespace == "Npgsql";
 
@@ -123,7 +128,8 @@ internal sealed class AdoNetDriver : ILockDriver
     // Dapper makes each command anew, and prepares none.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<object?> ExecutePrepared(
-        KeptCommands<DbCommand>.Place place, KeptCommands<DbCommand>.Command command, DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async,
+        KeptCommands<DbCommand>.Place place, KeptCommands<DbCommand>.Command command, DbConnection connection, DbTransaction? transaction,
+            LockStatement statement, bool async,
         CancellationToken cancellationToken)
     {
         if (command.Value.Connection != connection)

@@ -13,7 +13,8 @@ internal static class DbErrorReader
         if (error is null)
         {
             // So providers refuse what they do not send: an open reader, a transaction that was not given, what they cannot do.
-            // A cancel that came before anything was sent has no error of the server's inside. What is disposed of belongs to a connection that is broken.
+            // A cancel that came before anything was sent has no error of the server's inside. What is disposed of belongs to a connection
+            // that is broken.
             return new DbError(
                 null,
                 NotSent: exception is InvalidOperationException and not ObjectDisposedException or NotSupportedException or OperationCanceledException { InnerException: null });
@@ -32,8 +33,10 @@ internal static class DbErrorReader
 
         var code = number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture);
 
-        // An open reader is in the way: ODBC's "invalid cursor state"; of MySql.Data an exception with neither a number nor the network's exception inside (measured with 26.10).
-        var isNotSent = sqlState == "24000" || (code == 0 && error.InnerException is null && error.GetType().Namespace == "MySql.Data.MySqlClient");
+        // An open reader is in the way: ODBC's "invalid cursor state"; of MySql.Data an exception with neither a number nor the network's
+        // exception inside (measured with 26.10).
+        var isNotSent = sqlState == "24000"
+            || (code == 0 && error.InnerException is null && error.GetType().Namespace == "MySql.Data.MySqlClient");
         return new DbError(sqlState, code, isNotSent);
     }
 

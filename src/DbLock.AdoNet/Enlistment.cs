@@ -4,7 +4,10 @@ using System.Transactions;
 
 namespace DbLock;
 
-/// <summary>Where the known providers keep the transaction of System.Transactions that a connection is enlisted in: in members that are not public, for which there is no other way.</summary>
+/// <summary>
+/// Where the known providers keep the transaction of System.Transactions that a connection is enlisted in: in members that are not public,
+/// for which there is no other way.
+/// </summary>
 internal static class Enlistment
 {
     private const BindingFlags Members = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic;

@@ -6,20 +6,23 @@ namespace DbLock;
 
 /// <summary>The user locks of MySQL and MariaDB: names on the whole server, exclusive, of the session alone.</summary>
 /// <remarks>
-/// <see href="https://dev.mysql.com/doc/refman/8.4/en/locking-functions.html"/> and <see href="https://mariadb.com/kb/en/get_lock/"/>. What differs between the two, and
-/// from those pages, was measured on MariaDB 10.11: names are case-sensitive there and may have 192 bytes, and a negative timeout answers NULL.
+/// <see href="https://dev.mysql.com/doc/refman/8.4/en/locking-functions.html"/> and <see href="https://mariadb.com/kb/en/get_lock/"/>. What
+/// differs between the two, and from those pages, was measured on MariaDB 10.11: names are case-sensitive there and may have 192 bytes, and
+/// a negative timeout answers NULL.
 /// </remarks>
 internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 {
     // The longest wait that both engines take: MariaDB answers NULL to a negative timeout, and 0 at once to a larger one.
     private const long ForEverSeconds = uint.MaxValue;
 
-    // The text of a wait for more is deeper than the thread stack of a server that is set up as it comes: "Thread stack overrun", and the connection is closed (measured with 1,000).
+    // The text of a wait for more is deeper than the thread stack of a server that is set up as it comes: "Thread stack overrun", and the
+    // connection is closed (measured with 1,000).
     private const int MostKeys = 100;
 
     private static readonly Texts One = new(isHex: false);
     private static readonly Texts OneInHex = new(isHex: true);
-    private static readonly TextsByCount<(bool IsMariaDb, bool IsHex), Texts> Several = new(static (kind, count) => new Texts(kind.IsMariaDb, kind.IsHex, count));
+    private static readonly TextsByCount<(bool IsMariaDb, bool IsHex), Texts> Several = new(
+        static (kind, count) => new Texts(kind.IsMariaDb, kind.IsHex, count));
     private static readonly LockStatement Kill = new(new LockCommand(new LockSql("kill connection_id()")));
 
     public override string Name => isMariaDb ? "MariaDB" : "MySQL";
@@ -43,17 +46,20 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     {
         if (request.Shared)
         {
-            throw new NotSupportedException($"{Name} has no shared locks: leave LockOptions.Shared off, or lock on PostgreSQL or SQL Server.");
+            throw new NotSupportedException($"{Name} has no shared locks: leave LockOptions.Shared off, or lock on PostgreSQL or "
+                + "SQL Server.");
         }
 
         if (request.Scope == LockScope.Transaction)
         {
-            throw new NotSupportedException($"{Name} has no locks that end with a transaction: use LockScope.Session, and release after the commit.");
+            throw new NotSupportedException($"{Name} has no locks that end with a transaction: use LockScope.Session, and release after "
+                + "the commit.");
         }
 
         // MySQL rounds to whole seconds, and 0.4 s would be no wait at all: it is rounded up here.
         var seconds = request.Milliseconds < 0 ? ForEverSeconds : request.Milliseconds / 1000.0;
-        return new LockStatement(Command(texts => texts.Acquire, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
+        return new LockStatement(
+            Command(texts => texts.Acquire, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
         {
             Wait = request.Try ? null : request.Timeout,
         };
@@ -82,19 +88,21 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         _ => LockOutcome.Refused,
     };
 
-    // Names that are one to the server are locked once. One that is not ASCII goes in hexadecimal: the server takes the bytes that come, and a connection may be set up
-    // to send others (CHARSET=latin1 over MariaDB's ODBC driver makes two names one).
+    // Names that are one to the server are locked once. One that is not ASCII goes in hexadecimal: the server takes the bytes that come,
+    // and a connection may be set up to send others (CHARSET=latin1 over MariaDB's ODBC driver makes two names one).
     private LockCommand Command(Func<Texts, LockSql> text, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
         string[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(ServerName)];
         if (names.Length > MostKeys)
         {
             throw new NotSupportedException(string.Create(
-                CultureInfo.InvariantCulture, $"{Name} cannot lock {names.Length} keys in one statement, for which its stack is too small: lock at most {MostKeys} at once, or one after the other in the same order everywhere."));
+                CultureInfo.InvariantCulture, $"{Name} cannot lock {names.Length} keys in one statement, for which its stack is too "
+                    + $"small: lock at most {MostKeys} at once, or one after the other in the same order everywhere."));
         }
 
         var isHex = !Array.TrueForAll(names, static name => Ascii.IsValid(name));
-        var parameters = names.Select(name => new LockParameter(DbType.String, isHex ? Convert.ToHexString(Encoding.UTF8.GetBytes(name)) : name));
+        var parameters = names.Select(
+            name => new LockParameter(DbType.String, isHex ? Convert.ToHexString(Encoding.UTF8.GetBytes(name)) : name));
         var texts = names.Length > 1 ? Several.For((isMariaDb, isHex), names.Length) : isHex ? OneInHex : One;
         return new(text(texts), [.. parameters, .. more]);
     }
@@ -127,19 +135,21 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         /// <summary>Initializes the commands of several keys.</summary>
         public Texts(bool isMariaDb, bool isHex, int count)
         {
-            // An AND goes from left to right and stops at the first that is held elsewhere. sysdate() is the clock, which SET timestamp does not move as it moves now().
-            // A derived table with a LIMIT is made once, before what looks at it.
+            // An AND goes from left to right and stops at the first that is held elsewhere. sysdate() is the clock, which SET timestamp
+            // does not move as it moves now(). A derived table with a LIMIT is made once, before what looks at it.
             var number = count.ToString(CultureInfo.InvariantCulture);
             var left = $"greatest(0, {{{number}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
             var wait = isMariaDb ? left : $"ceil({left})";
-            var giveBack = Each(" + ", name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), 0) else 0 end");
+            var giveBack = Each(" + ", name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), "
+                + "0) else 0 end");
             Acquire = new LockSql(
                 $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select {Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them from (select sysdate(6) as at limit 1) as began limit 1) as taken");
             IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
             Undo = new LockSql($"select case when {giveBack} > 0 then 1 else 0 end");
             Release = new LockSql($"select case when {Each(" + ", name => $"coalesce(release_lock({name}), 0)")} = {number} then 1 else 0 end");
 
-            string Each(string between, Func<string, string> text) => string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));
+            string Each(string between, Func<string, string> text) =>
+                string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));
         }
 
         private static string Name(int n, bool isHex) =>

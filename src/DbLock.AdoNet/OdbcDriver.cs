@@ -21,7 +21,8 @@ internal sealed class OdbcDriver : ILockDriver
 
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);
 
-    // The file of the ODBC driver tells which server it is for. GetSchema needs a culture that the globalization-invariant mode does not have.
+    // The file of the ODBC driver tells which server it is for. GetSchema needs a culture that the globalization-invariant mode does not
+    // have.
     public string? ServerProduct(DbConnection connection, DbTransaction? transaction)
     {
         var file = DriverFile(connection);
@@ -29,14 +30,15 @@ internal sealed class OdbcDriver : ILockDriver
         {
             // Both drivers connect to both servers, and the two tell names apart in different ways.
             var version = new LockStatement(new LockCommand(ServerVersion));
-            return Execute(connection, transaction, version, null) is string text && text.Contains("MariaDB", StringComparison.OrdinalIgnoreCase) ? "MariaDB" : "MySQL";
+            return Execute(connection, transaction, version, null) is string text
+                && text.Contains("MariaDB", StringComparison.OrdinalIgnoreCase) ? "MariaDB" : "MySQL";
         }
 
         return IsFor(file, "psqlodbc") ? "PostgreSQL" : IsFor(file, "tdsodbc", "msodbcsql", "sqlncli", "sqlsrv") ? "SQL Server" : null;
     }
 
-    // SQLCancel of MySQL's and MariaDB's drivers frees the statement's result when the server has just answered, while the thread that waited reads it: the
-    // process crashes or hangs (measured with MariaDB Connector/ODBC 3.1.15).
+    // SQLCancel of MySQL's and MariaDB's drivers frees the statement's result when the server has just answered, while the thread that
+    // waited reads it: the process crashes or hangs (measured with MariaDB Connector/ODBC 3.1.15).
     public bool CanCancel(DbConnection connection) => !IsFor(DriverFile(connection), "maodbc", "myodbc");
 
     // System.Data.Odbc enlists in nothing.
@@ -61,7 +63,8 @@ internal sealed class OdbcDriver : ILockDriver
         return false;
     }
 
-    private static string DriverFile(DbConnection connection) => DbErrorReader.Property(Wrapper.Innermost(connection), "Driver") as string ?? "";
+    private static string DriverFile(DbConnection connection) =>
+        DbErrorReader.Property(Wrapper.Innermost(connection), "Driver") as string ?? "";
 
     private static bool IsFor(string file, params ReadOnlySpan<string> names)
     {
@@ -113,7 +116,8 @@ internal sealed class OdbcDriver : ILockDriver
         Timer? cancel = null;
         cancel = new Timer(_ =>
         {
-            // Under the gate a cancel has ended before its command has, so that it cannot hit the next one. One at a time: the next is due when it has ended.
+            // Under the gate a cancel has ended before its command has, so that it cannot hit the next one. One at a time: the next is due
+            // when it has ended.
             lock (gate)
             {
                 if (running is not null)
@@ -135,8 +139,9 @@ internal sealed class OdbcDriver : ILockDriver
         });
     }
 
-    // One text for all commands: psqlODBC sends it in one round trip, and only so does it leave the transaction to us when a command fails. Given a failing
-    // command of its own it rolls back the whole transaction, and silently begins another, when it sees nothing in it to save.
+    // One text for all commands: psqlODBC sends it in one round trip, and only so does it leave the transaction to us when a command fails.
+    // Given a failing command of its own it rolls back the whole transaction, and silently begins another, when it sees nothing in it to
+    // save.
     private object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running)
     {
         // The statement of a wait that was cancelled is in no state to be used again (psqlODBC: "The cursor is open").
@@ -146,7 +151,8 @@ internal sealed class OdbcDriver : ILockDriver
         {
             var isAsBefore = OneText.Write(command.Value, Wrapper.TransactionOf(connection, transaction), statement);
             running?.Invoke(command.Value);
-            var answer = Synchronously.Completed(LockStatement.ReadAnswer(command.Value.ExecuteReader(), async: false, CancellationToken.None));
+            var answer = Synchronously.Completed(
+                LockStatement.ReadAnswer(command.Value.ExecuteReader(), async: false, CancellationToken.None));
             if (place is not null && isAsBefore)
             {
                 place.GiveBack(command);

@@ -17,7 +17,8 @@ internal static class OneText
 
     /// <summary>Returns the parameters of <see cref="Named"/>, in their order.</summary>
     public static IEnumerable<(string Name, LockParameter Parameter)> NamedParameters(LockStatement statement) =>
-        statement.Commands.SelectMany((command, i) => command.Parameters.Select((parameter, n) => (Name(Prefix(statement, i), n), parameter)));
+        statement.Commands.SelectMany(
+            (command, i) => command.Parameters.Select((parameter, n) => (Name(Prefix(statement, i), n), parameter)));
 
     /// <summary>Makes a command with named parameters, without values.</summary>
     public static DbCommand ToCommand(DbConnection connection, LockStatement statement)
@@ -47,8 +48,8 @@ internal static class OneText
     /// <summary>Writes a statement into a command with positional markers.</summary>
     /// <returns>Whether the command is as before for another statement of these texts: its timeout is still the provider's own.</returns>
     /// <remarks>
-    /// Whole numbers stand in the text: psqlODBC parses, binds and describes a text with parameters each time, which costs the server more than the lock
-    /// (measured), and a text without any it sends as it is.
+    /// Whole numbers stand in the text: psqlODBC parses, binds and describes a text with parameters each time, which costs the server more
+    /// than the lock (measured), and a text without any it sends as it is.
     /// </remarks>
     public static bool Write(DbCommand command, DbTransaction? transaction, LockStatement statement)
     {
@@ -84,11 +85,13 @@ internal static class OneText
         return isAsBefore;
     }
 
-    // psqlODBC sets statement_timeout on the server whenever the timeout is another than before, in a round trip of its own; so a limit to silence, which no server could end, is left out.
+    // psqlODBC sets statement_timeout on the server whenever the timeout is another than before, in a round trip of its own; so a limit to
+    // silence, which no server could end, is left out.
     private static bool SetTimeout(DbCommand command, LockStatement statement)
     {
         if (statement.Wait is null || statement.CommandTimeout is not { } seconds
-            || command.CommandTimeout == 0 || (statement.Wait >= TimeSpan.Zero && statement.Wait.Value.TotalSeconds + MarginSeconds <= command.CommandTimeout))
+            || command.CommandTimeout == 0
+                || (statement.Wait >= TimeSpan.Zero && statement.Wait.Value.TotalSeconds + MarginSeconds <= command.CommandTimeout))
         {
             return false;
         }
@@ -107,7 +110,8 @@ internal static class OneText
 
     // One text has one space of names: only the first command with parameters can have them as they are.
     private static string Prefix(LockStatement statement, int index) =>
-        Array.FindIndex(statement.Commands, command => command.Parameters.Length > 0) is var first && index <= first ? "p" : string.Create(CultureInfo.InvariantCulture, $"c{index}p");
+        Array.FindIndex(statement.Commands, command => command.Parameters.Length > 0) is var first && index <= first
+            ? "p" : string.Create(CultureInfo.InvariantCulture, $"c{index}p");
 
     private static string Name(string prefix, int n) => string.Create(CultureInfo.InvariantCulture, $"{prefix}{n}");
 }

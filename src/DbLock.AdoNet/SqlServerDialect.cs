@@ -5,8 +5,9 @@ namespace DbLock;
 
 /// <summary>SQL Server's application locks.</summary>
 /// <remarks>
-/// <see href="https://learn.microsoft.com/sql/relational-databases/system-stored-procedures/sp-getapplock-transact-sql"/>. A failure is a return code and no error, so the
-/// code is selected and read. The lock belongs to a name (255 characters, compared exactly), within a database and the principal <c>public</c>.
+/// <see href="https://learn.microsoft.com/sql/relational-databases/system-stored-procedures/sp-getapplock-transact-sql"/>. A failure is a
+/// return code and no error, so the code is selected and read. The lock belongs to a name (255 characters, compared exactly), within a
+/// database and the principal <c>public</c>.
 /// </remarks>
 internal sealed class SqlServerDialect : LockDialect
 {
@@ -51,11 +52,13 @@ internal sealed class SqlServerDialect : LockDialect
             -2 => LockOutcome.Cancelled,
             -3 => LockOutcome.Deadlock,
             var code => throw new LockException(
-                $"sp_getapplock answered {code.ToString(CultureInfo.InvariantCulture)}: it refused the call's parameters. The lock is not acquired; check the user's rights in this database and the transaction."),
+                $"sp_getapplock answered {code.ToString(CultureInfo.InvariantCulture)}: it refused the call's parameters. The lock is "
+                    + "not acquired; check the user's rights in this database and the transaction."),
         },
     };
 
-    // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors. 0 and -2 are the client's own (cancel, command timeout).
+    // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors. 0 and -2 are the client's own
+    // (cancel, command timeout).
     public override LockOutcome Read(DbError codes) => codes.Number switch
     {
         1205 => LockOutcome.Deadlock,
@@ -118,7 +121,8 @@ internal sealed class SqlServerDialect : LockDialect
                       set @left = case when {{{number}}} <= 0 then {{{number}}}
                         when datediff_big(millisecond, @start, sysutcdatetime()) >= {{{number}}} then 0
                         else {{{number}}} - datediff_big(millisecond, @start, sysutcdatetime()) end;
-                      exec @answer = sp_getapplock @Resource = {{name}}, @LockMode = '{{mode}}', @LockOwner = '{{owner}}', @LockTimeout = @left;
+                      exec @answer = sp_getapplock @Resource = {{name}}, @LockMode = '{{mode}}', @LockOwner = '{{owner}}',
+                          @LockTimeout = @left;
                       if @answer >= 0 set @taken = @taken + 1;
                     end
                     """))}}

@@ -5,7 +5,8 @@ namespace DbLock.Cli;
 /// <summary>The graph of waits, for people and for programs.</summary>
 internal static class BlockedTree
 {
-    private static readonly string[] Columns = ["pid", "blocked_by", "hard", "type", "object", "mode", "wait_s", "user", "application", "query"];
+    private static readonly string[] Columns = ["pid", "blocked_by", "hard", "type", "object", "mode", "wait_s", "user", "application",
+        "query"];
 
     public static void Write(string format, PgWaitGraph graph, bool wide)
     {
@@ -43,7 +44,8 @@ internal static class BlockedTree
         {
             // Each session's own waiters are shown once, however many it waits for.
             var (node, isNew) = (item.Node, seen.Add(item.Node));
-            var title = Output.OneLine(string.Concat(node, node.IsDeadlocked ? " (deadlock)" : "", isNew || node.Waiters.Count == 0 ? "" : " (see above)"));
+            var title = Output.OneLine(
+                string.Concat(node, node.IsDeadlocked ? " (deadlock)" : "", isNew || node.Waiters.Count == 0 ? "" : " (see above)"));
             var line = Output.IsTerminal && !wide ? Output.Cut(item.First + title, Output.Width) : item.First + title;
             lines.Add(item.First.Length == 0 ? Output.Styled(Output.Red, line) : line);
             for (var i = isNew ? node.Waiters.Count - 1 : -1; i >= 0; i--)

@@ -5,7 +5,10 @@ using System.Runtime.InteropServices;
 
 namespace DbLock.Cli;
 
-/// <summary>The command that runs under the lock, and all that it starts: no shell, the same terminal, the same process group, the same standard streams.</summary>
+/// <summary>
+/// The command that runs under the lock, and all that it starts: no shell, the same terminal, the same process group, the same standard
+/// streams.
+/// </summary>
 internal sealed class Child
 {
     private const string Shell = "/bin/sh";
@@ -17,7 +20,8 @@ internal sealed class Child
     // SIGKILL takes effect at once, but for a process that waits for a disk or is another user's.
     private static readonly TimeSpan KillLimit = TimeSpan.FromSeconds(10);
 
-    // The /proc of another namespace has other numbers, which would be those of strangers here: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+    // The /proc of another namespace has other numbers, which would be those of strangers here:
+    // https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
     private static readonly bool SeesProcesses = OperatingSystem.IsLinux()
         && new FileInfo("/proc/self").LinkTarget == Environment.ProcessId.ToString(CultureInfo.InvariantCulture);
 
@@ -39,7 +43,8 @@ internal sealed class Child
         }
 
         // A path stays as it is: what link/.. is, the system decides.
-        var folders = (Given.Variable("PATH") ?? "/usr/local/bin:/usr/bin:/bin").Split(':').Select(folder => folder.Length == 0 ? "." : folder);
+        var folders = (
+            Given.Variable("PATH") ?? "/usr/local/bin:/usr/bin:/bin").Split(':').Select(folder => folder.Length == 0 ? "." : folder);
         string[] files = program.Contains('/', StringComparison.Ordinal) ? [program] : [.. folders.Select(folder => $"{folder}/{program}")];
         var errors = files.ToLookup(Unix.CanExecute);
         return ([.. errors[0]], errors.All(error => IsMissing(error.Key)) ? ExitCode.NoSuchCommand : ExitCode.CannotExecute);
@@ -50,17 +55,20 @@ internal sealed class Child
     /// <param name="words">Its name and arguments; each char is a byte (<see cref="Given"/>).</param>
     /// <param name="environment">What its environment has beyond dblock's own, or, with null, has not.</param>
     /// <exception cref="Win32Exception">The system refuses.</exception>
-    public static Child Start(IReadOnlyList<string> files, IReadOnlyList<string> words, IReadOnlyList<(string Name, string? Value)> environment)
+    public static Child Start(
+        IReadOnlyList<string> files, IReadOnlyList<string> words, IReadOnlyList<(string Name, string? Value)> environment)
     {
         Unix.AdoptOrphans();
         string[] variables =
         [
-            .. Given.Variables.Where(variable => !environment.Any(changed => variable.StartsWith($"{changed.Name}=", StringComparison.Ordinal))),
+            .. Given.Variables.Where(
+                variable => !environment.Any(changed => variable.StartsWith($"{changed.Name}=", StringComparison.Ordinal))),
             .. environment.Where(changed => changed.Value is not null).Select(changed => Given.Bytes($"{changed.Name}={changed.Value}")),
         ];
 
         // Who has become dblock by exec may have children of its own.
-        HashSet<int> strangers = HasChildren() ? [.. Processes().Where(process => process.Value.Parent == Environment.ProcessId).Select(process => process.Key)] : [];
+        HashSet<int> strangers = HasChildren()
+            ? [.. Processes().Where(process => process.Value.Parent == Environment.ProcessId).Select(process => process.Key)] : [];
         var (error, pid) = (Unix.NoSuchFile, 0);
         foreach (var file in files)
         {
@@ -83,14 +91,18 @@ internal sealed class Child
     }
 
     /// <summary>Returns the exit code for a command that the system refuses to start.</summary>
-    public static int ExitCodeOf(Win32Exception error) => IsMissing(error.NativeErrorCode) ? ExitCode.NoSuchCommand : ExitCode.CannotExecute;
+    public static int ExitCodeOf(Win32Exception error) =>
+        IsMissing(error.NativeErrorCode) ? ExitCode.NoSuchCommand : ExitCode.CannotExecute;
 
     /// <summary>Returns why the system refuses to start a command whose file is there.</summary>
     public static string ReasonOf(Win32Exception error) => IsMissing(error.NativeErrorCode)
         ? "the interpreter that it names is not there"
         : Marshal.GetPInvokeErrorMessage(error.NativeErrorCode);
 
-    /// <summary>Forwards a signal: what ends programs goes to all that the command has started, what means something to one of them to the command alone.</summary>
+    /// <summary>
+    /// Forwards a signal: what ends programs goes to all that the command has started, what means something to one of them to the command
+    /// alone.
+    /// </summary>
     /// <remarks>What comes from the terminal has come to them already.</remarks>
     public void Forward(int signal)
     {
@@ -123,7 +135,9 @@ internal sealed class Child
     public Task<int> ExitAsync() => _exit.Task;
 
     /// <summary>Waits for the end of the command and of all that it has started.</summary>
-    /// <param name="daemons">Whether those are waited for as well that have made themselves daemons: with a session of their own, and without their parent.</param>
+    /// <param name="daemons">
+    /// Whether those are waited for as well that have made themselves daemons: with a session of their own, and without their parent.
+    /// </param>
     /// <returns>The exit code of the command.</returns>
     public async Task<int> EndAsync(bool daemons)
     {
@@ -216,7 +230,8 @@ internal sealed class Child
         }
     }
 
-    // Who starts itself again and ends may be missed by each look at /proc, which takes its time: that nobody is left only the system can say, and only of all our children.
+    // Who starts itself again and ends may be missed by each look at /proc, which takes its time: that nobody is left only the system can
+    // say, and only of all our children.
     private bool IsAlone => OperatingSystem.IsLinux() && _strangers.Count == 0;
 
     private static bool HasChildren()
@@ -268,7 +283,8 @@ internal sealed class Child
         return all;
     }
 
-    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state, parent and session are the fields 3, 4 and 6. The name, field 2, may have spaces and brackets in it.
+    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state, parent and session are the fields 3, 4 and 6. The name, field 2,
+    // may have spaces and brackets in it.
     private static (bool IsOver, int Parent, int Session)? Stat(string folder)
     {
         try

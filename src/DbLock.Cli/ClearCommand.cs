@@ -8,28 +8,45 @@ internal static class ClearCommand
 {
     private const int ShownWaiters = 5;
 
-    private static readonly string[] Columns = ["pid", "user", "application", "object", "outcome", "signal", "reason", "state", "state_s", "waiters", "query"];
-    private static readonly string[] Important = ["pid", "outcome", "reason", "object", "state", "waiters", "query", "user", "application", "signal", "state_s"];
+    private static readonly string[] Columns = ["pid", "user", "application", "object", "outcome", "signal", "reason", "state", "state_s",
+        "waiters", "query"];
+    private static readonly string[] Important = ["pid", "outcome", "reason", "object", "state", "waiters", "query", "user", "application",
+        "signal", "state_s"];
     private static readonly string[] LockColumns = ["pid", "user", "application", "object"];
 
     public static Command Create(string name, PgSignal signal)
     {
         var connection = ConnectionOption.Create();
-        var pids = new Argument<int[]>("PID") { Description = "The server processes; options narrow them further", Arity = ArgumentArity.ZeroOrMore };
+        var pids = new Argument<int[]>("PID")
+        {
+            Description = "The server processes; options narrow them further",
+            Arity = ArgumentArity.ZeroOrMore
+        };
         var yes = new Option<bool>("--yes", "-y") { Description = "Do not ask" };
         var dry = new Option<bool>("--dry-run") { Description = "Only say what would be done" };
-        var grace = new Option<TimeSpan?>("--grace") { Description = "How long a session has to end or let go, before it is reported as left. Default: 5s", HelpName = "duration", CustomParser = Duration.Parse };
+        var grace = new Option<TimeSpan?>("--grace")
+        {
+            Description = "How long a session has to end or let go, before it is reported as "
+            + "left. Default: 5s",
+            HelpName = "duration",
+            CustomParser = Duration.Parse
+        };
         var max = new Option<int?>("--max") { Description = "Do nothing when more sessions than this would be hit", HelpName = "n" };
         var escalate = new Option<bool>("--then-terminate") { Description = "Terminate what is left after the grace" };
         var superusers = new Option<bool>("--include-superusers") { Description = "Superusers' sessions too" };
         var replication = new Option<bool>("--include-replication") { Description = "Replication too" };
         var autovacuum = new Option<bool>("--include-autovacuum") { Description = "Autovacuum too" };
         var exceptUsers = new Option<string[]>("--except-user") { Description = "Never this role's sessions", HelpName = "role" };
-        var exceptApplications = new Option<string[]>("--except-application") { Description = "Never sessions with this application_name", HelpName = "name" };
+        var exceptApplications = new Option<string[]>("--except-application")
+        {
+            Description = "Never sessions with this application_name",
+            HelpName = "name"
+        };
         var output = Output.Option();
         var wide = Output.WideOption();
         var command = new Command(name, (signal == PgSignal.Cancel
-                ? "Cancels the running statement of the sessions that have locks which match. A session that is idle does not notice: dblock terminate ends it."
+                ? "Cancels the running statement of the sessions that have locks which match. A session that is idle does not notice: "
+                    + "dblock terminate ends it."
                 : "Ends the sessions that have locks which match, with their transactions.")
             + " Shows them and asks first. Exit code 0: nothing is left in the way; 1: something is, or the answer was no. "
             + "With --dry-run 0: nothing would be spared; 1: something would be.")
@@ -45,7 +62,8 @@ internal static class ClearCommand
             var which = filter.Filter(parsed, parsed.GetValue(pids));
             if (which == new PgLockFilter())
             {
-                throw new UsageException($"say whose locks are meant: dblock {name} PID, or an option such as --key or --blocking; without one every session would be hit");
+                throw new UsageException($"say whose locks are meant: dblock {name} PID, or an option such as --key or --blocking; "
+                    + "without one every session would be hit");
             }
 
             var format = parsed.GetValue(output)!;
@@ -76,7 +94,8 @@ internal static class ClearCommand
                 throw new UsageException("there is nobody to ask: say --yes, or --dry-run to see what would be done");
             }
 
-            var opened = await ConnectionOption.OpenAsync(ConnectionOption.Resolve(parsed.GetValue(connection)), cancellationToken).ConfigureAwait(false);
+            var opened = await ConnectionOption.OpenAsync(
+                ConnectionOption.Resolve(parsed.GetValue(connection)), cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
                 FilterOptions.RefuseOtherDatabases(which, opened.Database);
@@ -90,7 +109,8 @@ internal static class ClearCommand
                 }
                 catch (LockException) when (options.MaxSessions is not null)
                 {
-                    Dblock.Say($"more sessions than --max {options.MaxSessions} would be hit, so none was: narrow the filter, or allow more");
+                    Dblock.Say($"more sessions than --max {options.MaxSessions} would be hit, so none was: narrow the filter, or "
+                        + "allow more");
                     return ExitCode.NotDone;
                 }
 
@@ -107,7 +127,8 @@ internal static class ClearCommand
 
                 if (planned > 0 && !parsed.GetValue(dry))
                 {
-                    result = await opened.ClearLocksAsync(locks, sent, options with { DryRun = false }, cancellationToken).ConfigureAwait(false);
+                    result = await opened.ClearLocksAsync(
+                        locks, sent, options with { DryRun = false }, cancellationToken).ConfigureAwait(false);
                 }
 
                 if (parsed.GetValue(dry) && Output.IsTerminal && Output.IsTable(format) && !parsed.GetValue(wide))
@@ -135,9 +156,12 @@ internal static class ClearCommand
     // Who waits for whom, by the process that is in the way: through others too.
     private static Dictionary<int, List<int>> Waiters(PgWaitGraph graph) =>
         graph.Roots.SelectMany(root => root.SelfAndAllWaiters()).Distinct().Where(node => node.Pid is not null && node.Waiters.Count > 0)
-            .ToDictionary(node => node.Pid!.Value, node => node.SelfAndAllWaiters().Where(waiter => waiter != node && waiter.Pid is not null).Select(waiter => waiter.Pid!.Value).ToList());
+            .ToDictionary(
+                node => node.Pid!.Value, node => node.SelfAndAllWaiters().Where(
+                    waiter => waiter != node && waiter.Pid is not null).Select(waiter => waiter.Pid!.Value).ToList());
 
-    private static string InWords(List<int> pids) => string.Join(", ", pids.Take(ShownWaiters).Select(pid => pid.ToString(CultureInfo.InvariantCulture)))
+    private static string InWords(List<int> pids) =>
+        string.Join(", ", pids.Take(ShownWaiters).Select(pid => pid.ToString(CultureInfo.InvariantCulture)))
         + (pids.Count > ShownWaiters ? string.Create(CultureInfo.InvariantCulture, $" and {pids.Count - ShownWaiters} more") : "");
 
     private static List<int> Of(Dictionary<int, List<int>> waiters, PgClearedSession session) =>
@@ -193,7 +217,8 @@ internal static class ClearCommand
 
         var rows = result.Select(session => (object?[])
         [
-            .. LockRows.Row(session.Locks[0], LockColumns), session.Outcome.ToString(), session.Signal?.ToString(), AsOption(session.Reason), session.Session?.State,
+            .. LockRows.Row(session.Locks[0], LockColumns), session.Outcome.ToString(), session.Signal?.ToString(),
+                AsOption(session.Reason), session.Session?.State,
             LockRows.Seconds(session.Session?.StateAge), InWords(Of(waiters, session)), session.Session?.Query,
         ]);
         Output.Write(format, Columns, [.. rows], wide ? null : Important);

@@ -13,11 +13,13 @@ internal static partial class ConnectionOption
 
     private static readonly string[] SocketFolders = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
 
-    private const string Right = "write postgres://user@host:5432/database, with %xx for special characters, or Host=…;Username=…;Database=…";
+    private const string Right = "write postgres://user@host:5432/database, with %xx for special characters, or "
+        + "Host=…;Username=…;Database=…";
 
     public static Option<string?> Create() => new("--connection", "-c")
     {
-        Description = "The database: a postgres:// URL or an Npgsql connection string. Else $DBLOCK_CONNECTION, else where psql would go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, "
+        Description = "The database: a postgres:// URL or an Npgsql connection string. Else $DBLOCK_CONNECTION, else where psql would "
+            + "go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, "
             + "PGDATABASE, PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE and the others",
         HelpName = "url",
     };
@@ -40,8 +42,10 @@ internal static partial class ConnectionOption
             if (e is NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException or InvalidOperationException or IOException)
             {
                 var address = new NpgsqlConnectionStringBuilder(connectionString);
-                var place = address.Host!.Contains(',', StringComparison.Ordinal) ? address.Host : string.Create(CultureInfo.InvariantCulture, $"{address.Host}, port {address.Port}");
-                var reason = await OtherServer.NameAsync(e, address.Host, address.Port, cancellationToken).ConfigureAwait(false) is { } other
+                var place = address.Host!.Contains(',', StringComparison.Ordinal)
+                    ? address.Host : string.Create(CultureInfo.InvariantCulture, $"{address.Host}, port {address.Port}");
+                var reason = await OtherServer.NameAsync(
+                    e, address.Host, address.Port, cancellationToken).ConfigureAwait(false) is { } other
                     ? $"{other} answers there, and dblock works with PostgreSQL alone: give the host and port of a PostgreSQL server"
                     : (e.InnerException is SocketException inner ? inner : e).Message;
                 throw new UnavailableException($"no connection to {place}: {reason}");
@@ -52,7 +56,8 @@ internal static partial class ConnectionOption
     }
 
     public static string Resolve(string? option) =>
-        Resolve(option is null ? null : Utf8("--connection", option), name => Environment.GetEnvironmentVariable(name) is { } value ? Utf8(name, value) : null);
+        Resolve(option is null ? null : Utf8("--connection", option),
+            name => Environment.GetEnvironmentVariable(name) is { } value ? Utf8(name, value) : null);
 
     // In libpq's order: what is given, the service, the other variables, what is usual.
     public static string Resolve(string? option, Func<string, string?> variable)
@@ -130,7 +135,8 @@ internal static partial class ConnectionOption
     }
 
     // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
-    private static void SetPlace(NpgsqlConnectionStringBuilder builder, ConnectionWords words, bool saysHost, Func<string, string?> variable)
+    private static void SetPlace(
+        NpgsqlConnectionStringBuilder builder, ConnectionWords words, bool saysHost, Func<string, string?> variable)
     {
         if (IsSaid(builder, "Port"))
         {
@@ -172,14 +178,16 @@ internal static partial class ConnectionOption
 
         var places = Enumerable.Range(0, count).Select(i =>
         {
-            var number = NullIfEmpty(ports[ports.Length == 1 ? 0 : i].Trim()) ?? (IsSaid(builder, "Port") ? builder.Port.ToString(CultureInfo.InvariantCulture) : DefaultPort);
+            var number = NullIfEmpty(ports[ports.Length == 1 ? 0 : i].Trim())
+                ?? (IsSaid(builder, "Port") ? builder.Port.ToString(CultureInfo.InvariantCulture) : DefaultPort);
             if (!ushort.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out var parsed) || parsed == 0)
             {
                 throw new UsageException($"{words.Source("port")} has a value that is no port: give a number from 1 to 65535");
             }
 
             var name = NullIfEmpty(names?[i].Trim());
-            return (Host: NullIfEmpty(addresses?[i].Trim()) ?? name ?? DefaultHost(number), Port: number, Name: name ?? NullIfEmpty(addresses?[i].Trim()) ?? "localhost");
+            return (Host: NullIfEmpty(addresses?[i].Trim()) ?? name ?? DefaultHost(number), Port: number,
+                Name: name ?? NullIfEmpty(addresses?[i].Trim()) ?? "localhost");
         }).ToList();
         if (places is [var (host, single, name)])
         {
@@ -189,7 +197,9 @@ internal static partial class ConnectionOption
         }
         else
         {
-            var list = places.Select(place => place.Host.Contains(':', StringComparison.Ordinal) ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}");
+            var list = places.Select(
+                place => place.Host.Contains(':', StringComparison.Ordinal)
+                    ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}");
             Set(builder, "Host", string.Join(',', list), words.Source("host"));
         }
     }
@@ -239,7 +249,8 @@ internal static partial class ConnectionOption
 
         if (OtherWords().Match(given) is { Success: true } word)
         {
-            throw new UsageException($"a connection string with {word.Value} is one of SQL Server or SQLite, and dblock works with PostgreSQL alone: {Right}");
+            throw new UsageException($"a connection string with {word.Value} is one of SQL Server or SQLite, and dblock works with "
+                + $"PostgreSQL alone: {Right}");
         }
 
         if (given.Contains("://", StringComparison.Ordinal) && scheme.Length > 0 && !Url().IsMatch(given))
@@ -303,7 +314,8 @@ internal static partial class ConnectionOption
                 "Load Balance Hosts" => value switch { "random" => "true", "disable" => "false", _ => value },
 
                 // As for libpq, a negative time is none.
-                "Timeout" when int.TryParse(value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var seconds) && seconds < 0 => "0",
+                "Timeout" when int.TryParse(value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var seconds)
+                    && seconds < 0 => "0",
                 _ => value,
             };
         }

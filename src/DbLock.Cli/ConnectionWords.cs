@@ -7,22 +7,27 @@ internal sealed class ConnectionWords
     private static readonly (string Word, string? Variable, string? Keyword)[] Known =
     [
         ("host", "PGHOST", ""), ("hostaddr", "PGHOSTADDR", ""), ("port", "PGPORT", ""),
-        ("dbname", "PGDATABASE", "Database"), ("user", "PGUSER", "Username"), ("password", "PGPASSWORD", "Password"), ("passfile", "PGPASSFILE", "Passfile"),
-        ("sslmode", "PGSSLMODE", "SSL Mode"), ("sslcert", "PGSSLCERT", "SSL Certificate"), ("sslkey", "PGSSLKEY", "SSL Key"), ("sslpassword", null, "SSL Password"),
+        ("dbname", "PGDATABASE", "Database"), ("user", "PGUSER", "Username"), ("password", "PGPASSWORD", "Password"), ("passfile",
+            "PGPASSFILE", "Passfile"),
+        ("sslmode", "PGSSLMODE", "SSL Mode"), (
+            "sslcert", "PGSSLCERT", "SSL Certificate"), ("sslkey", "PGSSLKEY", "SSL Key"), ("sslpassword", null, "SSL Password"),
         ("sslrootcert", "PGSSLROOTCERT", "Root Certificate"), ("sslnegotiation", "PGSSLNEGOTIATION", "SSL Negotiation"),
         ("channel_binding", "PGCHANNELBINDING", "Channel Binding"), ("require_auth", "PGREQUIREAUTH", "Require Auth"),
         ("krbsrvname", "PGKRBSRVNAME", "Kerberos Service Name"), ("load_balance_hosts", "PGLOADBALANCEHOSTS", "Load Balance Hosts"),
-        ("application_name", "PGAPPNAME", "Application Name"), ("connect_timeout", "PGCONNECT_TIMEOUT", "Timeout"), ("options", "PGOPTIONS", "Options"),
+        ("application_name", "PGAPPNAME", "Application Name"), ("connect_timeout", "PGCONNECT_TIMEOUT", "Timeout"), ("options", "PGOPTIONS",
+            "Options"),
         ("target_session_attrs", "PGTARGETSESSIONATTRS", "Target Session Attributes"), ("client_encoding", null, "Client Encoding"),
         ("gssencmode", "PGGSSENCMODE", "GSS Encryption Mode"),
-        ("requirepeer", "PGREQUIREPEER", null), ("sslcrl", "PGSSLCRL", null), ("sslcrldir", "PGSSLCRLDIR", null), ("sslcertmode", "PGSSLCERTMODE", null),
+        ("requirepeer", "PGREQUIREPEER", null), ("sslcrl", "PGSSLCRL", null), ("sslcrldir", "PGSSLCRLDIR", null), ("sslcertmode",
+            "PGSSLCERTMODE", null),
         ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", null), ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", null),
         ("service", "PGSERVICE", ""), ("servicefile", "PGSERVICEFILE", ""),
     ];
 
     // They change neither where the connection leads nor how safe it is.
     private static readonly string[] Harmless =
-        ["fallback_application_name", "tcp_user_timeout", "sslcompression", "sslsni", "gsslib", "gssdelegation", "min_protocol_version", "max_protocol_version"];
+        ["fallback_application_name", "tcp_user_timeout", "sslcompression", "sslsni", "gsslib", "gssdelegation", "min_protocol_version",
+            "max_protocol_version"];
 
     private readonly Dictionary<string, (string Value, string Source)> _said = [];
 
@@ -85,7 +90,8 @@ internal sealed class ConnectionWords
             {
                 var how = Source(word).StartsWith("PG", StringComparison.Ordinal) ? $" (env -u {Source(word)} dblock …)" : "";
                 throw new UsageException(
-                    $"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{how}, or demand it of the server");
+                    $"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{how}, or demand it of "
+                        + "the server");
             }
         }
 

@@ -13,7 +13,8 @@ internal static class Dblock
     private static readonly (string Name, Func<Command> Create)[] Commands =
     [
         ("run", RunCommand.Create), ("list", LookCommand.List), ("blocked", LookCommand.Blocked), ("watch", WatchCommand.Create),
-        ("cancel", () => ClearCommand.Create("cancel", PgSignal.Cancel)), ("terminate", () => ClearCommand.Create("terminate", PgSignal.Terminate)),
+        ("cancel", () => ClearCommand.Create("cancel", PgSignal.Cancel)), ("terminate",
+            () => ClearCommand.Create("terminate", PgSignal.Terminate)),
         ("key", KeyCommand.Create), ("doctor", DoctorCommand.Create), ("completion", CompletionCommand.Create),
     ];
 
@@ -31,7 +32,8 @@ internal static class Dblock
             }
 
             var parsed = Root(args[0]).Parse(SavedOptions.Expand(args), new ParserConfiguration { ResponseFileTokenReplacer = null });
-            var wrong = parsed.Action is ParseErrorAction || parsed.CommandResult.Command.Action == parsed.Action ? UsageErrors.Of(parsed) : [];
+            var wrong = parsed.Action is ParseErrorAction || parsed.CommandResult.Command.Action == parsed.Action
+                ? UsageErrors.Of(parsed) : [];
             if (wrong.Count > 0)
             {
                 foreach (var message in wrong)
@@ -44,7 +46,12 @@ internal static class Dblock
             }
 
             // Signals are handled by the commands themselves: the library's own handling would end dblock before its command.
-            return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }).ConfigureAwait(false);
+            return await parsed.InvokeAsync(
+                new InvocationConfiguration
+                {
+                    EnableDefaultExceptionHandler = false,
+                    ProcessTerminationTimeout = null
+                }).ConfigureAwait(false);
         }
         catch (UsageException e)
         {
@@ -82,7 +89,8 @@ internal static class Dblock
         }
     }
 
-    // What is not asked for is not made: the other commands, and the library's root, whose texts are looked up in resources, would cost each start a part of its time.
+    // What is not asked for is not made: the other commands, and the library's root, whose texts are looked up in resources, would cost
+    // each start a part of its time.
     private static Command Root(string? name = null)
     {
         var help = new Option<bool>("--help", "-h", "-?") { Description = "Show help and usage information", Recursive = true };
@@ -92,7 +100,8 @@ internal static class Dblock
             return new Command("dblock") { help, create() };
         }
 
-        var root = new RootCommand("Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear the way.");
+        var root = new RootCommand("Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear "
+            + "the way.");
         root.Options.Remove(root.Options.OfType<HelpOption>().Single());
         root.Options.Insert(0, help);
         foreach (var command in Commands)

@@ -20,7 +20,9 @@ internal sealed class DetailedHelp(HelpAction help) : SynchronousCommandLineActi
         parseResult.InvocationConfiguration.Output = text;
         var code = help.Invoke(parseResult);
         parseResult.InvocationConfiguration.Output = output;
-        output.Write(text.ToString().Replace("dblock run <KEY> <COMMAND>... [options]", "dblock run [options] <KEY> -- <COMMAND>...", StringComparison.Ordinal));
+        output.Write(
+            text.ToString().Replace(
+                "dblock run <KEY> <COMMAND>... [options]", "dblock run [options] <KEY> -- <COMMAND>...", StringComparison.Ordinal));
         var details = parseResult.CommandResult.Command.Name switch
         {
             "run" => RunCommand.Details,

@@ -33,14 +33,15 @@ internal static partial class Duration
         {
             foreach (Match part in Part().Matches(bare))
             {
-                seconds += decimal.Parse(part.Groups[1].ValueSpan, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture) * part.Groups[2].Value switch
-                {
-                    "ms" => 0.001m,
-                    "s" => 1m,
-                    "m" => 60m,
-                    "h" => 3_600m,
-                    _ => 86_400m,
-                };
+                seconds += decimal.Parse(
+                    part.Groups[1].ValueSpan, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture) * part.Groups[2].Value switch
+                    {
+                        "ms" => 0.001m,
+                        "s" => 1m,
+                        "m" => 60m,
+                        "h" => 3_600m,
+                        _ => 86_400m,
+                    };
             }
 
             duration = TimeSpan.FromTicks((long)(seconds * TimeSpan.TicksPerSecond));

@@ -11,7 +11,8 @@ internal sealed class FilterOptions
 
     // https://www.postgresql.org/docs/current/monitoring-stats.html#WAIT-EVENT-LOCK-TABLE
     private static readonly string[] Types =
-        [Advisory, "applytransaction", "extend", "frozenid", "object", "page", "relation", "spectoken", "transactionid", "tuple", "userlock", "virtualxid"];
+        [Advisory, "applytransaction", "extend", "frozenid", "object", "page", "relation", "spectoken", "transactionid", "tuple",
+            "userlock", "virtualxid"];
 
     // https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
     private static readonly string[] States =
@@ -19,18 +20,45 @@ internal sealed class FilterOptions
 
     private readonly Option<int[]> _pids = new("--pid") { Description = "Of the server process with this id", HelpName = "pid" };
     private readonly Option<string[]> _databases = new("--database", "-d") { Description = "In this database", HelpName = "name" };
-    private readonly Option<string[]> _relations = new("--relation", "-r") { Description = "On this table or index, name or schema.name, exactly as it was created", HelpName = "name" };
+    private readonly Option<string[]> _relations = new("--relation", "-r")
+    {
+        Description = "On this table or index, name or "
+        + "schema.name, exactly as it was created",
+        HelpName = "name"
+    };
     private readonly Option<string[]> _keys = new("--key", "-k") { Description = "On the advisory lock with this key", HelpName = "key" };
-    private readonly Option<string[]> _names = new("--name") { Description = "A key whose locks are shown by its name; it filters nothing", HelpName = "key" };
+    private readonly Option<string[]> _names = new("--name")
+    {
+        Description = "A key whose locks are shown by its name; it filters nothing",
+        HelpName = "key"
+    };
     private readonly Option<string> _scheme = KeyOption.Create();
-    private readonly Option<string[]> _types = new("--type") { Description = "Of this type, as pg_locks has it: relation, advisory, transactionid, tuple …", HelpName = "type" };
-    private readonly Option<PgLockMode[]> _modes = new("--mode") { Description = "In this mode: AccessShare, Exclusive …", HelpName = "mode" };
+    private readonly Option<string[]> _types = new("--type")
+    {
+        Description = "Of this type, as pg_locks has it: relation, advisory, "
+        + "transactionid, tuple …",
+        HelpName = "type"
+    };
+    private readonly Option<PgLockMode[]> _modes = new("--mode")
+    {
+        Description = "In this mode: AccessShare, Exclusive …",
+        HelpName = "mode"
+    };
     private readonly Option<bool> _granted = new("--granted") { Description = "Only locks that are held" };
     private readonly Option<bool> _waiting = new("--waiting") { Description = "Only locks that are waited for" };
     private readonly Option<bool> _blocking = new("--blocking") { Description = "Only locks that are held and in somebody's way" };
-    private readonly Option<string[]> _applications = new("--application", "-a") { Description = "Of sessions with this application_name", HelpName = "name" };
+    private readonly Option<string[]> _applications = new("--application", "-a")
+    {
+        Description = "Of sessions with this application_name",
+        HelpName = "name"
+    };
     private readonly Option<string[]> _users = new("--user", "-u") { Description = "Of this role's sessions", HelpName = "role" };
-    private readonly Option<string[]> _states = new("--state") { Description = "Of sessions in this state: active, idle, \"idle in transaction\" …", HelpName = "state" };
+    private readonly Option<string[]> _states = new("--state")
+    {
+        Description = "Of sessions in this state: active, idle, \"idle in "
+        + "transaction\" …",
+        HelpName = "state"
+    };
     private readonly Option<TimeSpan?> _transactionAge = Age("--min-transaction-age", "Of sessions whose transaction is at least so old");
     private readonly Option<TimeSpan?> _stateAge = Age("--min-state-age", "Of sessions that have been in their state at least so long");
     private readonly Option<TimeSpan?> _wait = Age("--min-wait", "Waited for at least so long (PostgreSQL 14 and later)");
@@ -68,7 +96,8 @@ internal sealed class FilterOptions
             throw new UsageException("--filter was not understood: write --filter NAME");
         }
 
-        Refuse(parsed.GetValue(_granted) && parsed.GetValue(_waiting), "--granted and --waiting match nothing together: leave both out for all locks");
+        Refuse(parsed.GetValue(_granted) && parsed.GetValue(_waiting), "--granted and --waiting match nothing together: leave both out "
+            + "for all locks");
         var filter = new PgLockFilter
         {
             Pids = Given<int>([.. pids ?? [], .. parsed.GetValue(_pids) ?? []]),
@@ -96,7 +125,8 @@ internal sealed class FilterOptions
         if (filter is { Relations: not null, Databases: { } databases } && !databases.Contains(database))
         {
             throw new UsageException(
-                $"--relation and --database {databases[0]} match nothing together: names of tables are known in the connection's own database alone, which is {database}; connect to the other one");
+                $"--relation and --database {databases[0]} match nothing together: names of tables are known in the connection's own "
+                    + $"database alone, which is {database}; connect to the other one");
         }
     }
 
@@ -105,8 +135,10 @@ internal sealed class FilterOptions
     {
         var waits = filter.MinWait is not null ? "--min-wait" : filter.Granted == false ? "--waiting" : null;
         var granted = filter.BlockingOnly ? "--blocking" : filter.Granted == true ? "--granted" : null;
-        Refuse(granted is not null && waits is not null, $"{granted} and {waits} match nothing together: {granted} means locks that are held, {waits} locks that are waited for");
-        Refuse(filter is { Keys: not null, Relations: not null }, "--key and --relation match nothing together: a lock is on a key or on a table");
+        Refuse(granted is not null && waits is not null, $"{granted} and {waits} match nothing together: {granted} means locks that are "
+            + $"held, {waits} locks that are waited for");
+        Refuse(filter is { Keys: not null, Relations: not null }, "--key and --relation match nothing together: a lock is on a key or "
+            + "on a table");
         var kind = filter.Keys is not null ? "--key" : filter.Relations is not null ? "--relation" : null;
         string[] possible = filter.Keys is not null ? [Advisory] : ["relation", "extend", "page", "tuple"];
         Refuse(
@@ -117,14 +149,16 @@ internal sealed class FilterOptions
             isAdvisory && filter.Modes is { } modes && !modes.Any(mode => mode is PgLockMode.Exclusive or PgLockMode.Share),
             $"{(filter.Keys is not null ? "--key" : "--type advisory")} and --mode {filter.Modes?[0]} match nothing together: advisory locks are Exclusive or Share");
         Refuse(
-            (waits ?? (filter.BlockingOnly ? granted : null)) is not null && filter.Modes is { } harmless && harmless.All(mode => mode == PgLockMode.SIRead),
+            (waits ?? (filter.BlockingOnly ? granted : null)) is not null && filter.Modes is { } harmless
+                && harmless.All(mode => mode == PgLockMode.SIRead),
             $"{waits ?? granted} and --mode SIRead match nothing together: nobody waits for such a lock");
         Refuse(
             waits is not null && filter.States is { } idle && idle.All(state => state.StartsWith("idle", StringComparison.Ordinal)),
             $"{waits} and --state \"{filter.States?[0]}\" match nothing together: a session that waits for a lock is active");
         Refuse(
             filter.MinTransactionAge is not null && filter.States is { } without && without.All(state => state == "idle"),
-            "--min-transaction-age and --state idle match nothing together: a session that is idle has no transaction; \"idle in transaction\" has one, and --min-state-age goes with both");
+            "--min-transaction-age and --state idle match nothing together: a session that is idle has no transaction; \"idle in "
+                + "transaction\" has one, and --min-state-age goes with both");
         Refuse(filter.Pids is { } pids && pids.All(pid => pid < 1), $"{filter.Pids?[0]} is no process id: they begin with 1");
     }
 
@@ -140,15 +174,18 @@ internal sealed class FilterOptions
     private static string[]? Names(string option, string[]? given)
     {
         Refuse(given?.Any(name => name.Length == 0) == true, $"{option} matches nothing without a name: write one, or leave it out");
-        Refuse(given?.Any(name => Encoding.UTF8.GetByteCount(name) > 63) == true, $"{option} matches nothing with a name of over 63 bytes: PostgreSQL keeps no more of one");
+        Refuse(given?.Any(name => Encoding.UTF8.GetByteCount(name) > 63) == true, $"{option} matches nothing with a name of over 63 "
+            + "bytes: PostgreSQL keeps no more of one");
         return Given(given);
     }
 
     private static string[]? Among(string name, string[]? given, string[] known) =>
-        Given(given)?.Select(value => known.Contains(value) ? value : throw new UsageException(UsageErrors.NoSuchChoice(name, value, known))).ToArray();
+        Given(given)?.Select(
+            value => known.Contains(value) ? value : throw new UsageException(UsageErrors.NoSuchChoice(name, value, known))).ToArray();
 
     /// <summary>Returns the keys whose names are known.</summary>
-    public LockKey[] Names(ParseResult parsed) => [.. (parsed.GetValue(_names) ?? []).Select(name => KeyOption.Parse(name, parsed.GetValue(_scheme)!))];
+    public LockKey[] Names(ParseResult parsed) =>
+        [.. (parsed.GetValue(_names) ?? []).Select(name => KeyOption.Parse(name, parsed.GetValue(_scheme)!))];
 
     private static TableName Table(string text)
     {
@@ -164,8 +201,10 @@ internal sealed class FilterOptions
 
     private static T[]? Given<T>(T[]? values) => values is { Length: > 0 } ? values : null;
 
-    private static Option<TimeSpan?> Age(string name, string description) => new(name) { Description = description, HelpName = "duration", CustomParser = Duration.Parse };
+    private static Option<TimeSpan?> Age(string name, string description) =>
+        new(name) { Description = description, HelpName = "duration", CustomParser = Duration.Parse };
 
     private IEnumerable<Option> All() =>
-        [_pids, _databases, _relations, _keys, _scheme, _names, _types, _modes, _granted, _waiting, _blocking, _applications, _users, _states, _transactionAge, _stateAge, _wait];
+        [_pids, _databases, _relations, _keys, _scheme, _names, _types, _modes, _granted, _waiting, _blocking, _applications, _users,
+            _states, _transactionAge, _stateAge, _wait];
 }

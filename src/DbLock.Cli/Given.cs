@@ -4,7 +4,9 @@ using System.Text;
 namespace DbLock.Cli;
 
 /// <summary>The words and variables that dblock was started with, byte for byte, for a command that is to have the same.</summary>
-/// <remarks>Each char of these strings is a byte. .NET reads both as UTF-8, and what is not UTF-8 comes out of that as something else.</remarks>
+/// <remarks>
+/// Each char of these strings is a byte. .NET reads both as UTF-8, and what is not UTF-8 comes out of that as something else.
+/// </remarks>
 internal static class Given
 {
     // What .NET makes of bytes that are not UTF-8.
@@ -18,7 +20,8 @@ internal static class Given
     /// <param name="words">What .NET has read them as.</param>
     /// <exception cref="UsageException">One of them is not UTF-8, and the system does not tell what it is.</exception>
     public static string[] Words(string[] words) =>
-        Read("/proc/self/cmdline") is { } line && line.Count > words.Length && line.TakeLast(words.Length).Zip(words).All(pair => !IsUtf8(pair.Second) || pair.First == Bytes(pair.Second))
+        Read("/proc/self/cmdline") is { } line && line.Count > words.Length
+            && line.TakeLast(words.Length).Zip(words).All(pair => !IsUtf8(pair.Second) || pair.First == Bytes(pair.Second))
             ? [.. line.TakeLast(words.Length)]
             : words.All(IsUtf8)
                 ? [.. words.Select(Bytes)]
@@ -28,7 +31,8 @@ internal static class Given
     public static bool IsUtf8(string text) => !text.Contains(NotUtf8, StringComparison.Ordinal);
 
     /// <summary>Returns the value of a variable; null when there is none.</summary>
-    public static string? Variable(string name) => Variables.FirstOrDefault(variable => variable.StartsWith($"{name}=", StringComparison.Ordinal))?[(name.Length + 1)..];
+    public static string? Variable(string name) =>
+        Variables.FirstOrDefault(variable => variable.StartsWith($"{name}=", StringComparison.Ordinal))?[(name.Length + 1)..];
 
     public static string Bytes(string text) => Encoding.Latin1.GetString(Encoding.UTF8.GetBytes(text));
 

@@ -11,7 +11,8 @@ namespace DbLock.Cli;
 /// <param name="asked">When the question was sent (<see cref="Stopwatch.GetTimestamp"/>) whose answer says that it is held.</param>
 internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, long asked)
 {
-    // The end of a session comes as a message or as the end of the connection, and is noticed at once. A silent network is noticed by the question that is not answered.
+    // The end of a session comes as a message or as the end of the connection, and is noticed at once. A silent network is noticed by the
+    // question that is not answered.
     private static readonly TimeSpan Heartbeat = TimeSpan.FromSeconds(2);
 
     // What was stopped itself (SIGSTOP, Ctrl-Z) could not hear: the server is asked once more before the command pays for it.
@@ -85,7 +86,8 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, long as
             return (e.InnerException ?? e).Message;
         }
 
-        return connection.State == ConnectionState.Open ? "the server says that this session does not hold it" : "the connection to the server has ended";
+        return connection.State == ConnectionState.Open
+            ? "the server says that this session does not hold it" : "the connection to the server has ended";
     }
 
     private async Task<bool> IsAnsweredAsync(Task question, TimeSpan least)

@@ -8,7 +8,8 @@ internal static class LookCommand
 {
     public static Command List() => Create(
         "list",
-        "Lists the locks of the server, those that are waited for first. Options of one kind add up, options of different kinds must all match. "
+        "Lists the locks of the server, those that are waited for first. Options of one kind add up, options of different kinds must "
+            + "all match. "
             + "Nothing found is an empty list and exit code 0.",
         ShowLocksAsync);
 
@@ -19,17 +20,20 @@ internal static class LookCommand
         ShowBlockedAsync);
 
     /// <summary>Returns the locks as lines of a table.</summary>
-    public static async Task<List<string>> LocksAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken) =>
+    public static async Task<List<string>> LocksAsync(
+        NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken) =>
         Output.Lines(
             LockRows.Short,
             [.. (await connection.GetLocksAsync(filter, names, cancellationToken).ConfigureAwait(false)).Select(@lock => LockRows.Row(@lock, LockRows.Short))],
             Output.IsTerminal && !wide ? LockRows.Important : null);
 
     /// <summary>Returns who waits for whom as lines of a tree.</summary>
-    public static async Task<List<string>> BlockedAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken) =>
+    public static async Task<List<string>> BlockedAsync(
+        NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken) =>
         BlockedTree.Lines(await connection.GetWaitGraphAsync(filter, names, cancellationToken).ConfigureAwait(false), wide);
 
-    private static async Task ShowLocksAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, string format, bool wide, CancellationToken cancellationToken)
+    private static async Task ShowLocksAsync(
+        NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, string format, bool wide, CancellationToken cancellationToken)
     {
         if (Output.IsTable(format))
         {
@@ -41,10 +45,12 @@ internal static class LookCommand
         Output.Write(format, LockRows.All, [.. locks.Select(@lock => LockRows.Row(@lock, LockRows.All))]);
     }
 
-    private static async Task ShowBlockedAsync(NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, string format, bool wide, CancellationToken cancellationToken) =>
+    private static async Task ShowBlockedAsync(
+        NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, string format, bool wide, CancellationToken cancellationToken) =>
         BlockedTree.Write(format, await connection.GetWaitGraphAsync(filter, names, cancellationToken).ConfigureAwait(false), wide);
 
-    private static Command Create(string name, string description, Func<NpgsqlConnection, PgLockFilter, LockKey[], string, bool, CancellationToken, Task> show)
+    private static Command Create(
+        string name, string description, Func<NpgsqlConnection, PgLockFilter, LockKey[], string, bool, CancellationToken, Task> show)
     {
         var connection = ConnectionOption.Create();
         var output = Output.Option();
@@ -54,7 +60,8 @@ internal static class LookCommand
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var (which, names) = (filter.Filter(parsed), filter.Names(parsed));
-            var opened = await ConnectionOption.OpenAsync(ConnectionOption.Resolve(parsed.GetValue(connection)), cancellationToken).ConfigureAwait(false);
+            var opened = await ConnectionOption.OpenAsync(
+                ConnectionOption.Resolve(parsed.GetValue(connection)), cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
                 FilterOptions.RefuseOtherDatabases(which, opened.Database);

@@ -9,7 +9,8 @@ internal static class OtherServer
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
 
-    // The first packet of SQL Server's protocol, which asks for nothing but the version: https://learn.microsoft.com/openspecs/windows_protocols/ms-tds
+    // The first packet of SQL Server's protocol, which asks for nothing but the version:
+    // https://learn.microsoft.com/openspecs/windows_protocols/ms-tds
     private static readonly byte[] PreLogin =
         [0x12, 0x01, 0, 20, 0, 0, 0, 0, /* version at 6, 6 bytes */ 0, 0, 6, 0, 6, 0xff, 0, 0, 0, 0, 0, 0];
 
@@ -39,8 +40,10 @@ internal static class OtherServer
     private static string? Greeting(byte[] answer) => answer switch
     {
         // Length, number 0, then version 10 of the protocol and the server's own; or an error packet, to a host that may not connect.
-        [_, _, 0, 0, 10, .. var rest] => Encoding.ASCII.GetString(rest).Contains("MariaDB", StringComparison.OrdinalIgnoreCase) ? "MariaDB" : "MySQL",
-        [_, _, 0, 0, 0xff, .. var rest] => Encoding.ASCII.GetString(rest).Contains("MariaDB", StringComparison.OrdinalIgnoreCase) ? "MariaDB" : "MySQL or MariaDB",
+        [_, _, 0, 0, 10, .. var rest] =>
+            Encoding.ASCII.GetString(rest).Contains("MariaDB", StringComparison.OrdinalIgnoreCase) ? "MariaDB" : "MySQL",
+        [_, _, 0, 0, 0xff, .. var rest] =>
+            Encoding.ASCII.GetString(rest).Contains("MariaDB", StringComparison.OrdinalIgnoreCase) ? "MariaDB" : "MySQL or MariaDB",
         [(byte)'S', (byte)'S', (byte)'H', (byte)'-', ..] => "an SSH server",
         _ => null,
     };

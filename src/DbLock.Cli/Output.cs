@@ -23,7 +23,12 @@ internal static class Output
 
     public static Option<string> Option()
     {
-        var option = new Option<string>("--output", "-o") { Description = "table, json (an array of objects) or csv (RFC 4180)", HelpName = "format", DefaultValueFactory = _ => Table };
+        var option = new Option<string>("--output", "-o")
+        {
+            Description = "table, json (an array of objects) or csv (RFC 4180)",
+            HelpName = "format",
+            DefaultValueFactory = _ => Table
+        };
         return option.AcceptOnlyFromAmong(Table, Json, Csv);
     }
 
@@ -34,14 +39,21 @@ internal static class Output
 
     public static bool IsJson(string format) => format == Json;
 
-    public static Option<bool> WideOption() => new("--wide", "-w") { Description = "All columns, and nothing cut off, however wide the terminal is" };
+    public static Option<bool> WideOption() => new("--wide", "-w")
+    {
+        Description = "All columns, and nothing cut off, however wide the "
+        + "terminal is"
+    };
 
     /// <summary>Writes rows in a format.</summary>
     /// <param name="format">One of the three.</param>
     /// <param name="columns">The names of the columns.</param>
     /// <param name="rows">A value for each column: text, number, truth or null.</param>
-    /// <param name="important">For a terminal the columns from the most important on, of which as many are shown as fit; null for all.</param>
-    public static void Write(string format, IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows, IReadOnlyList<string>? important = null)
+    /// <param name="important">
+    /// For a terminal the columns from the most important on, of which as many are shown as fit; null for all.
+    /// </param>
+    public static void Write(
+        string format, IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows, IReadOnlyList<string>? important = null)
     {
         switch (format)
         {
@@ -67,7 +79,9 @@ internal static class Output
     /// <summary>Returns a table as lines: a header and a line for each row.</summary>
     /// <param name="columns">The names of the columns.</param>
     /// <param name="rows">A value for each column.</param>
-    /// <param name="important">The columns from the most important on, of which as many are shown as fit the terminal; null for all, uncut.</param>
+    /// <param name="important">
+    /// The columns from the most important on, of which as many are shown as fit the terminal; null for all, uncut.
+    /// </param>
     public static List<string> Lines(IReadOnlyList<string> columns, IReadOnlyList<object?[]> rows, IReadOnlyList<string>? important)
     {
         var cells = rows.Select(row => row.Select(value => OneLine(Text(value))).ToArray()).ToList();
@@ -129,7 +143,8 @@ internal static class Output
 
     /// <summary>Returns a text in a style, where colours are shown.</summary>
     public static string Styled(string style, string text) =>
-        IsTerminal && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")) && Environment.GetEnvironmentVariable("TERM") != "dumb"
+        IsTerminal && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"))
+            && Environment.GetEnvironmentVariable("TERM") != "dumb"
             ? $"\u001b[{style}m{text}\u001b[0m"
             : text;
 
@@ -153,7 +168,8 @@ internal static class Output
         yield return line!;
     }
 
-    // Which columns are shown, and how wide: as many as fit, from the most important on; what is left goes to those that were cut, to the query last.
+    // Which columns are shown, and how wide: as many as fit, from the most important on; what is left goes to those that were cut, to the
+    // query last.
     private static List<int> Fit(IReadOnlyList<string> columns, int[] widths, IReadOnlyList<string> important)
     {
         const int Gap = 2;
@@ -210,9 +226,12 @@ internal static class Output
             write(json);
         }
 
-        // The encoder escapes control characters, but not those that turn the writing direction. They can be in texts alone, where the escape says the same.
+        // The encoder escapes control characters, but not those that turn the writing direction. They can be in texts alone, where the
+        // escape says the same.
         var text = Encoding.UTF8.GetString(buffer.ToArray());
-        Console.Out.Write(string.Concat(text.EnumerateRunes().Select(rune => IsCommand(rune) && rune.Value != '\n' ? Escaped(rune) : rune.ToString())) + '\n');
+        Console.Out.Write(
+            string.Concat(text.EnumerateRunes().Select(rune => IsCommand(rune) && rune.Value != '\n' ? Escaped(rune) : rune.ToString()))
+                + '\n');
     }
 
     public static void WriteValue(Utf8JsonWriter json, string name, object? value)
@@ -275,7 +294,8 @@ internal static class Output
     /// <summary>Returns a text in one line, without what would command a terminal.</summary>
     public static string OneLine(string text) => Clean(string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)));
 
-    private static string Escaped(Rune rune) => string.Concat(rune.ToString().Select(unit => string.Create(CultureInfo.InvariantCulture, $"\\u{(int)unit:X4}")));
+    private static string Escaped(Rune rune) =>
+        string.Concat(rune.ToString().Select(unit => string.Create(CultureInfo.InvariantCulture, $"\\u{(int)unit:X4}")));
 
     private static string Quote(string text) => text.AsSpan().ContainsAny(",\"\r\n") ? $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"" : text;
 }

@@ -2,7 +2,9 @@ using System.Text;
 
 namespace DbLock.Cli;
 
-/// <summary>libpq's file of passwords, looked up under the name that psql would use, which is not always the place where the connection leads.</summary>
+/// <summary>
+/// libpq's file of passwords, looked up under the name that psql would use, which is not always the place where the connection leads.
+/// </summary>
 /// <remarks>https://www.postgresql.org/docs/current/libpq-pgpass.html</remarks>
 internal static class PassFile
 {
@@ -18,7 +20,8 @@ internal static class PassFile
         {
             return !File.Exists(path) ? null : File.ReadLines(path)
                 .Where(line => line.Length > 0 && line[0] != '#').Select(Split)
-                .FirstOrDefault(fields => fields.Count >= 5 && wanted.Zip(fields).All(pair => pair.Second == "*" || pair.Second == pair.First))?[4];
+                .FirstOrDefault(
+                    fields => fields.Count >= 5 && wanted.Zip(fields).All(pair => pair.Second == "*" || pair.Second == pair.First))?[4];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -19,7 +19,8 @@ internal static class RunCommand
 
     private static readonly TimeSpan Unwatched = TimeSpan.FromMilliseconds(200);
 
-    // A limit is a limit, and a second for the way there and back. What is in no hurry has three in all, so that a busy machine can connect.
+    // A limit is a limit, and a second for the way there and back. What is in no hurry has three in all, so that a busy machine can
+    // connect.
     private static readonly TimeSpan Way = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Least = TimeSpan.FromSeconds(3);
 
@@ -63,36 +64,88 @@ internal static class RunCommand
     {
         var connection = ConnectionOption.Create();
         var scheme = KeyOption.Create();
-        var nonblock = new Option<bool>("--nonblock", "-n") { Description = "Do not wait: end with the conflict exit code if the lock is held elsewhere" };
-        var timeout = new Option<TimeSpan?>("--timeout", "-t") { Description = "Wait no longer than this (30s, 500ms, 2h; a bare number is seconds). Default: for ever", HelpName = "duration", CustomParser = Duration.Parse };
+        var nonblock = new Option<bool>("--nonblock", "-n")
+        {
+            Description = "Do not wait: end with the conflict exit code if the lock "
+            + "is held elsewhere"
+        };
+        var timeout = new Option<TimeSpan?>("--timeout", "-t")
+        {
+            Description = "Wait no longer than this (30s, 500ms, 2h; a bare number "
+            + "is seconds). Default: for ever",
+            HelpName = "duration",
+            CustomParser = Duration.Parse
+        };
         var waitHow = new Option<string>("--wait")
         {
-            Description = "How it waits: queue (first come first served) or yield (for migrations that create an index concurrently: such a wait does not keep them from ending; who comes later may be first)",
+            Description = "How it waits: queue (first come first served) or yield (for migrations that create an index concurrently: "
+                + "such a wait does not keep them from ending; who comes later may be first)",
             HelpName = "how",
             DefaultValueFactory = _ => Queue,
         };
         waitHow.AcceptOnlyFromAmong(Queue, Yield);
-        var shared = new Option<bool>("--shared", "-s") { Description = "Others may hold the lock at the same time, if they too ask for it shared" };
-        var conflict = new Option<int>("--conflict-exit-code", "-E") { Description = "The exit code when the lock is not acquired, from 0 to 255", HelpName = "code", DefaultValueFactory = _ => ExitCode.Conflict, CustomParser = Code };
+        var shared = new Option<bool>("--shared", "-s")
+        {
+            Description = "Others may hold the lock at the same time, if they too ask for "
+            + "it shared"
+        };
+        var conflict = new Option<int>("--conflict-exit-code",
+            "-E")
+        {
+            Description = "The exit code when the lock is not acquired, from 0 to 255",
+            HelpName = "code",
+            DefaultValueFactory = _ => ExitCode.Conflict,
+            CustomParser = Code
+        };
         var onLost = new Option<string>("--on-lost")
         {
-            Description = "What is done to the command when the lock is lost while it runs: terminate (SIGTERM, and after --grace SIGKILL), kill (SIGKILL at once), or ignore",
+            Description = "What is done to the command when the lock is lost while it runs: terminate (SIGTERM, and after --grace "
+                + "SIGKILL), kill (SIGKILL at once), or ignore",
             HelpName = "what",
             DefaultValueFactory = _ => Terminate,
         };
         onLost.AcceptOnlyFromAmong(Terminate, Kill, Ignore);
-        var grace = new Option<TimeSpan?>("--grace") { Description = "How long the command has to end after SIGTERM. Default: 10s", HelpName = "duration", CustomParser = Duration.Parse };
-        var close = new Option<bool>("--close", "-o") { Description = "Let go of the lock when the command has ended, whatever it has left running" };
-        var pass = new Option<bool>("--pass-connection") { Description = "Leave DBLOCK_CONNECTION, and the password in it, in the command's environment" };
+        var grace = new Option<TimeSpan?>("--grace")
+        {
+            Description = "How long the command has to end after SIGTERM. Default: 10s",
+            HelpName = "duration",
+            CustomParser = Duration.Parse
+        };
+        var close = new Option<bool>("--close", "-o")
+        {
+            Description = "Let go of the lock when the command has ended, whatever it has "
+            + "left running"
+        };
+        var pass = new Option<bool>("--pass-connection")
+        {
+            Description = "Leave DBLOCK_CONNECTION, and the password in it, in the "
+            + "command's environment"
+        };
         var noName = new Option<bool>("--no-name")
         {
             Description = "Do not show the lock's name, this host and the command to who looks at the server's sessions",
         };
-        var trust = new Option<bool>("--trust-pooler") { Description = "The connection pooler in between keeps one server session for each client (PgBouncer's session mode)" };
-        var verbose = new Option<bool>("--verbose", "-v") { Description = "Say on stderr who holds the lock, how long it was waited for, and how the command ended" };
-        var quiet = new Option<bool>("--quiet", "-q") { Description = "Do not say on stderr that the lock is waited for, or that it was not acquired; failures are said" };
+        var trust = new Option<bool>("--trust-pooler")
+        {
+            Description = "The connection pooler in between keeps one server session for "
+            + "each client (PgBouncer's session mode)"
+        };
+        var verbose = new Option<bool>("--verbose", "-v")
+        {
+            Description = "Say on stderr who holds the lock, how long it was waited "
+            + "for, and how the command ended"
+        };
+        var quiet = new Option<bool>("--quiet", "-q")
+        {
+            Description = "Do not say on stderr that the lock is waited for, or that it was "
+            + "not acquired; failures are said"
+        };
         var key = new Argument<string>("KEY") { Description = "What is locked: a name, or a number or pair with --key-scheme" };
-        var words = new Argument<string[]>("COMMAND") { Description = "The command and its arguments, after --. No shell is involved", Arity = ArgumentArity.OneOrMore };
+        var words = new Argument<string[]>("COMMAND")
+        {
+            Description = "The command and its arguments, after --. No shell is involved",
+            Arity = ArgumentArity.OneOrMore
+        };
         var command = new Command("run", "Runs a command while it holds a lock: dblock run nightly-report -- ./report --all")
         {
             key, words, connection, scheme, nonblock, timeout, waitHow, shared, conflict, onLost, grace, close, pass, noName, trust, quiet,
@@ -106,10 +159,12 @@ internal static class RunCommand
             }
 
             // To the parser, an option that it does not know is an argument.
-            var operands = (parsed.GetResult(key)?.Tokens ?? []).Concat(parsed.GetResult(words)?.Tokens.Take(1) ?? []).ToHashSet(ReferenceEqualityComparer.Instance);
+            var operands = (parsed.GetResult(key)?.Tokens ?? []).Concat(
+                parsed.GetResult(words)?.Tokens.Take(1) ?? []).ToHashSet(ReferenceEqualityComparer.Instance);
             if (parsed.Tokens.TakeWhile(token => token.Type != TokenType.DoubleDash).FirstOrDefault(token => operands.Contains(token) && token.Value.StartsWith('-')) is { } unknown)
             {
-                throw new UsageException($"there is no option {unknown.Value.Split('=', ':')[0]}: see dblock run --help; a key or command that begins so goes after --");
+                throw new UsageException($"there is no option {unknown.Value.Split('=', ':')[0]}: see dblock run --help; a key or "
+                    + "command that begins so goes after --");
             }
 
             if (parsed.GetValue(nonblock) && parsed.GetValue(timeout) is not null)
@@ -124,7 +179,8 @@ internal static class RunCommand
 
             if (parsed.GetValue(key)!.Length == 0)
             {
-                throw new UsageException("the KEY is empty, as from a variable that is not set: name a key (in a shell, \"${JOB:?}\" refuses an empty JOB)");
+                throw new UsageException("the KEY is empty, as from a variable that is not set: name a key (in a shell, \"${JOB:?}\" "
+                    + "refuses an empty JOB)");
             }
 
             // With the key after a first --, the second is no word of the command.
@@ -143,7 +199,8 @@ internal static class RunCommand
             var wait = parsed.GetValue(nonblock) ? TimeSpan.Zero : parsed.GetValue(timeout) ?? Timeout.InfiniteTimeSpan;
             if (wait > LockDialect.PostgreSql.MaxTimeout)
             {
-                throw new UsageException($"--timeout takes no more than {LockDialect.PostgreSql.MaxTimeout.Days} days, the longest that PostgreSQL can count; leave it out to wait for ever");
+                throw new UsageException($"--timeout takes no more than {LockDialect.PostgreSql.MaxTimeout.Days} days, the longest that "
+                    + "PostgreSQL can count; leave it out to wait for ever");
             }
 
             var options = new LockOptions
@@ -154,7 +211,9 @@ internal static class RunCommand
                 Fencing = true,
                 ShowName = !parsed.GetValue(noName),
             };
-            var job = new Job(ConnectionOption.Resolve(parsed.GetValue(connection)), parsed.GetValue(key)!, lockKey, Given.Words(line), wait, options, parsed.GetValue(conflict))
+            var job = new Job(
+                ConnectionOption.Resolve(parsed.GetValue(connection)), parsed.GetValue(key)!, lockKey, Given.Words(line), wait, options,
+                    parsed.GetValue(conflict))
             {
                 OnLost = parsed.GetValue(onLost)!,
                 Grace = parsed.GetValue(grace) ?? TimeSpan.FromSeconds(10),
@@ -198,12 +257,14 @@ internal static class RunCommand
             // Every limit is dblock's own, and what the provider would ask by itself it does not ask.
             var address = new NpgsqlConnectionStringBuilder(job.Connection) { TcpKeepAlive = true, CommandTimeout = 0, KeepAlive = 0 };
 
-            // The server's own types are enough: a pooler lets in whom it has no session for yet, and a question would keep the opening waiting.
+            // The server's own types are enough: a pooler lets in whom it has no session for yet, and a question would keep the opening
+            // waiting.
             address["Server Compatibility Mode"] = "NoTypeLoading";
             connection = await OpenAsync(address, job.Timeout, signals.First).ConfigureAwait(false);
             var @lock = new Lock(connection, job.Key, LockInterface.Npgsql, job.Options) { Holder = job.Holder };
             await SessionAsync(job, address, connection, @lock, start, teller.Say, signals.First).ConfigureAwait(false);
-            return await AcquireAsync(job, address.ConnectionString, connection, @lock, start, teller.Say, signals.First).ConfigureAwait(false) is { } watch
+            return await AcquireAsync(
+                job, address.ConnectionString, connection, @lock, start, teller.Say, signals.First).ConfigureAwait(false) is { } watch
                 ? await HoldAsync(job, files, connection, @lock, watch, signals, teller.Say).ConfigureAwait(false)
                 : job.ConflictExitCode;
         }
@@ -246,7 +307,8 @@ internal static class RunCommand
         catch (OperationCanceledException) when (!signal.IsCancellationRequested)
         {
             throw new UnavailableException(string.Create(
-                CultureInfo.InvariantCulture, $"no connection to {address.Host}, port {address.Port}: the server has not answered within {limit.TotalSeconds:0.###} s"));
+                CultureInfo.InvariantCulture, $"no connection to {address.Host}, port {address.Port}: the server has not answered "
+                    + $"within {limit.TotalSeconds:0.###} s"));
         }
     }
 
@@ -262,7 +324,8 @@ internal static class RunCommand
             return;
         }
 
-        var what = string.Create(CultureInfo.InvariantCulture, $"a session of the server: the pooler at {address.Host}, port {address.Port} has none free, or does not answer");
+        var what = string.Create(CultureInfo.InvariantCulture, $"a session of the server: the pooler at {address.Host}, port "
+            + $"{address.Port} has none free, or does not answer");
         using var end = new CancellationTokenSource();
         _ = job.Quiet ? Task.CompletedTask : WaitWatch.TellAsync(what, say, end.Token);
         try
@@ -272,7 +335,8 @@ internal static class RunCommand
         }
         catch (UnavailableException)
         {
-            throw new UnavailableException(string.Create(CultureInfo.InvariantCulture, $"given up after {job.Timeout.TotalSeconds:0.###} s, waiting for {what}"));
+            throw new UnavailableException(
+                string.Create(CultureInfo.InvariantCulture, $"given up after {job.Timeout.TotalSeconds:0.###} s, waiting for {what}"));
         }
         finally
         {
@@ -280,7 +344,8 @@ internal static class RunCommand
         }
     }
 
-    // The session is dblock's own: what ends a session that idles, or a statement that waits, is not for it. Another client's session, behind a pooler, is left alone.
+    // The session is dblock's own: what ends a session that idles, or a statement that waits, is not for it. Another client's session,
+    // behind a pooler, is left alone.
     private static async Task<bool> PrepareAsync(
         NpgsqlConnection connection, LockOptions options, Lock @lock, CancellationToken cancellationToken)
     {
@@ -297,7 +362,10 @@ internal static class RunCommand
         return true;
     }
 
-    /// <summary>Waits for an answer, no longer than a limit, and no longer than a second after a signal. What is not answered is left behind with the connection.</summary>
+    /// <summary>
+    /// Waits for an answer, no longer than a limit, and no longer than a second after a signal. What is not answered is left behind with
+    /// the connection.
+    /// </summary>
     private static async Task<T> AnswerAsync<T>(Task<T> asked, TimeSpan limit, CancellationToken signal)
     {
         using var end = new CancellationTokenSource(limit);
@@ -309,7 +377,8 @@ internal static class RunCommand
         catch (OperationCanceledException) when (end.IsCancellationRequested)
         {
             signal.ThrowIfCancellationRequested();
-            throw new UnavailableException(string.Create(CultureInfo.InvariantCulture, $"the server has not answered within {limit.TotalSeconds:0.###} s"));
+            throw new UnavailableException(string.Create(CultureInfo.InvariantCulture, $"the server has not answered within "
+                + $"{limit.TotalSeconds:0.###} s"));
         }
     }
 
@@ -322,7 +391,8 @@ internal static class RunCommand
     {
         var asked = Stopwatch.GetTimestamp();
         var isTry = job.Timeout == TimeSpan.Zero;
-        var acquired = (isTry || job.Verbose) && await AnswerAsync(@lock.AcquireAsync(block: false, signal).AsTask(), AnswerLimit(), signal).ConfigureAwait(false);
+        var acquired = (isTry || job.Verbose)
+            && await AnswerAsync(@lock.AcquireAsync(block: false, signal).AsTask(), AnswerLimit(), signal).ConfigureAwait(false);
         if (!acquired && !isTry)
         {
             if (job.Verbose)
@@ -369,7 +439,8 @@ internal static class RunCommand
         var acquiring = AnswerAsync(@lock.AcquireAsync(timeout, signal).AsTask(), limit, signal);
         if (await Task.WhenAny(acquiring, silence).ConfigureAwait(false) == silence)
         {
-            throw new UnavailableException($"the server has fallen silent while lock '{job.Name}' was waited for: {await silence.ConfigureAwait(false)}. The wait is given up");
+            throw new UnavailableException($"the server has fallen silent while lock '{job.Name}' was waited for: "
+                + $"{await silence.ConfigureAwait(false)}. The wait is given up");
         }
 
         await stop.CancelAsync().ConfigureAwait(false);
@@ -467,7 +538,8 @@ internal static class RunCommand
         }
         catch (TimeoutException)
         {
-            return (false, $"the server does not answer the release of lock '{@lock.Key}': its connection is closed, and the lock ends when the server notices that");
+            return (false, $"the server does not answer the release of lock '{@lock.Key}': its connection is closed, and the lock ends "
+                + "when the server notices that");
         }
         catch (Exception e) when (e is LockException or NpgsqlException or IOException or InvalidOperationException)
         {
@@ -493,7 +565,8 @@ internal static class RunCommand
         var end = child.EndAsync(daemons: true);
         if (job.OnLost == Terminate && await Task.WhenAny(end, Task.Delay(job.Grace)).ConfigureAwait(false) != end)
         {
-            say(string.Create(CultureInfo.InvariantCulture, $"the command, or what it has started, has not ended within {job.Grace.TotalSeconds:0.###} s, and is killed"));
+            say(string.Create(CultureInfo.InvariantCulture, $"the command, or what it has started, has not ended within "
+                + $"{job.Grace.TotalSeconds:0.###} s, and is killed"));
         }
 
         if (await child.KillAsync().ConfigureAwait(false) is { } alive)
@@ -518,11 +591,16 @@ internal static class RunCommand
         ? "processes that /proc does not show to dblock"
         : string.Join(", ", pids.Take(3).Select(pid => string.Create(CultureInfo.InvariantCulture, $"{Child.NameOf(pid)} (pid {pid})")));
 
-    private static async Task<(string, string?)[]> EnvironmentAsync(Job job, NpgsqlConnection connection, Lock @lock, CancellationToken signal) =>
+    private static async Task<(string, string?)[]> EnvironmentAsync(
+        Job job, NpgsqlConnection connection, Lock @lock, CancellationToken signal) =>
     [
-        ("DBLOCK_KEY", job.Key.IsPair ? string.Create(CultureInfo.InvariantCulture, $"{job.Key.Pair.First},{job.Key.Pair.Second}") : job.Key.Number.ToString(CultureInfo.InvariantCulture)),
+        ("DBLOCK_KEY",
+            job.Key.IsPair ? string.Create(
+                CultureInfo.InvariantCulture,
+                    $"{job.Key.Pair.First},{job.Key.Pair.Second}") : job.Key.Number.ToString(CultureInfo.InvariantCulture)),
         ("DBLOCK_NAME", job.Name),
-        ("DBLOCK_PID", (job.Options.TrustPooler ? await AnswerAsync(ServerPidAsync(connection), LockWatch.Trust, signal).ConfigureAwait(false) : connection.ProcessID).ToString(CultureInfo.InvariantCulture)),
+        ("DBLOCK_PID",
+            (job.Options.TrustPooler ? await AnswerAsync(ServerPidAsync(connection), LockWatch.Trust, signal).ConfigureAwait(false) : connection.ProcessID).ToString(CultureInfo.InvariantCulture)),
         ("DBLOCK_FENCING_TOKEN", @lock.FencingToken!.Value.ToString(CultureInfo.InvariantCulture)),
         .. job.PassConnection ? [] : new (string, string?)[] { ("DBLOCK_CONNECTION", null) },
     ];
@@ -537,7 +615,8 @@ internal static class RunCommand
         }
     }
 
-    private sealed record Job(string Connection, string Name, LockKey Key, string[] Words, TimeSpan Timeout, LockOptions Options, int ConflictExitCode)
+    private sealed record Job(
+        string Connection, string Name, LockKey Key, string[] Words, TimeSpan Timeout, LockOptions Options, int ConflictExitCode)
     {
         /// <summary>Gets who holds, as the server shows it. The command's arguments may have secrets in them.</summary>
         public string Holder =>

@@ -3,12 +3,16 @@ using System.Text.Json;
 namespace DbLock.Cli;
 
 /// <summary>Sets of options that are saved under a name in <c>dblock.json</c>, and stand in for <c>--filter NAME</c>.</summary>
-/// <remarks><code>{ "filters": { "stale": { "blocking": true, "state": ["idle in transaction"], "min-transaction-age": "1m" } } }</code></remarks>
+/// <remarks>
+/// <code>{ "filters": { "stale": { "blocking": true, "state": ["idle in transaction"], "min-transaction-age": "1m" } } }</code>
+/// </remarks>
 internal static class SavedOptions
 {
     private const string FileName = "dblock.json";
 
-    /// <summary>Puts saved options where they are asked for. An option that is given on the command line as well is taken from there.</summary>
+    /// <summary>
+    /// Puts saved options where they are asked for. An option that is given on the command line as well is taken from there.
+    /// </summary>
     public static string[] Expand(string[] args)
     {
         // dblock run has no filters.
@@ -45,8 +49,14 @@ internal static class SavedOptions
         var path = "";
         try
         {
-            path = Find() ?? throw new UsageException($"--filter {name}: there is no {FileName} in this folder or above it, nor in the configuration folder; $DBLOCK_CONFIG names another");
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path), new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true });
+            path = Find() ?? throw new UsageException($"--filter {name}: there is no {FileName} in this folder or above it, nor in the "
+                + "configuration folder; $DBLOCK_CONFIG names another");
+            using var json = JsonDocument.Parse(
+                File.ReadAllBytes(path), new JsonDocumentOptions
+                {
+                    CommentHandling = JsonCommentHandling.Skip,
+                    AllowTrailingCommas = true
+                });
             if (!json.RootElement.TryGetProperty("filters", out var filters) || !filters.TryGetProperty(name, out var saved))
             {
                 throw new UsageException($"--filter {name}: {path} has no such filter under \"filters\"");
@@ -57,7 +67,8 @@ internal static class SavedOptions
             {
                 // What acts, and where, is for the command line alone to say: the file may be somebody else's.
                 var aliases = FilterOptions.AliasesOf($"--{option.Name}")
-                    ?? throw new UsageException($"--filter {name}: {path} has \"{option.Name}\" in it, and only options that filter can be saved");
+                    ?? throw new UsageException($"--filter {name}: {path} has \"{option.Name}\" in it, and only options that filter can "
+                        + "be saved");
                 if (!given.Any(arg => aliases.Any(alias => IsGiven(arg, alias))))
                 {
                     var values = option.Value.ValueKind == JsonValueKind.Array ? option.Value.EnumerateArray().ToList() : [option.Value];
@@ -66,7 +77,8 @@ internal static class SavedOptions
                         JsonValueKind.True => $"--{option.Name}",
                         JsonValueKind.String => $"--{option.Name}={value.GetString()}",
                         JsonValueKind.Number => $"--{option.Name}={value.GetRawText()}",
-                        _ => throw new UsageException($"--filter {name}: {path} has a value for \"{option.Name}\" that is no text, number or truth"),
+                        _ => throw new UsageException($"--filter {name}: {path} has a value for \"{option.Name}\" that is no text, "
+                            + "number or truth"),
                     }));
                 }
             }

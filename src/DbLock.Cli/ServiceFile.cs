@@ -7,7 +7,8 @@ namespace DbLock.Cli;
 internal static class ServiceFile
 {
     // Where libpq looks is decided when it is built: Debian, Red Hat, and what is common elsewhere.
-    private static readonly string[] SystemFolders = ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc", "/usr/local/etc", "/usr/local/pgsql/etc"];
+    private static readonly string[] SystemFolders = ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc", "/usr/local/etc",
+        "/usr/local/pgsql/etc"];
 
     /// <summary>Adds what the service says that is asked for, if one is.</summary>
     /// <exception cref="UsageException">There is no such service, or its file cannot be understood.</exception>
@@ -61,7 +62,8 @@ internal static class ServiceFile
                     var isLdap = line.StartsWith("ldap", StringComparison.Ordinal) && line.Contains("://", StringComparison.Ordinal);
                     if (pair.Length < 2 || pair[0] is "service" or "servicefile")
                     {
-                        var why = isLdap ? "dblock asks no LDAP server: write the connection into the file" : "in a service each line is word=value, and none names another service";
+                        var why = isLdap ? "dblock asks no LDAP server: write the connection into the file" : "in a service each line "
+                            + "is word=value, and none names another service";
                         throw new UsageException(string.Create(CultureInfo.InvariantCulture, $"{path}, line {number}: {why}"));
                     }
 

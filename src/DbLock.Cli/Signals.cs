@@ -7,10 +7,13 @@ internal sealed class Signals : IDisposable
 {
     private static readonly (PosixSignal Signal, int Number)[] Known =
     [
-        (PosixSignal.SIGHUP, 1), (PosixSignal.SIGINT, Unix.Sigint), (PosixSignal.SIGQUIT, Unix.Sigquit), (PosixSignal.SIGTERM, Unix.Sigterm),
+        (PosixSignal.SIGHUP, 1), (PosixSignal.SIGINT, Unix.Sigint), (PosixSignal.SIGQUIT, Unix.Sigquit), (PosixSignal.SIGTERM,
+            Unix.Sigterm),
 
-        // Raw numbers, of Linux: SIGUSR1, SIGUSR2, and those that would end dblock and leave its command: SIGALRM, SIGXCPU, SIGVTALRM, SIGIO.
-        ((PosixSignal)10, 10), ((PosixSignal)12, 12), ((PosixSignal)14, 14), ((PosixSignal)24, 24), ((PosixSignal)26, 26), ((PosixSignal)29, 29),
+        // Raw numbers, of Linux: SIGUSR1, SIGUSR2, and those that would end dblock and leave its command: SIGALRM, SIGXCPU, SIGVTALRM,
+        // SIGIO.
+        ((PosixSignal)10, 10), ((PosixSignal)12, 12), ((PosixSignal)14, 14), ((PosixSignal)24, 24), ((PosixSignal)26, 26), ((PosixSignal)29,
+            29),
     ];
 
     private readonly List<PosixSignalRegistration> _registrations = [];

@@ -13,7 +13,8 @@ internal sealed class Teller
     {
         lock (_turn)
         {
-            _said = _said.ContinueWith(_ => Dblock.Say(message), CancellationToken.None, TaskContinuationOptions.LongRunning, TaskScheduler.Default);
+            _said = _said.ContinueWith(
+                _ => Dblock.Say(message), CancellationToken.None, TaskContinuationOptions.LongRunning, TaskScheduler.Default);
         }
     }
 

@@ -55,7 +55,9 @@ internal static unsafe partial class Unix
         }
     }
 
-    /// <summary>Makes this process the parent of all processes below it that lose theirs (Linux), and lets it hear how its children end.</summary>
+    /// <summary>
+    /// Makes this process the parent of all processes below it that lose theirs (Linux), and lets it hear how its children end.
+    /// </summary>
     /// <remarks>https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html</remarks>
     public static void AdoptOrphans()
     {
@@ -64,8 +66,9 @@ internal static unsafe partial class Unix
             _ = Control(PrSetChildSubreaper, 1, 0, 0, 0);
         }
 
-        // Who started us may have it ignored, and then the system throws the exit codes away. .NET's own handler, which is there since the first signal was
-        // asked for, collects all children when this is process 1 of a container: who comes too late waits for ever for a command that has ended.
+        // Who started us may have it ignored, and then the system throws the exit codes away. .NET's own handler, which is there since the
+        // first signal was asked for, collects all children when this is process 1 of a container: who comes too late waits for ever for a
+        // command that has ended.
         Signal(Sigchld, Default);
     }
 
@@ -83,14 +86,16 @@ internal static unsafe partial class Unix
     /// <param name="pid">The process's number.</param>
     /// <returns>0, or the number of the error.</returns>
     /// <remarks>
-    /// Not with .NET's <c>Process</c>: .NET has this process ignore SIGPIPE, and what is ignored stays ignored in a program that it starts; here it begins with the default.
+    /// Not with .NET's <c>Process</c>: .NET has this process ignore SIGPIPE, and what is ignored stays ignored in a program that it starts;
+    /// here it begins with the default.
     /// </remarks>
     public static int Start(string file, IReadOnlyList<string> arguments, IReadOnlyList<string> environment, out int pid)
     {
         var attributes = stackalloc byte[Room];
         var signals = stackalloc byte[Room];
         pid = 0;
-        var error = SpawnAttributes(attributes) | SetFlags(attributes, DefaultSignals) | NoSignals(signals) | AddSignal(signals, Sigpipe) | SetDefaultSignals(attributes, signals);
+        var error = SpawnAttributes(attributes) | SetFlags(attributes, DefaultSignals) | NoSignals(signals) | AddSignal(signals,
+            Sigpipe) | SetDefaultSignals(attributes, signals);
         var (words, variables) = (new Strings(arguments), new Strings(environment));
         error = error == 0 ? Spawn(out pid, Terminated(file), null, attributes, words.Pointers, variables.Pointers) : error;
         GC.KeepAlive(words);

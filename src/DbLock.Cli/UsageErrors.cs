@@ -29,8 +29,10 @@ internal static partial class UsageErrors
 
     private static string NoSuchOption(Command command, string given)
     {
-        var names = command.Options.Concat(command.Parents.OfType<Command>().SelectMany(parent => parent.Options.Where(option => option.Recursive)))
-            .SelectMany(option => option.Aliases.Prepend(option.Name)).Where(name => name.StartsWith("--", StringComparison.Ordinal)).ToList();
+        var names = command.Options.Concat(
+            command.Parents.OfType<Command>().SelectMany(parent => parent.Options.Where(option => option.Recursive)))
+            .SelectMany(
+                option => option.Aliases.Prepend(option.Name)).Where(name => name.StartsWith("--", StringComparison.Ordinal)).ToList();
 
         // What is given to an option may have a password in it.
         var name = given.Split('=', ':')[0];
@@ -80,7 +82,8 @@ internal static partial class UsageErrors
         if (error.SymbolResult is CommandResult)
         {
             return MissingInWords(command)
-                ?? (command.Command.Subcommands.Count > 0 ? $"say what is to be done: dblock {InWords([.. command.Command.Subcommands.Select(known => known.Name)])}" : error.Message);
+                ?? (command.Command.Subcommands.Count > 0 ? "say what is to be done: dblock "
+                    + $"{InWords([.. command.Command.Subcommands.Select(known => known.Name)])}" : error.Message);
         }
 
         // The error of an option's value may be told of its argument.
@@ -91,7 +94,8 @@ internal static partial class UsageErrors
             return error.Message;
         }
 
-        var (name, arity, type) = symbol is Option known ? (known.Name, known.Arity, known.ValueType) : (symbol.Name, ((Argument)symbol).Arity, ((Argument)symbol).ValueType);
+        var (name, arity, type) = symbol is Option known
+            ? (known.Name, known.Arity, known.ValueType) : (symbol.Name, ((Argument)symbol).Arity, ((Argument)symbol).ValueType);
         var element = type.IsArray ? type.GetElementType()! : Nullable.GetUnderlyingType(type) ?? type;
         var choices = symbol.GetCompletions(CompletionContext.Empty).Select(choice => choice.Label).ToList();
         if (result.Tokens.Count == 0 && arity.MinimumNumberOfValues > 0)
@@ -127,7 +131,8 @@ internal static partial class UsageErrors
         ? "dblock run [options] KEY -- COMMAND [ARGUMENT...]"
         : string.Join(' ', command.Arguments
             .Select(argument => argument.Arity.MaximumNumberOfValues > 1 ? $"{argument.Name}..." : argument.Name)
-            .Zip(command.Arguments, (name, argument) => argument.Arity.MinimumNumberOfValues > 0 ? name : $"[{name}]").Prepend($"dblock {command.Name}"));
+            .Zip(command.Arguments,
+                (name, argument) => argument.Arity.MinimumNumberOfValues > 0 ? name : $"[{name}]").Prepend($"dblock {command.Name}"));
 
     private static string InWords(IReadOnlyCollection<string> names, string word = "or") =>
         names.Count < 2 ? string.Concat(names) : $"{string.Join(", ", names.SkipLast(1))} {word} {names.Last()}";

@@ -4,11 +4,16 @@ using Npgsql;
 
 namespace DbLock.Cli;
 
-/// <summary>What is done while a lock is waited for: who holds it is told, ever more rarely, and that the server has fallen silent is noticed.</summary>
-/// <remarks>The waiting connection is busy: each look has a connection of its own, which tells as well whether the server answers at all.</remarks>
+/// <summary>
+/// What is done while a lock is waited for: who holds it is told, ever more rarely, and that the server has fallen silent is noticed.
+/// </summary>
+/// <remarks>
+/// The waiting connection is busy: each look has a connection of its own, which tells as well whether the server answers at all.
+/// </remarks>
 internal static class WaitWatch
 {
-    private static readonly TimeSpan[] Tellings = [TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(10), TimeSpan.FromMinutes(1), TimeSpan.FromMinutes(10), TimeSpan.FromHours(1)];
+    private static readonly TimeSpan[] Tellings = [TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(10), TimeSpan.FromMinutes(1),
+        TimeSpan.FromMinutes(10), TimeSpan.FromHours(1)];
     private static readonly TimeSpan Look = TimeSpan.FromMinutes(1);
 
     /// <summary>How long an answer may take to come over a connection that works.</summary>
@@ -22,7 +27,8 @@ internal static class WaitWatch
     /// <param name="say">Tells the user; null tells nothing.</param>
     /// <param name="stop">Ends it.</param>
     /// <returns>Why the wait is vain.</returns>
-    public static async Task<string> SilenceAsync(string address, int waiting, LockKey key, LockOptions options, Action<string>? say, CancellationToken stop)
+    public static async Task<string> SilenceAsync(
+        string address, int waiting, LockKey key, LockOptions options, Action<string>? say, CancellationToken stop)
     {
         var (start, told, unanswered, queued) = (Stopwatch.GetTimestamp(), 0, 0, default(Task));
         for (var next = Tellings[0]; ;)
@@ -45,7 +51,8 @@ internal static class WaitWatch
             var waited = Stopwatch.GetElapsedTime(start);
             if (waited >= Telling(told))
             {
-                say?.Invoke(string.Create(CultureInfo.InvariantCulture, $"still waiting for '{key}', {Words(key, answers, holders)} ({Math.Floor(waited.TotalSeconds)} s so far)"));
+                say?.Invoke(string.Create(CultureInfo.InvariantCulture, $"still waiting for '{key}', {Words(key, answers, holders)} "
+                    + $"({Math.Floor(waited.TotalSeconds)} s so far)"));
                 while (waited >= Telling(told))
                 {
                     told++;
@@ -63,18 +70,21 @@ internal static class WaitWatch
         for (var told = 0; ; told++)
         {
             await Task.Delay(Telling(told) - Stopwatch.GetElapsedTime(start), stop).ConfigureAwait(false);
-            say(string.Create(CultureInfo.InvariantCulture, $"still waiting for {what} ({Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds)} s so far)"));
+            say(string.Create(CultureInfo.InvariantCulture, $"still waiting for {what} "
+                + $"({Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds)} s so far)"));
         }
     }
 
-    private static TimeSpan Telling(int number) => number < Tellings.Length ? Tellings[number] : Tellings[^1] * (number - Tellings.Length + 2);
+    private static TimeSpan Telling(int number) =>
+        number < Tellings.Length ? Tellings[number] : Tellings[^1] * (number - Tellings.Length + 2);
 
     // Of those who wait one is ourselves.
     private static string Words(LockKey key, bool answers, LockHolders? holders) => holders is not null
         ? new LockHolders(key, holders, Math.Max(0, holders.Waiting - 1)).ToString()[$"'{key}' is ".Length..]
         : answers ? "held by somebody whom the server does not tell" : "and the server does not answer at this moment";
 
-    // A pooler lets in whom it has no session for yet, and who is in is not let go: one question at a time is in its queue, and meanwhile being let in is answer enough.
+    // A pooler lets in whom it has no session for yet, and who is in is not let go: one question at a time is in its queue, and meanwhile
+    // being let in is answer enough.
     private static async Task<(bool Answers, LockHolders? Holders, Task? Queued)> AskAsync(
         string address, LockKey key, LockOptions options, Task? queued, CancellationToken stop)
     {

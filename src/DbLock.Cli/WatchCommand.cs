@@ -13,12 +13,22 @@ internal static class WatchCommand
     public static Command Create()
     {
         var connection = ConnectionOption.Create();
-        var what = new Argument<string>("WHAT") { Description = "blocked (who waits for whom) or list (the locks)", DefaultValueFactory = _ => Blocked };
+        var what = new Argument<string>("WHAT")
+        {
+            Description = "blocked (who waits for whom) or list (the locks)",
+            DefaultValueFactory = _ => Blocked
+        };
         what.AcceptOnlyFromAmong(Blocked, List);
-        var interval = new Option<TimeSpan?>("--interval", "-i") { Description = "From one look to the next. Default: 2s", HelpName = "duration", CustomParser = Duration.Parse };
+        var interval = new Option<TimeSpan?>("--interval", "-i")
+        {
+            Description = "From one look to the next. Default: 2s",
+            HelpName = "duration",
+            CustomParser = Duration.Parse
+        };
         var count = new Option<int?>("--count") { Description = "How many looks. Default: until Ctrl-C", HelpName = "n" };
         var wide = Output.WideOption();
-        var command = new Command("watch", "Shows the same as dblock blocked, or list, again and again. On a terminal the picture is renewed in place, elsewhere one follows the other.")
+        var command = new Command("watch", "Shows the same as dblock blocked, or list, again and again. On a terminal the picture is "
+            + "renewed in place, elsewhere one follows the other.")
         { what, connection, interval, count, wide };
         var filter = FilterOptions.AddTo(command);
         command.SetAction(async (parsed, _) =>
@@ -38,13 +48,17 @@ internal static class WatchCommand
             // The console's own stream does not tell that nobody reads any more.
             if (!Output.IsTerminal)
             {
-                Console.SetOut(new StreamWriter(new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0)) { AutoFlush = true });
+                Console.SetOut(
+                    new StreamWriter(
+                        new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0))
+                    { AutoFlush = true });
             }
 
             using var signals = new Signals();
             try
             {
-                var opened = await ConnectionOption.OpenAsync(ConnectionOption.Resolve(parsed.GetValue(connection)), signals.First).ConfigureAwait(false);
+                var opened = await ConnectionOption.OpenAsync(
+                    ConnectionOption.Resolve(parsed.GetValue(connection)), signals.First).ConfigureAwait(false);
                 await using (opened.ConfigureAwait(false))
                 {
                     FilterOptions.RefuseOtherDatabases(which, opened.Database);

@@ -10,12 +10,18 @@ namespace DbLock;
 /// <summary>Locks in an application's services.</summary>
 public static class DbLockServiceCollectionExtensions
 {
-    /// <summary>Adds a <see cref="LockPool"/> on the application's <see cref="DbDataSource"/>, which must be among the services too. It ends with the application.</summary>
+    /// <summary>
+    /// Adds a <see cref="LockPool"/> on the application's <see cref="DbDataSource"/>, which must be among the services too. It ends with
+    /// the application.
+    /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="configure">Sets the options; null leaves their defaults.</param>
-    public static IServiceCollection AddDbLock(this IServiceCollection services, Action<DbLockOptions>? configure = null) => Add(services, null, configure);
+    public static IServiceCollection AddDbLock(this IServiceCollection services, Action<DbLockOptions>? configure = null) =>
+        Add(services, null, configure);
 
-    /// <summary>Adds a <see cref="LockPool"/> on one of several databases: a keyed service on the keyed <see cref="DbDataSource"/> of the same name.</summary>
+    /// <summary>
+    /// Adds a <see cref="LockPool"/> on one of several databases: a keyed service on the keyed <see cref="DbDataSource"/> of the same name.
+    /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="name">The database's name: the key of both services, and the name of the options.</param>
     /// <param name="configure">Sets the options; null leaves their defaults.</param>
@@ -25,15 +31,26 @@ public static class DbLockServiceCollectionExtensions
         return Add(services, name, configure);
     }
 
-    /// <summary>Adds a <see cref="LockPool"/> as <see cref="AddDbLock(IServiceCollection, Action{DbLockOptions})"/> does, with options from the configuration.</summary>
+    /// <summary>
+    /// Adds a <see cref="LockPool"/> as <see cref="AddDbLock(IServiceCollection, Action{DbLockOptions})"/> does, with options from the
+    /// configuration.
+    /// </summary>
     /// <param name="services">The services.</param>
-    /// <param name="configuration">The section that has the options' names. One that <see cref="DbLockOptions"/> has not is an error, told at the application's start.</param>
-    public static IServiceCollection AddDbLock(this IServiceCollection services, IConfiguration configuration) => Add(services, null, configuration);
+    /// <param name="configuration">
+    /// The section that has the options' names. One that <see cref="DbLockOptions"/> has not is an error, told at the application's start.
+    /// </param>
+    public static IServiceCollection AddDbLock(this IServiceCollection services, IConfiguration configuration) =>
+        Add(services, null, configuration);
 
-    /// <summary>Adds a <see cref="LockPool"/> as <see cref="AddDbLock(IServiceCollection, string, Action{DbLockOptions})"/> does, with options from the configuration.</summary>
+    /// <summary>
+    /// Adds a <see cref="LockPool"/> as <see cref="AddDbLock(IServiceCollection, string, Action{DbLockOptions})"/> does, with options from
+    /// the configuration.
+    /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="name">The database's name: the key of both services, and the name of the options.</param>
-    /// <param name="configuration">The section that has the options' names. One that <see cref="DbLockOptions"/> has not is an error, told at the application's start.</param>
+    /// <param name="configuration">
+    /// The section that has the options' names. One that <see cref="DbLockOptions"/> has not is an error, told at the application's start.
+    /// </param>
     public static IServiceCollection AddDbLock(this IServiceCollection services, string name, IConfiguration configuration)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);

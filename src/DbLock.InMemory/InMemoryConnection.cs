@@ -14,7 +14,9 @@ public sealed class InMemoryConnection : DbConnection
 
     internal InMemoryConnection(InMemoryLockServer server) => _server = server;
 
-    /// <summary>Gets the number of the session, for <see cref="InMemoryLockServer.EndSession"/>; 0 while the connection is closed.</summary>
+    /// <summary>
+    /// Gets the number of the session, for <see cref="InMemoryLockServer.EndSession"/>; 0 while the connection is closed.
+    /// </summary>
     public int SessionId => _session?.Id ?? 0;
 
     /// <inheritdoc />
@@ -74,11 +76,13 @@ public sealed class InMemoryConnection : DbConnection
     /// <inheritdoc />
     protected override DbTransaction BeginDbTransaction(IsolationLevel isolationLevel) =>
         _transaction is null
-            ? _transaction = new InMemoryTransaction(this, Session, isolationLevel == IsolationLevel.Unspecified ? IsolationLevel.ReadCommitted : isolationLevel)
+            ? _transaction = new InMemoryTransaction(
+                this, Session, isolationLevel == IsolationLevel.Unspecified ? IsolationLevel.ReadCommitted : isolationLevel)
             : throw new InvalidOperationException("A transaction is open already.");
 
     /// <inheritdoc />
-    protected override DbCommand CreateDbCommand() => throw new NotSupportedException("A connection in memory has locks, and understands no SQL.");
+    protected override DbCommand CreateDbCommand() =>
+        throw new NotSupportedException("A connection in memory has locks, and understands no SQL.");
 
     /// <inheritdoc />
     protected override void Dispose(bool disposing)

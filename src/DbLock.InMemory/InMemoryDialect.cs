@@ -2,7 +2,9 @@ using System.Data;
 
 namespace DbLock;
 
-/// <summary>What is said to a server in memory. Its locks are those of PostgreSQL: numbers and pairs, shared or not, of a session or a transaction.</summary>
+/// <summary>
+/// What is said to a server in memory. Its locks are those of PostgreSQL: numbers and pairs, shared or not, of a session or a transaction.
+/// </summary>
 internal sealed class InMemoryDialect : LockDialect
 {
     // The texts are never parsed: the driver knows them by their identity.
@@ -33,7 +35,8 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override LockStatement Acquire(in LockRequest request) => new(Command(
         AcquireSql, request,
-        new(DbType.Int64, request.Milliseconds), new(DbType.Int32, request.Shared ? 1 : 0), new(DbType.Int32, request.Scope == LockScope.Transaction ? 1 : 0), new(DbType.Int32, request.Fencing ? 1 : 0)))
+        new(DbType.Int64, request.Milliseconds), new(DbType.Int32, request.Shared ? 1 : 0), new(
+            DbType.Int32, request.Scope == LockScope.Transaction ? 1 : 0), new(DbType.Int32, request.Fencing ? 1 : 0)))
     {
         Wait = request.Try ? null : request.Timeout,
     };
@@ -41,9 +44,11 @@ internal sealed class InMemoryDialect : LockDialect
     // An acquire that fails has taken nothing, and says so in the same breath.
     public override LockStatement Undo(in LockRequest request, LockOutcome outcome) => new(new LockCommand(UndoSql));
 
-    public override LockStatement IsHeld(in LockRequest request) => new(Command(IsHeldSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
+    public override LockStatement IsHeld(in LockRequest request) =>
+        new(Command(IsHeldSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
 
-    public override LockStatement Release(in LockRequest request) => new(Command(ReleaseSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
+    public override LockStatement Release(in LockRequest request) =>
+        new(Command(ReleaseSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
 
     public override LockOutcome Read(object? answer) => answer is > 0L ? LockOutcome.Acquired : LockOutcome.NotAcquired;
 

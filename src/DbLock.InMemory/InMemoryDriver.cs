@@ -27,17 +27,21 @@ internal sealed class InMemoryDriver : ILockDriver
             {
                 var (milliseconds, shared, inTransaction, fencing) = ((long)parameters[0].Value, Flag(1), Flag(2), Flag(3));
                 var timeout = milliseconds < 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromMilliseconds(milliseconds);
-                var acquired = await memory.Session.Acquire(Names(4), shared, inTransaction ? transaction : null, timeout, async, cancellationToken).ConfigureAwait(false);
+                var acquired = await memory.Session.Acquire(
+                    Names(4), shared, inTransaction ? transaction : null, timeout, async, cancellationToken).ConfigureAwait(false);
                 return !acquired ? 0L : fencing ? memory.Session.NextToken() : 1L;
             }
 
             return command.Sql == InMemoryDialect.IsHeldSql ? (memory.Session.IsHeld(Names(1), Flag(0)) ? 1 : 0)
                 : command.Sql == InMemoryDialect.ReleaseSql ? (memory.Session.Release(Names(1), Flag(0)) ? 1 : 0)
-                : command.Sql == InMemoryDialect.UndoSql || command.Sql == InMemoryCarrier.LookSql || command.Sql == InMemoryCarrier.ListenSql ? 0
+                : command.Sql == InMemoryDialect.UndoSql || command.Sql == InMemoryCarrier.LookSql
+                    || command.Sql == InMemoryCarrier.ListenSql ? 0
                 : command.Sql == InMemoryCarrier.CarrySql ? await Carry(memory.Session, parameters).ConfigureAwait(false)
-                : command.Sql == InMemoryCarrier.AreHeldSql ? Digits(InMemoryCarrier.Parse(parameters[0].Value).Select(one => memory.Session.IsHeld([one.Name], one.Shared)))
+                : command.Sql == InMemoryCarrier.AreHeldSql
+                    ? Digits(InMemoryCarrier.Parse(parameters[0].Value).Select(one => memory.Session.IsHeld([one.Name], one.Shared)))
                 : command.Sql == InMemoryCarrier.EndSql ? memory.Session.ReleaseAll()
-                : throw new NotSupportedException($"A connection in memory understands DbLock's own statements and no SQL, so not this one: {command.Sql}");
+                : throw new NotSupportedException("A connection in memory understands DbLock's own statements and no SQL, so not this "
+                    + $"one: {command.Sql}");
         }
         catch (InMemoryException e) when (e.SqlState == InMemoryException.SessionEnded)
         {
@@ -50,7 +54,8 @@ internal sealed class InMemoryDriver : ILockDriver
         string[] Names(int first) => [.. parameters.Skip(first).Select(parameter => (string)parameter.Value)];
     }
 
-    Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => ((InMemoryConnection)connection).Session.Hear(heard, cancellationToken);
+    Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) =>
+        ((InMemoryConnection)connection).Session.Hear(heard, cancellationToken);
 
     public DbError Read(Exception exception) => exception switch
     {
@@ -64,7 +69,7 @@ internal sealed class InMemoryDriver : ILockDriver
         session.CheckAlive();
         var released = Digits([.. InMemoryCarrier.Parse(parameters[0].Value).Select(one => session.Release([one.Name], one.Shared))]);
         var bell = (string)parameters[1].Value;
-        var listens = !await session.Acquire([InMemoryCarrier.ListeningName], shared: false, null, TimeSpan.Zero, async: false, CancellationToken.None).ConfigureAwait(false);
+        var listens = !await Try(InMemoryCarrier.ListeningName, shared: false).ConfigureAwait(false);
         if (!listens)
         {
             session.Release([InMemoryCarrier.ListeningName], shared: false);
@@ -74,14 +79,30 @@ internal sealed class InMemoryDriver : ILockDriver
             session.Ring(bell);
         }
 
-        List<bool> acquired = [];
+        var acquired = "";
         foreach (var group in InMemoryCarrier.Parse(parameters[2].Value).GroupBy(one => one.Group))
         {
-            var taken = await session.Acquire([.. group.Select(one => one.Name)], group.First().Shared, null, TimeSpan.Zero, async: false, CancellationToken.None).ConfigureAwait(false);
-            acquired.AddRange(group.Select(_ => taken));
+            List<bool> taken = [];
+            foreach (var (name, shared, _, heeds) in group)
+            {
+                taken.Add(!Array.Exists(heeds, session.IsHeldByAnother) && await Try(name, shared).ConfigureAwait(false));
+            }
+
+            if (taken.Contains(false))
+            {
+                foreach (var ((name, shared, _, _), _) in group.Zip(taken).Where(one => one.Second))
+                {
+                    session.Release([name], shared);
+                }
+            }
+
+            acquired += string.Concat(taken.Select(one => !one ? '0' : taken.Contains(false) ? '2' : '1'));
         }
 
-        return string.Create(CultureInfo.InvariantCulture, $"{released}|{(listens ? "1" : "")}|{Digits(acquired)}|{(parameters[3].Value is 1 ? session.NextToken() : 0)}|{(parameters[4].Value is 1 ? session.Count() : null)}");
+        return string.Create(CultureInfo.InvariantCulture, $"{released}|{(listens ? "1" : "")}|{acquired}|{(parameters[3].Value is 1 ? session.NextToken() : 0)}|{(parameters[4].Value is 1 ? session.Count() : null)}");
+
+        ValueTask<bool> Try(string name, bool shared) =>
+            session.Acquire([name], shared, null, TimeSpan.Zero, async: false, CancellationToken.None);
     }
 
     private static string Digits(IEnumerable<bool> answers) => string.Concat(answers.Select(answer => answer ? "1" : "0"));

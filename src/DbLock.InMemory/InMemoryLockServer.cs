@@ -3,7 +3,10 @@ using System.Diagnostics.CodeAnalysis;
 
 namespace DbLock;
 
-/// <summary>A lock server in this process, for tests that want no database: first come first served, with deadlocks found and sessions that can be ended.</summary>
+/// <summary>
+/// A lock server in this process, for tests that want no database: first come first served, with deadlocks found and sessions that can be
+/// ended.
+/// </summary>
 /// <remarks><b>Threads.</b> May be used from any number of threads.</remarks>
 public sealed class InMemoryLockServer
 {
@@ -40,7 +43,9 @@ public sealed class InMemoryLockServer
         }
     }
 
-    /// <summary>Ends a session, as the death of a server process does: its locks are free, and the connection finds out when it is next used.</summary>
+    /// <summary>
+    /// Ends a session, as the death of a server process does: its locks are free, and the connection finds out when it is next used.
+    /// </summary>
     /// <param name="sessionId">Its number, <see cref="InMemoryConnection.SessionId"/>.</param>
     /// <returns>Whether there was such a session.</returns>
     public bool EndSession(int sessionId)

@@ -22,7 +22,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     }
 
     /// <summary>Acquires locks one after the other, all or none.</summary>
-    public async ValueTask<bool> Acquire(string[] names, bool shared, DbTransaction? transaction, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    public async ValueTask<bool> Acquire(
+        string[] names, bool shared, DbTransaction? transaction, TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
         var start = Stopwatch.GetTimestamp();
         var taken = 0;
@@ -30,7 +31,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         {
             foreach (var name in names)
             {
-                var left = timeout <= TimeSpan.Zero ? timeout : TimeSpan.FromTicks(Math.Max(0, (timeout - Stopwatch.GetElapsedTime(start)).Ticks));
+                var left = timeout <= TimeSpan.Zero
+                    ? timeout : TimeSpan.FromTicks(Math.Max(0, (timeout - Stopwatch.GetElapsedTime(start)).Ticks));
                 if (!await AcquireOne(name, shared, transaction, left, async, cancellationToken).ConfigureAwait(false))
                 {
                     cancellationToken.ThrowIfCancellationRequested();
@@ -62,7 +64,18 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         lock (server.Gate)
         {
             CheckAlive();
-            return Array.TrueForAll(names, name => server.TryQueue(name, out var queue) && queue.Holds.Exists(hold => hold.Session == this && hold.Shared == shared));
+            return Array.TrueForAll(
+                names, name => server.TryQueue(name, out var queue)
+                    && queue.Holds.Exists(hold => hold.Session == this && hold.Shared == shared));
+        }
+    }
+
+    /// <summary>Says whether another session holds a lock.</summary>
+    public bool IsHeldByAnother(string name)
+    {
+        lock (server.Gate)
+        {
+            return server.TryQueue(name, out var queue) && queue.Holds.Exists(hold => hold.Session != this);
         }
     }
 
@@ -136,7 +149,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         LetGoAll(hold => hold.Session == this);
     }
 
-    private async ValueTask<bool> AcquireOne(string name, bool shared, DbTransaction? transaction, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    private async ValueTask<bool> AcquireOne(
+        string name, bool shared, DbTransaction? transaction, TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
         LockQueue.Waiter waiter;
         lock (server.Gate)
@@ -162,7 +176,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             if (IsWaitedForBy(queue, []))
             {
                 Leave(name, waiter);
-                throw new InMemoryException("The wait would never end: those who hold the lock wait for this session.", InMemoryException.Deadlock);
+                throw new InMemoryException(
+                    "The wait would never end: those who hold the lock wait for this session.", InMemoryException.Deadlock);
             }
         }
 
@@ -183,7 +198,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     // Whoever holds the lock, or is before us in its queue, may wait for one of ours.
     private bool IsWaitedForBy(LockQueue queue, HashSet<InMemorySession> seen)
     {
-        var ahead = queue.Holds.Select(hold => hold.Session).Concat(queue.Waiters.TakeWhile(waiter => waiter.Session != this).Select(waiter => waiter.Session));
+        var ahead = queue.Holds.Select(hold => hold.Session).Concat(
+            queue.Waiters.TakeWhile(waiter => waiter.Session != this).Select(waiter => waiter.Session));
         foreach (var other in ahead.Where(other => other != this && seen.Add(other)))
         {
             if (other.Waiter is { IsOver: false, Queue: var next }

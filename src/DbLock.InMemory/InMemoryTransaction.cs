@@ -4,7 +4,8 @@ using System.Data.Common;
 namespace DbLock;
 
 /// <summary>A transaction in memory: what ends the locks of transaction scope.</summary>
-internal sealed class InMemoryTransaction(InMemoryConnection connection, InMemorySession session, IsolationLevel isolationLevel) : DbTransaction
+internal sealed class InMemoryTransaction(
+    InMemoryConnection connection, InMemorySession session, IsolationLevel isolationLevel) : DbTransaction
 {
     private InMemoryConnection? _connection = connection;
 

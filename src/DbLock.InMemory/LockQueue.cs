@@ -10,7 +10,8 @@ internal sealed class LockQueue
     public LinkedList<Waiter> Waiters { get; } = [];
 
     /// <summary>Says whether nobody else's hold is in the way.</summary>
-    public bool Admits(InMemorySession session, bool shared) => Holds.TrueForAll(hold => hold.Session == session || (shared && hold.Shared));
+    public bool Admits(InMemorySession session, bool shared) =>
+        Holds.TrueForAll(hold => hold.Session == session || (shared && hold.Shared));
 
     /// <summary>One hold; a session may have several.</summary>
     public sealed record Grant(InMemorySession Session, bool Shared, DbTransaction? Transaction);
@@ -52,7 +53,8 @@ internal sealed class LockQueue
             {
                 for (var start = Environment.TickCount64; !IsOver;)
                 {
-                    var left = timeout == Timeout.InfiniteTimeSpan ? -1 : (long)timeout.TotalMilliseconds - (Environment.TickCount64 - start);
+                    var left = timeout == Timeout.InfiniteTimeSpan
+                        ? -1 : (long)timeout.TotalMilliseconds - (Environment.TickCount64 - start);
                     if (timeout != Timeout.InfiniteTimeSpan && left <= 0)
                     {
                         return;

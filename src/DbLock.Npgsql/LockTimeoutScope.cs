@@ -4,10 +4,10 @@ namespace DbLock;
 
 /// <summary>A time in which a connection has a lock_timeout of its own, from <c>connection.LockTimeout(…)</c> to its disposal.</summary>
 /// <remarks>
-/// <para>Disposal gives back exactly what was there before. It is idempotent, and never throws because the connection is dead, closed or busy or its
-/// transaction has failed: a closed connection has nothing to give back, and in the other cases it is done at the next use of the connection by DbLock (a lock over
-/// the Npgsql driver, a table lock, another scope) or by disposing the scope once more. The same holds where the scope was opened before the transaction in which it is
-/// disposed, since a rollback would undo what was given back.</para>
+/// <para>Disposal gives back exactly what was there before. It is idempotent, and never throws because the connection is dead, closed or
+/// busy or its transaction has failed: a closed connection has nothing to give back, and in the other cases it is done at the next use of
+/// the connection by DbLock (a lock over the Npgsql driver, a table lock, another scope) or by disposing the scope once more. The same
+/// holds where the scope was opened before the transaction in which it is disposed, since a rollback would undo what was given back.</para>
 /// <para><b>Threads.</b> A scope, like its connection, is used by one call at a time.</para>
 /// </remarks>
 public sealed class LockTimeoutScope : IDisposable, IAsyncDisposable

@@ -9,10 +9,11 @@ namespace DbLock;
 /// <summary>The lock_timeout scopes of a connection while it is open, and what they still owe it.</summary>
 internal sealed class LockTimeouts
 {
-    // The start of the transaction: two statements have the same when, and only when, one transaction block has both. In microseconds, because a text would
-    // change with TimeZone and DateStyle.
+    // The start of the transaction: two statements have the same when, and only when, one transaction block has both. In microseconds,
+    // because a text would change with TimeZone and DateStyle.
     private const string Now = "(extract(epoch from pg_catalog.now()) * 1000000)::bigint";
-    private const string Ask = $"select {Now}::pg_catalog.text, pg_catalog.current_setting('lock_timeout'), pg_catalog.pg_backend_pid()::pg_catalog.text";
+    private const string Ask = $"select {Now}::pg_catalog.text, pg_catalog.current_setting('lock_timeout'), "
+        + "pg_catalog.pg_backend_pid()::pg_catalog.text";
 
     // Outside a transaction block a local setting ends with its own statement, without a warning.
     private const string SetLocal = $"select {Now}::pg_catalog.text, pg_catalog.set_config('lock_timeout', $1, true)";
@@ -39,7 +40,10 @@ internal sealed class LockTimeouts
         connection.StateChange += OnStateChange;
     }
 
-    /// <summary>Returns a timeout in the milliseconds that lock_timeout counts, rounded up so that a short wait is never none; 0 is for ever, to the server too.</summary>
+    /// <summary>
+    /// Returns a timeout in the milliseconds that lock_timeout counts, rounded up so that a short wait is never none; 0 is for ever, to the
+    /// server too.
+    /// </summary>
     public static string Milliseconds(TimeSpan timeout)
     {
         var longest = LockDialect.PostgreSql.MaxTimeout;
@@ -47,7 +51,8 @@ internal sealed class LockTimeouts
             : timeout >= TimeSpan.Zero && timeout <= longest
                 ? ((timeout.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond).ToString(CultureInfo.InvariantCulture)
             : throw new ArgumentOutOfRangeException(
-                nameof(timeout), timeout, $"A timeout must lie between zero and {longest}, the longest that PostgreSQL can count, or be Timeout.InfiniteTimeSpan.");
+                nameof(timeout), timeout, $"A timeout must lie between zero and {longest}, the longest that PostgreSQL can count, or be "
+                    + "Timeout.InfiniteTimeSpan.");
     }
 
     public static async ValueTask<LockTimeoutScope> Open(NpgsqlConnection connection, TimeSpan timeout, bool trustPooler, bool async)
@@ -56,7 +61,8 @@ internal sealed class LockTimeouts
         {
             throw new ArgumentOutOfRangeException(
                 nameof(timeout), timeout,
-                "A lock_timeout of zero means for ever to the server: say Timeout.InfiniteTimeSpan if that is meant, or the shortest wait (TimeSpan.FromMilliseconds(1)) if none is.");
+                "A lock_timeout of zero means for ever to the server: say Timeout.InfiniteTimeSpan if that is meant, or the shortest "
+                    + "wait (TimeSpan.FromMilliseconds(1)) if none is.");
         }
 
         var milliseconds = Milliseconds(timeout);
@@ -67,7 +73,8 @@ internal sealed class LockTimeouts
 
         var timeouts = OfConnections.GetValue(connection, static connection => new LockTimeouts(connection));
         await timeouts.Pay(async).ConfigureAwait(false);
-        var answers = await Send(connection, [new(Ask), new(SetLocal) { Parameters = { Text(milliseconds) } }], async, apart: true).ConfigureAwait(false);
+        var answers = await Send(
+            connection, [new(Ask), new(SetLocal) { Parameters = { Text(milliseconds) } }], async, apart: true).ConfigureAwait(false);
         var (start, before, session) = (answers[0][0]!, answers[0][1]!, answers[0][2]!);
         var (value, transaction) = (answers[1][1]!, long.Parse(start, CultureInfo.InvariantCulture));
         if (answers[1][0] != start)
@@ -75,8 +82,10 @@ internal sealed class LockTimeouts
             if (!trustPooler && Driver.SessionId(connection)?.ToString(CultureInfo.InvariantCulture) != session)
             {
                 throw new LockException(
-                    "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and a lock_timeout that is set outside a transaction could come to other "
-                    + "clients, as it does in transaction mode. Nothing was set: open the scope inside a transaction, or connect directly, or say trustPooler: true if the pooler is in session mode.");
+                    "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and a lock_timeout that "
+                        + "is set outside a transaction could come to other "
+                    + "clients, as it does in transaction mode. Nothing was set: open the scope inside a transaction, or connect "
+                    + "directly, or say trustPooler: true if the pooler is in session mode.");
             }
 
             value = (await Send(connection, [new(SetSession) { Parameters = { Text(milliseconds) } }], async).ConfigureAwait(false))[0][0]!;
@@ -119,7 +128,8 @@ internal sealed class LockTimeouts
                     return true;
                 }
 
-                // A session's scope under those of a transaction: should that still go on, the lowest of them gives back in it what this one would have.
+                // A session's scope under those of a transaction: should that still go on, the lowest of them gives back in it what this
+                // one would have.
                 if (scope.Transaction == 0 && above.Count > 0)
                 {
                     above.Find(other => other.Transaction == above[^1].Transaction)!.Before = scope.Before;

@@ -5,7 +5,8 @@ namespace DbLock;
 internal static class NpgsqlCommandExtensions
 {
     /// <summary>Runs a command and reads each row of its answer.</summary>
-    public static async ValueTask<List<T>> ReadRows<T>(this NpgsqlCommand command, Func<NpgsqlDataReader, T> read, bool async, CancellationToken cancellationToken)
+    public static async ValueTask<List<T>> ReadRows<T>(
+        this NpgsqlCommand command, Func<NpgsqlDataReader, T> read, bool async, CancellationToken cancellationToken)
     {
         var rows = new List<T>();
         var reader = async ? await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : command.ExecuteReader();

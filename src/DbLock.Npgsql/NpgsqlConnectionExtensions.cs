@@ -12,15 +12,21 @@ public static class NpgsqlConnectionExtensions
     /// <param name="tables">The tables, one or more.</param>
     /// <exception cref="ArgumentException">There is no table.</exception>
     /// <exception cref="ArgumentOutOfRangeException">The mode is none that can be asked for.</exception>
-    public static TableLock CreateTableLock(this NpgsqlConnection connection, PgLockMode mode, params IEnumerable<TableName> tables) => new(connection, mode, tables);
+    public static TableLock CreateTableLock(this NpgsqlConnection connection, PgLockMode mode, params IEnumerable<TableName> tables) =>
+        new(connection, mode, tables);
 
-    /// <summary>Sets how long each lock that a statement needs may be waited for, until the scope is disposed: then it is as before.</summary>
+    /// <summary>
+    /// Sets how long each lock that a statement needs may be waited for, until the scope is disposed: then it is as before.
+    /// </summary>
     /// <param name="connection">The connection, open.</param>
-    /// <param name="timeout">More than zero and up to about 24 days, rounded up to milliseconds; <see cref="Timeout.InfiniteTimeSpan"/> waits for ever. Zero is
-    /// refused, because the server means for ever by it.</param>
+    /// <param name="timeout">More than zero and up to about 24 days, rounded up to milliseconds; <see cref="Timeout.InfiniteTimeSpan"/>
+    /// waits for ever. Zero is refused, because the server means for ever by it.</param>
     /// <param name="trustPooler">True where the pooler between is in session mode. Inside a transaction it does not matter.</param>
     /// <remarks>
-    /// <para>Inside a transaction the setting is local to it, else it is the session's. <see href="https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT"/>.</para>
+    /// <para>
+    /// Inside a transaction the setting is local to it, else it is the session's.
+    /// <see href="https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT"/>.
+    /// </para>
     /// <para>In a REPEATABLE READ or SERIALIZABLE transaction this takes the snapshot: open the scope before the transaction begins.</para>
     /// </remarks>
     /// <exception cref="ArgumentOutOfRangeException">The timeout is zero, negative or longer than the server can count.</exception>

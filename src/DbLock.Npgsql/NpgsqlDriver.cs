@@ -6,7 +6,9 @@ using Npgsql;
 
 namespace DbLock;
 
-/// <summary>Sends statements over an <see cref="NpgsqlConnection"/>: positional typed parameters, all commands of a statement in one round trip.</summary>
+/// <summary>
+/// Sends statements over an <see cref="NpgsqlConnection"/>: positional typed parameters, all commands of a statement in one round trip.
+/// </summary>
 internal sealed class NpgsqlDriver : ILockDriver
 {
     public bool Supports(DbConnection connection) => connection is NpgsqlConnection;
@@ -41,8 +43,8 @@ internal sealed class NpgsqlDriver : ILockDriver
             }
             catch (PostgresException e) when (place?.IsGone(command, e) == true && transaction is null)
             {
-                // Once more, and not prepared. Npgsql must hear of it too (it has only a synchronous way to be told, which waits for nobody): it would go on to believe in
-                // its statements, for the next user of a pooled session as well.
+                // Once more, and not prepared. Npgsql must hear of it too (it has only a synchronous way to be told, which waits for
+                // nobody): it would go on to believe in its statements, for the next user of a pooled session as well.
                 npgsql.UnprepareAll();
             }
         }
@@ -55,9 +57,11 @@ internal sealed class NpgsqlDriver : ILockDriver
 
         // A cancel that came before anything was sent has no answer of the server's inside.
         OperationCanceledException { InnerException: null } => new DbError(null, NotSent: true),
-        // Npgsql 10.0 opens connections that are broken inside, when the peer resets the first one because of the encryption that was asked for. Nobody knows what was sent.
+        // Npgsql 10.0 opens connections that are broken inside, when the peer resets the first one because of the encryption that was asked
+        // for. Nobody knows what was sent.
         ObjectDisposedException => default,
-        _ => new DbError(null, NotSent: exception is NpgsqlOperationInProgressException or InvalidOperationException or NotSupportedException),
+        _ => new DbError(
+            null, NotSent: exception is NpgsqlOperationInProgressException or InvalidOperationException or NotSupportedException),
     };
 
     // With Multiplexing each command or transaction may go to another session. None has the number -1.
@@ -93,7 +97,8 @@ internal sealed class NpgsqlDriver : ILockDriver
         }
     }
 
-    Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => Hear((NpgsqlConnection)connection, heard, cancellationToken);
+    Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) =>
+        Hear((NpgsqlConnection)connection, heard, cancellationToken);
 
     public bool CanAbort(DbConnection connection) => true;
 
@@ -104,7 +109,8 @@ internal sealed class NpgsqlDriver : ILockDriver
         {
             if (Connector((NpgsqlConnection)connection) is { } connector)
             {
-                Break(connector, new TimeoutException("DbLock has given the connection up, because the server did not answer in time."), false);
+                Break(connector, new TimeoutException("DbLock has given the connection up, because the server did not answer in time."),
+                    false);
             }
         }
         catch (MissingMethodException)
@@ -162,7 +168,8 @@ internal sealed class NpgsqlDriver : ILockDriver
     private static extern object? Connector(NpgsqlConnection connection);
 
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "Break")]
-    private static extern Exception Break([UnsafeAccessorType("Npgsql.Internal.NpgsqlConnector, Npgsql")] object connector, Exception reason, bool isOther);
+    private static extern Exception Break(
+        [UnsafeAccessorType("Npgsql.Internal.NpgsqlConnector, Npgsql")] object connector, Exception reason, bool isOther);
 
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_EnlistedTransaction")]
     private static extern Transaction? EnlistedTransaction(NpgsqlConnection connection);

@@ -13,7 +13,8 @@ internal static class RoundTrip
     /// <param name="apart">Whether each command is a statement and, outside a transaction block, a transaction of its own.</param>
     /// <param name="cancellationToken">Cancels what the server does, and returns when it has answered.</param>
     public static async ValueTask<List<string?[]>> Send(
-        NpgsqlConnection connection, IEnumerable<NpgsqlBatchCommand> commands, bool async, TimeSpan? wait = null, bool apart = false, CancellationToken cancellationToken = default)
+        NpgsqlConnection connection, IEnumerable<NpgsqlBatchCommand> commands, bool async, TimeSpan? wait = null, bool apart = false,
+            CancellationToken cancellationToken = default)
     {
         var rows = new List<string?[]>();
         var batch = new NpgsqlBatch(connection) { EnableErrorBarriers = apart };
@@ -32,7 +33,9 @@ internal static class RoundTrip
                 {
                     while (async ? await reader.ReadAsync(cancellationToken).ConfigureAwait(false) : reader.Read())
                     {
-                        rows.Add([.. Enumerable.Range(0, reader.FieldCount).Select(column => reader.IsDBNull(column) ? null : reader.GetString(column))]);
+                        rows.Add(
+                            [.. Enumerable.Range(0, reader.FieldCount).Select(
+                                column => reader.IsDBNull(column) ? null : reader.GetString(column))]);
                     }
                 }
                 while (async ? await reader.NextResultAsync(cancellationToken).ConfigureAwait(false) : reader.NextResult());

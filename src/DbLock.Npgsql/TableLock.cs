@@ -8,16 +8,19 @@ namespace DbLock;
 /// <summary>A lock on one or more tables of PostgreSQL, held by the transaction that is open on the connection.</summary>
 /// <remarks>
 /// <para>
-/// There is no release: the lock ends with the transaction, or with a rollback to a savepoint that is older than the lock. A table is locked with its partitions and
-/// the tables that inherit from it, unless <see cref="TableName.Only"/> is set. What each mode keeps others from doing:
+/// There is no release: the lock ends with the transaction, or with a rollback to a savepoint that is older than the lock. A table is
+/// locked with its partitions and the tables that inherit from it, unless <see cref="TableName.Only"/> is set. What each mode keeps others
+/// from doing:
 /// <see href="https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES"/>.
 /// </para>
 /// <para>
-/// Several tables are locked in one statement and in one order, whatever order and spelling they are given in, so that two callers do not wait for each other. The order
-/// is asked of the server, which takes the snapshot of a REPEATABLE READ or SERIALIZABLE transaction before the wait; one table alone takes none.
+/// Several tables are locked in one statement and in one order, whatever order and spelling they are given in, so that two callers do not
+/// wait for each other. The order is asked of the server, which takes the snapshot of a REPEATABLE READ or SERIALIZABLE transaction before
+/// the wait; one table alone takes none.
 /// </para>
-/// <para><b>Cancellation.</b> A cancelled wait ends in <see cref="OperationCanceledException"/>, the lock is not held, and the transaction is as before; should the cancel
-/// be lost on its way, Npgsql closes the connection after its Cancellation Timeout, and the transaction is gone. A try is short and is not interrupted.</para>
+/// <para><b>Cancellation.</b> A cancelled wait ends in <see cref="OperationCanceledException"/>, the lock is not held, and the transaction
+/// is as before; should the cancel be lost on its way, Npgsql closes the connection after its Cancellation Timeout, and the transaction is
+/// gone. A try is short and is not interrupted.</para>
 /// <para><b>Threads.</b> A table lock, like its connection, is used by one call at a time.</para>
 /// </remarks>
 public sealed class TableLock
@@ -25,9 +28,10 @@ public sealed class TableLock
     // A cancel that the server notices late may hit what must not be cancelled: it is said again so often.
     private const int CancelAttempts = 10;
 
-    // LOCK TABLE locks a table, then what inherits from it: breadth first, each generation by oid. So all of these are named here, in an order that agrees with
-    // that: ancestors first, then by the oids on the way down. What the role may only lock as part of its ancestor is left to that, and so is what joins the
-    // ancestor meanwhile: the tables that were asked for come once more at the end. What does not exist comes first, so that it fails before it waits.
+    // LOCK TABLE locks a table, then what inherits from it: breadth first, each generation by oid. So all of these are named here, in an
+    // order that agrees with that: ancestors first, then by the oids on the way down. What the role may only lock as part of its ancestor
+    // is left to that, and so is what joins the ancestor meanwhile: the tables that were asked for come once more at the end. What does not
+    // exist comes first, so that it fails before it waits.
     private const string Order = """
         with recursive asked as (
           select pg_catalog.to_regclass(a.name)::pg_catalog.oid as oid, a.name, a.is_only
@@ -85,7 +89,8 @@ public sealed class TableLock
             PgLockMode.ShareRowExclusive => "share row exclusive",
             PgLockMode.Exclusive => "exclusive",
             PgLockMode.AccessExclusive => "access exclusive",
-            _ => throw new ArgumentOutOfRangeException(nameof(mode), mode, "A table cannot be locked in this mode: take one of the eight from AccessShare to AccessExclusive."),
+            _ => throw new ArgumentOutOfRangeException(nameof(mode), mode, "A table cannot be locked in this mode: take one of the "
+                + "eight from AccessShare to AccessExclusive."),
         };
         _tables = [.. tables];
         if (_tables.Length == 0 || _tables.Contains(null))
@@ -98,16 +103,21 @@ public sealed class TableLock
 
     /// <summary>Acquires the lock.</summary>
     /// <param name="block">True waits for ever; false tries once.</param>
-    /// <returns>True when the transaction holds the lock; false when it is held elsewhere, which only a try answers. The transaction is usable then, and as before.</returns>
+    /// <returns>
+    /// True when the transaction holds the lock; false when it is held elsewhere, which only a try answers. The transaction is usable then,
+    /// and as before.
+    /// </returns>
     /// <exception cref="InvalidOperationException">No transaction is open, or the connection is closed.</exception>
-    /// <exception cref="LockNotAcquiredException">The server ended the wait: its statement_timeout, or an administrator's cancel.</exception>
+    /// <exception cref="LockNotAcquiredException">
+    /// The server ended the wait: its statement_timeout, or an administrator's cancel.
+    /// </exception>
     /// <exception cref="LockDeadlockException">The server ended the wait to break a deadlock.</exception>
     /// <exception cref="PostgresException">The server refused, for want of a table or a right (42P01, 42501).</exception>
     public bool Acquire(bool block = true) => Completed(Acquire(Timeout(block), async: false, CancellationToken.None));
 
     /// <summary>Acquires the lock, waiting no longer than a timeout for each table.</summary>
-    /// <param name="timeout">From zero, which tries once, to about 24 days, rounded up to milliseconds; <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits
-    /// for ever. The server counts it for each table anew.</param>
+    /// <param name="timeout">From zero, which tries once, to about 24 days, rounded up to milliseconds;
+    /// <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever. The server counts it for each table anew.</param>
     /// <inheritdoc cref="Acquire(bool)" path="/returns"/>
     /// <inheritdoc cref="Acquire(bool)" path="/exception"/>
     /// <exception cref="ArgumentOutOfRangeException">The timeout is negative, or longer than the server can count.</exception>
@@ -119,13 +129,15 @@ public sealed class TableLock
     /// <inheritdoc cref="Acquire(bool)" path="/returns"/>
     /// <inheritdoc cref="Acquire(bool)" path="/exception"/>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
-    public ValueTask<bool> AcquireAsync(bool block = true, CancellationToken cancellationToken = default) => Acquire(Timeout(block), async: true, cancellationToken);
+    public ValueTask<bool> AcquireAsync(bool block = true, CancellationToken cancellationToken = default) =>
+        Acquire(Timeout(block), async: true, cancellationToken);
 
     /// <summary>Acquires the lock, waiting for ever.</summary>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <inheritdoc cref="AcquireAsync(bool, CancellationToken)" path="/returns"/>
     /// <inheritdoc cref="AcquireAsync(bool, CancellationToken)" path="/exception"/>
-    public ValueTask<bool> AcquireAsync(CancellationToken cancellationToken) => Acquire(Timeout(block: true), async: true, cancellationToken);
+    public ValueTask<bool> AcquireAsync(CancellationToken cancellationToken) =>
+        Acquire(Timeout(block: true), async: true, cancellationToken);
 
     /// <summary>Acquires the lock, waiting no longer than a timeout for each table.</summary>
     /// <param name="timeout">As for <see cref="Acquire(TimeSpan)"/>.</param>
@@ -133,7 +145,8 @@ public sealed class TableLock
     /// <inheritdoc cref="Acquire(TimeSpan)" path="/returns"/>
     /// <inheritdoc cref="Acquire(TimeSpan)" path="/exception"/>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
-    public ValueTask<bool> AcquireAsync(TimeSpan timeout, CancellationToken cancellationToken = default) => Acquire(timeout, async: true, cancellationToken);
+    public ValueTask<bool> AcquireAsync(TimeSpan timeout, CancellationToken cancellationToken = default) =>
+        Acquire(timeout, async: true, cancellationToken);
 
     private static TimeSpan Timeout(bool block) => block ? System.Threading.Timeout.InfiniteTimeSpan : TimeSpan.Zero;
 
@@ -143,7 +156,8 @@ public sealed class TableLock
         var milliseconds = LockTimeouts.Milliseconds(timeout);
         if (_connection.State != ConnectionState.Open)
         {
-            throw new InvalidOperationException($"The connection is {_connection.State}, not open: open it and begin a transaction before {Names} is locked.");
+            throw new InvalidOperationException($"The connection is {_connection.State}, not open: open it and begin a transaction "
+                + $"before {Names} is locked.");
         }
 
         await LockTimeouts.Pay(_connection, async).ConfigureAwait(false);
@@ -169,17 +183,21 @@ public sealed class TableLock
                     return false;
                 case "25P01":
                     throw new InvalidOperationException(
-                        $"{Names} cannot be locked outside a transaction, since the lock would be gone at once: begin a transaction on this connection, lock, and commit after the work.", e);
+                        $"{Names} cannot be locked outside a transaction, since the lock would be gone at once: begin a transaction on "
+                            + "this connection, lock, and commit after the work.", e);
                 case "40P01":
                     throw new LockDeadlockException(
-                        $"The wait for {Names} was ended by the server to break a deadlock, and the lock is not acquired. The transaction still holds its other locks: "
+                        $"The wait for {Names} was ended by the server to break a deadlock, and the lock is not acquired. The "
+                            + "transaction still holds its other locks: "
                         + "roll it back, so that the others can go on, then try again.",
                         e);
                 case "57014" or null when cancellationToken.IsCancellationRequested:
-                    throw new OperationCanceledException($"The wait for {Names} was cancelled. The lock is not acquired.", e, cancellationToken);
+                    throw new OperationCanceledException(
+                        $"The wait for {Names} was cancelled. The lock is not acquired.", e, cancellationToken);
                 case "57014":
                     throw new LockNotAcquiredException(
-                        $"The wait for {Names} was ended by the server before its time: its statement_timeout or an administrator's cancel. "
+                        $"The wait for {Names} was ended by the server before its time: its statement_timeout or an administrator's "
+                            + "cancel. "
                         + "The lock is not acquired; wait with a timeout shorter than the limit, or raise the limit.",
                         e);
                 default:
@@ -189,7 +207,8 @@ public sealed class TableLock
     }
 
     // SHOW, SET and LOCK take no snapshot, as a SELECT would: after the wait a REPEATABLE READ transaction sees what the last holder did.
-    private async ValueTask Acquire(NpgsqlBatchCommand savepoint, TimeSpan timeout, string milliseconds, bool async, CancellationToken cancellationToken)
+    private async ValueTask Acquire(
+        NpgsqlBatchCommand savepoint, TimeSpan timeout, string milliseconds, bool async, CancellationToken cancellationToken)
     {
         var waits = timeout != TimeSpan.Zero;
         List<NpgsqlBatchCommand> commands = [savepoint];
@@ -230,7 +249,9 @@ public sealed class TableLock
         }
 
         commands.Add(new("release savepoint dblock_table"));
-        await Send(_connection, commands, async, waits ? timeout : null, cancellationToken: waits ? cancellationToken : default).ConfigureAwait(false);
+        await Send(
+            _connection, commands, async, waits
+                ? timeout : null, cancellationToken: waits ? cancellationToken : default).ConfigureAwait(false);
     }
 
     // Leaves the transaction as it was before, the locks that were taken and lock_timeout too.
@@ -240,7 +261,9 @@ public sealed class TableLock
         {
             try
             {
-                await Send(_connection, [new("rollback to savepoint dblock_table"), new("release savepoint dblock_table")], async).ConfigureAwait(false);
+                await Send(
+                    _connection, [new("rollback to savepoint dblock_table"), new("release savepoint dblock_table")],
+                        async).ConfigureAwait(false);
                 return;
             }
             catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.QueryCanceled && attempt < CancelAttempts)

@@ -2,8 +2,8 @@ using System.Text;
 
 namespace DbLock;
 
-/// <summary>The name of a table, exactly as it was created: capitals, spaces, dots and quotes in it are its own. DbLock quotes it. A part beyond 63 bytes is cut by the server, as in
-/// any SQL.</summary>
+/// <summary>The name of a table, exactly as it was created: capitals, spaces, dots and quotes in it are its own. DbLock quotes it. A part
+/// beyond 63 bytes is cut by the server, as in any SQL.</summary>
 public sealed record TableName
 {
     /// <summary>Initializes a new name without a schema: the server looks for it along its search_path.</summary>
@@ -30,7 +30,10 @@ public sealed record TableName
     /// <summary>Gets the name.</summary>
     public string Name { get; }
 
-    /// <summary>Gets whether the table is meant without its partitions and the tables that inherit from it, as ONLY says; otherwise they are locked with it.</summary>
+    /// <summary>
+    /// Gets whether the table is meant without its partitions and the tables that inherit from it, as ONLY says; otherwise they are locked
+    /// with it.
+    /// </summary>
     public bool Only { get; init; }
 
     internal string Quoted => Schema is null ? Quote(Name) : $"{Quote(Schema)}.{Quote(Name)}";
@@ -44,8 +47,9 @@ public sealed record TableName
     public static implicit operator TableName((string? Schema, string Name) parts) => new(parts.Schema, parts.Name);
 
     /// <summary>
-    /// Makes a name from a text such as <c>orders</c>, <c>sales.orders</c> or <c>sales."orders.2026"</c>. A part that has a dot or a double quote stands in
-    /// double quotes, as in SQL. Unlike in SQL, nothing is folded to lower case: <c>Orders</c> is a table that was created as <c>"Orders"</c>.
+    /// Makes a name from a text such as <c>orders</c>, <c>sales.orders</c> or <c>sales."orders.2026"</c>. A part that has a dot or a double
+    /// quote stands in double quotes, as in SQL. Unlike in SQL, nothing is folded to lower case: <c>Orders</c> is a table that was created
+    /// as <c>"Orders"</c>.
     /// </summary>
     /// <param name="text">The text.</param>
     /// <exception cref="ArgumentException">The text is not one name or two with a dot between.</exception>
@@ -77,7 +81,8 @@ public sealed record TableName
     {
         var end = text.IndexOf('.', position);
         var part = text[position..(position = end < 0 ? text.Length : end)];
-        return part.Contains('"', StringComparison.Ordinal) ? throw Malformed(text, "a part with a quote in it is not itself in quotes") : part;
+        return part.Contains('"', StringComparison.Ordinal)
+            ? throw Malformed(text, "a part with a quote in it is not itself in quotes") : part;
     }
 
     private static string QuotedPart(string text, ref int position)
@@ -111,9 +116,11 @@ public sealed record TableName
             : part.Contains('\0', StringComparison.Ordinal) ? "has a NUL character in it"
             : string.Concat(part.EnumerateRunes().Select(rune => rune.ToString())) != part ? "has half of a surrogate pair in it"
             : null;
-        return reason is null ? part : throw new ArgumentException($"The {parameter} of a table {reason}, and no table can be called so: give the name that it was created with.", parameter);
+        return reason is null ? part : throw new ArgumentException($"The {parameter} of a table {reason}, and no table can be called "
+            + "so: give the name that it was created with.", parameter);
     }
 
     private static ArgumentException Malformed(string text, string reason) => new(
-        $"'{text}' is not the name of a table, because {reason}: write name, schema.name or \"a.name\", or use new TableName(schema, name), which takes each part whole.", nameof(text));
+        $"'{text}' is not the name of a table, because {reason}: write name, schema.name or \"a.name\", or use new TableName(schema, "
+            + "name), which takes each part whole.", nameof(text));
 }

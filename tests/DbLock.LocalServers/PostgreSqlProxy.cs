@@ -8,15 +8,20 @@ namespace DbLock.LocalServers;
 /// <summary>A proxy before a PostgreSQL server that writes down what goes over the wire.</summary>
 public sealed class PostgreSqlProxy : IAsyncDisposable
 {
-    private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+    private readonly TcpListener _listener;
     private readonly CancellationTokenSource _end = new();
     private readonly List<string> _sent = [];
     private readonly EndPoint _server;
     private readonly Task _accepting;
     private bool _answered = true;
 
-    public PostgreSqlProxy(string host, int port)
+    /// <summary>Begins to listen.</summary>
+    /// <param name="host">The server's host.</param>
+    /// <param name="port">The server's port.</param>
+    /// <param name="own">The port to listen on; 0 for any that is free.</param>
+    public PostgreSqlProxy(string host, int port, int own = 0)
     {
+        _listener = new TcpListener(IPAddress.Loopback, own);
         _server = IPAddress.TryParse(host, out var address) ? new IPEndPoint(address, port) : new DnsEndPoint(host, port);
         _listener.Start();
         _accepting = AcceptAsync();
@@ -24,6 +29,9 @@ public sealed class PostgreSqlProxy : IAsyncDisposable
 
     /// <summary>Gets the port to connect to, on 127.0.0.1.</summary>
     public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
+
+    /// <summary>Gets how long each message is under way, in each direction.</summary>
+    public TimeSpan Delay { get; init; }
 
     /// <summary>Gets how often the client has sent something and waited for the answer.</summary>
     public int RoundTrips { get; private set; }
@@ -94,6 +102,11 @@ public sealed class PostgreSqlProxy : IAsyncDisposable
 
                     messages.Read(buffer.AsSpan(0, read), _sent);
                 }
+            }
+
+            if (Delay > TimeSpan.Zero)
+            {
+                await Task.Delay(Delay, _end.Token);
             }
 
             await to.GetStream().WriteAsync(buffer.AsMemory(0, read), _end.Token);

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
+using System.Runtime.CompilerServices;
 
 namespace DbLock.ServerTests;
 
@@ -307,11 +308,6 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
         Assert.False(await server.IsHeldAsync(x));
         Assert.False(await server.IsHeldAsync(y));
 
-        // One task for itself.
-        await using var held = await pool.AcquireLockAsync(x);
-        var error = await Assert.ThrowsAsync<LockDeadlockException>(() => pool.AcquireLockAsync(x).AsTask());
-        Assert.Contains($"still holds '{x}'", error.Message, StringComparison.Ordinal);
-
         async Task<Exception?> Cross(LockKey first, LockKey second)
         {
             await Task.Yield();
@@ -324,9 +320,126 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
             }
             catch (LockDeadlockException e)
             {
+                Assert.Contains($"still held: '{first}'", e.Message, StringComparison.Ordinal);
                 return e;
             }
         }
+    }
+
+    [Fact]
+    public async Task Who_waits_for_a_lock_that_another_task_lets_go_of_is_in_no_deadlock_however_the_lock_came_there()
+    {
+        var logger = new RecordingLogger();
+        var pool = await PoolAsync(options: new LockOptions { Logger = logger });
+
+        // Handed to a worker that lets go of it.
+        var handed = await pool.AcquireLockAsync(Key);
+        var again = pool.AcquireLockAsync(Key).AsTask();
+        await UntilSuspectedAsync(1);
+        Assert.False(again.IsCompleted);
+        await handed.DisposeAsync();
+        var held = await again;
+
+        // Waited for by a task that was started under it.
+        var started = Task.Run(() => pool.AcquireLockAsync(Key).AsTask());
+        await UntilSuspectedAsync(2);
+        Assert.False(started.IsCompleted);
+        await held.DisposeAsync();
+        await (await started).DisposeAsync();
+
+        Task UntilSuspectedAsync(int count) => TestServer.UntilAsync(
+            () => Task.FromResult(logger.Warnings.Count(line => line.Contains("acquired around the wait", StringComparison.Ordinal)) == count), "the wait is suspected");
+    }
+
+    [Fact]
+    public async Task A_key_of_a_set_that_cannot_be_had_holds_up_nobody()
+    {
+        var (pool, other) = (await PoolAsync(), await PoolAsync());
+        LockKey a = Name + "a", b = Name + "b";
+        foreach (var elsewhere in new[] { true, false })
+        {
+            var lacked = await (elsewhere ? other : pool).AcquireLockAsync(b);
+            var set = pool.AcquireLockAsync(LockKey.All(a, b)).AsTask();
+            for (var round = 0; round < 3; round++)
+            {
+                await using var free = await pool.AcquireLockAsync(a, TimeSpan.FromSeconds(30));
+            }
+
+            Assert.False(set.IsCompleted);
+            await lacked.DisposeAsync();
+            await (await set.WaitAsync(TimeSpan.FromSeconds(30))).DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task A_lock_that_nobody_has_any_more_is_let_go_and_that_is_logged()
+    {
+        var logger = new RecordingLogger();
+        var pool = await PoolAsync(options: new LockOptions { Logger = logger });
+        await AbandonAsync();
+        Assert.True(await server.IsHeldAsync(Key));
+        await TestServer.UntilAsync(
+            async () =>
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+                return !await server.IsHeldAsync(Key);
+            },
+            "the lock is free");
+        Assert.Contains(Key.ToString(), Assert.Single(logger.Warnings, line => line.Contains("nobody has it any more", StringComparison.Ordinal)), StringComparison.Ordinal);
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        async Task AbandonAsync() => await pool.AcquireLockAsync(Key);
+    }
+
+    [Fact]
+    public async Task Locking_hand_over_hand_keeps_nothing_of_what_was_let_go()
+    {
+        var pool = await PoolAsync();
+        var former = new List<WeakReference>();
+        await using var last = await WalkAsync();
+        await TestServer.UntilAsync(
+            () =>
+            {
+                GC.Collect();
+                return Task.FromResult(former.Count(one => one.IsAlive) < 5);
+            },
+            "what was let go is forgotten");
+        Assert.True(last.IsHeld);
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        async Task<PooledLock> WalkAsync()
+        {
+            var held = new Queue<PooledLock>();
+            for (var n = 0; n < 100; n++)
+            {
+                held.Enqueue(await pool.AcquireLockAsync($"{Name}{n}"));
+                if (held.Count > 3)
+                {
+                    var first = held.Dequeue();
+                    former.Add(new WeakReference(first));
+                    former.Add(new WeakReference(first.Key));
+                    await first.DisposeAsync();
+                }
+            }
+
+            while (held.Count > 1)
+            {
+                await held.Dequeue().DisposeAsync();
+            }
+
+            return held.Dequeue();
+        }
+    }
+
+    [Fact]
+    public async Task A_shared_lock_has_no_fencing_token_and_is_refused_where_there_are_some()
+    {
+        var pool = await PoolAsync(options: new LockOptions { Fencing = true });
+        var error = await Assert.ThrowsAsync<ArgumentException>(async () => await pool.AcquireLockAsync(Key, shared: true));
+        Assert.Contains("would not grow", error.Message, StringComparison.Ordinal);
+        await using var alone = await pool.AcquireLockAsync(Key);
+        Assert.True(alone.FencingToken > 0);
     }
 
     [Fact]
@@ -431,9 +544,9 @@ public abstract class LockPoolContract(TestServer server, LockInterface lockInte
         return source;
     }
 
-    protected async Task<LockPool> PoolAsync(string more = "")
+    protected async Task<LockPool> PoolAsync(string more = "", LockOptions? options = null)
     {
-        var pool = new LockPool(await SourceAsync(more), lockInterface);
+        var pool = new LockPool(await SourceAsync(more), lockInterface, options);
         _opened.Add(pool);
         return pool;
     }

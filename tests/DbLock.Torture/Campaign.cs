@@ -336,10 +336,15 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
 
         // Behind a pooler sessions outlive their clients; a name says whose they were last.
         left.AddRange(view.Sessions.Values.Where(one => _workers.Find(worker => worker.Name == Ledger.WorkerOf(one.App)) is { Via: "" }).GroupBy(one => one.App)
-            .Where(group => group.Count() > (current.Contains(group.Key) ? 2 : 0))
-            .Select(group => $"At rest there are {group.Count()} sessions of {group.Key}, {(current.Contains(group.Key) ? "which has two at most" : "which is not any more")}"));
+            .Where(group => group.Count() > (current.Contains(group.Key) ? MostSessions(group.Key) : 0))
+            .Select(group => string.Create(
+                CultureInfo.InvariantCulture,
+                $"At rest there are {group.Count()} sessions of {group.Key}, which has {(current.Contains(group.Key) ? MostSessions(group.Key) : 0)} at most")));
         return left;
     }
+
+    // Two pools in a process, with two connections each.
+    private static int MostSessions(string app) => app.EndsWith(".pool", StringComparison.Ordinal) ? 4 : 2;
 
     private void Note(string text)
     {

@@ -330,22 +330,26 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
     {
         private static readonly System.Threading.Lock Gate = new();
         private static LockPool? s_pool;
+        private static LockPool? s_fenced;
 
-        // One for the tasks of the process.
+        // One for the tasks of the process, and one for the locks with tokens, of which none is shared.
         public override string App => $"{Campaign.App}{Sight.Worker}.{Sight.Generation}.pool";
 
         public override Task<string?> ReadyAsync(bool looks)
         {
             lock (Gate)
             {
-                s_pool ??= new LockPool(Source(), Interface, new LockOptions { Fencing = true });
+                s_pool ??= new LockPool(Source(), Interface);
+                s_fenced ??= new LockPool(Source(), Interface, new LockOptions { Fencing = true });
             }
 
             return System.Threading.Tasks.Task.FromResult<string?>(null);
         }
 
         public override async Task<Held?> AcquireAsync(Attempt attempt, CancellationToken cancellationToken) =>
-            await s_pool!.TryAcquireLockAsync(attempt.Key, attempt.Timeout, attempt.Shared, cancellationToken) is { } held ? new HeldFromPool(held) : null;
+            await (attempt.Fenced ? s_fenced! : s_pool!).TryAcquireLockAsync(attempt.Key, attempt.Timeout, attempt.Shared, cancellationToken) is { } held
+                ? new HeldFromPool(held)
+                : null;
 
         public override ValueTask DisposeAsync() => ValueTask.CompletedTask;
 

@@ -41,7 +41,8 @@ internal static class Acquiring
         if (conversation.HasOwnConnection && !request.Try && conversation.Dialect.KeepsSessions)
         {
             // A lock that is free costs one round trip. Who waits is seen by name, and leaves the queue when its client is gone.
-            var grant = await AskAndJudge(conversation, request with { Timeout = TimeSpan.Zero }, async, cancellationToken).ConfigureAwait(false);
+            var grant = await AskAndJudge(
+                conversation, request with { Timeout = TimeSpan.Zero }, async, cancellationToken).ConfigureAwait(false);
             if (grant.Verdict == Verdict.Granted)
             {
                 return ToHold(conversation, grant);

@@ -328,7 +328,8 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         IsAbandoned = true;
         Session.End();
         Log.Silent(Logger, Key);
-        ThreadPool.UnsafeQueueUserWorkItem(static conversation => conversation.Driver.Abort(conversation.Connection), this, preferLocal: false);
+        ThreadPool.UnsafeQueueUserWorkItem(
+            static conversation => conversation.Driver.Abort(conversation.Connection), this, preferLocal: false);
     }
 
     private void CloseAfterAnswer()

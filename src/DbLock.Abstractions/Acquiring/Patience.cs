@@ -105,7 +105,8 @@ internal sealed class Patience : IValueTaskSource<object?>
     ValueTaskSourceStatus IValueTaskSource<object?>.GetStatus(short token) => _first.GetStatus(token);
 
     void IValueTaskSource<object?>.OnCompleted(
-        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) => _first.OnCompleted(continuation, state, token, flags);
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) => _first.OnCompleted(continuation,
+            state, token, flags);
 
     private void OnAnswered()
     {

@@ -106,12 +106,14 @@ internal static class Refusals
             + "try again.", error);
 
     public static LockException Silent(LockKey key, Exception? error) => new(
-        $"The server has not answered for lock '{key}' in time, so that nobody knows who holds it. The lock is not acquired: the connection is given up, with its "
+        $"The server has not answered for lock '{key}' in time, so that nobody knows who holds it. The lock is not acquired: the "
+            + "connection is given up, with its "
         + "transaction and its other locks. Look at the server and the network, open the connection again, then try again.",
         error);
 
     public static LockException NoConnection(LockKey key, TimeSpan timeout, Exception? error) => new(
-        $"No connection for lock '{key}' was to be had from the data source within {timeout.InWords()}: all of its connections are in use, or the server does not "
+        $"No connection for lock '{key}' was to be had from the data source within {timeout.InWords()}: all of its connections are in "
+            + "use, or the server does not "
         + "answer. The lock is not acquired, and nobody has asked who holds it: give the data source more connections, or wait longer.",
         error);
 

@@ -1,6 +1,5 @@
 using System.Data.Common;
 using System.Diagnostics;
-using System.Globalization;
 
 namespace DbLock;
 
@@ -11,17 +10,22 @@ internal sealed class Carrier
     private const int Asked = 1;
     private const int Discarded = 2;
 
+    // How long a session that holds nothing may owe an answer before another takes its place.
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
+
     private readonly bool _isDirect;
     private readonly bool _fencing;
     private SessionSettings? _settings;
     private int _state;
     private long _asked;
     private long _confirmed;
+    private long _lastAnswer;
+    private long _lastCount;
 
     private Carrier(DbConnection connection, ILockDriver driver, LockDialect dialect, LockCarrier says, bool isDirect, bool fencing)
     {
         (Connection, Driver, Dialect, Says, _isDirect, _fencing) = (connection, driver, dialect, says, isDirect, fencing);
-        (LastAnswer, LastCount, _confirmed) = (Environment.TickCount64, Environment.TickCount64, Stopwatch.GetTimestamp());
+        _lastAnswer = _lastCount = _confirmed = Stopwatch.GetTimestamp();
     }
 
     public DbConnection Connection { get; }
@@ -32,66 +36,76 @@ internal sealed class Carrier
 
     public LockCarrier Says { get; }
 
-    /// <summary>Gets when the server last answered, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
-    public long LastAnswer { get; private set; }
+    /// <summary>Gets how long ago the server last answered, in ticks.</summary>
+    public long SinceAnswer => Stopwatch.GetElapsedTime(_lastAnswer).Ticks;
 
-    /// <summary>Gets when the server last said how many locks are held, in milliseconds of <see cref="Environment.TickCount64"/>.</summary>
-    public long LastCount { get; private set; }
+    /// <summary>Gets how long ago the server last said how many locks are held, in ticks.</summary>
+    public long SinceCount => Stopwatch.GetElapsedTime(_lastCount).Ticks;
 
     /// <summary>Makes a carrier of an open connection, unless its server's locks cannot be trusted.</summary>
-    public static async ValueTask<(Carrier Carrier, long Room)> Open(DbConnection connection, LockInterface? lockInterface, LockOptions options)
+    public static async ValueTask<(Carrier Carrier, long Room)> Open(
+        DbConnection connection, LockInterface? lockInterface, LockOptions options)
     {
         lockInterface ??= LockInterface.For(connection);
         var dialect = options.Dialect ?? Session.Of(connection).Dialect(connection, lockInterface, null);
         var says = dialect.Carrier ?? throw new NotSupportedException(
-            $"{dialect.Name} cannot carry many locks on one connection here: use dataSource.AcquireLock, which takes a connection for each lock.");
+            $"{dialect.Name} cannot carry many locks on one connection here: "
+            + "use dataSource.AcquireLock, which takes a connection for each lock.");
         var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);
         var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null, options.Fencing);
         var room = says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false));
-        carrier._settings = await SessionSettings.Set(connection, lockInterface.Driver, dialect, options, async: true, CancellationToken.None).ConfigureAwait(false);
+        carrier._settings = await SessionSettings.Set(
+            connection, lockInterface.Driver, dialect, options, async: true, CancellationToken.None).ConfigureAwait(false);
         return (carrier, room);
     }
 
     /// <summary>Asks for how many more locks the server has room.</summary>
     public async ValueTask<long> Look() => Says.ReadRoom(await Execute(Says.Look(null)).ConfigureAwait(false));
 
-    /// <summary>Says whether the server's last answer, counted from the question, is too old to believe in what is held; or one that it owes is overdue.</summary>
-    public bool IsSilent(bool holds) =>
-        (holds && IsOver(Volatile.Read(ref _confirmed))) || (Volatile.Read(ref _state) == Asked && IsOver(Volatile.Read(ref _asked)));
+    /// <summary>Gets whether the driver has been seen to answer later, so that no thread is blocked by a call.</summary>
+    public bool IsAsynchronous { get; private set; }
 
-    public async ValueTask<(string Released, bool Rang, string Acquired, long Token, int? Count)> Carry(PoolRound round, string bell)
+    /// <summary>Gets whether the server's last answer, counted from the question, is old enough to look closer.</summary>
+    public bool MayBeSilent => IsOver(Volatile.Read(ref _confirmed), Patience);
+
+    /// <summary>
+    /// Says whether the server's last answer, counted from the question, is too old to believe in what is held; or, where nothing is held,
+    /// whether an answer that it owes is overdue.
+    /// </summary>
+    public bool IsSilent(bool holds) => holds
+        ? IsOver(Volatile.Read(ref _confirmed), LockWatch.Trust)
+        : Volatile.Read(ref _state) == Asked && IsOver(Volatile.Read(ref _asked), Patience);
+
+    /// <summary>Lets go of locks, rings, and takes others.</summary>
+    public async ValueTask<CarrierAnswer> Carry(PoolRound round)
     {
-        var (releases, acquires) = WithMark(round);
-        var answer = LockCarrier.Read(await Execute(Says.Carry(releases, acquires, bell, _fencing, round.Beats)).ConfigureAwait(false));
-        LastCount = round.Beats ? LastAnswer : LastCount;
-        return answer.Released.Length == releases.Count && answer.Acquired.Length == acquires.Count ? answer : throw LockCarrier.NotAnswered();
+        var (releases, acquires) = round.ToCarry();
+        var answer = LockCarrier.Read(
+            await Execute(Says.Carry(releases, acquires, round.Bell, _fencing, round.Beats)).ConfigureAwait(false));
+        _lastCount = round.Beats ? _lastAnswer : _lastCount;
+        var isWhole = answer.Released.Length == releases.Count && answer.Acquired.Length == acquires.Count;
+        return isWhole ? answer : throw LockCarrier.NotAnswered();
     }
 
     /// <summary>Asks which of a round's locks are held, first those that were to be let go.</summary>
-    public async ValueTask<string> AreHeld(PoolRound round)
+    public ValueTask<string> AreHeld(PoolRound round)
     {
-        var (releases, acquires) = WithMark(round);
-        List<CarriedLock> all = [.. round.Releases, .. round.Acquires];
-        if (all.Count < releases.Count + acquires.Count)
-        {
-            all.Add(LockCarrier.Listening);
-        }
-
-        return await AreHeld(all).ConfigureAwait(false);
+        var (releases, acquires) = round.ToCarry();
+        return AreHeld([.. releases, .. acquires]);
     }
 
     /// <summary>Asks which of some locks are held: a digit for each.</summary>
     public async ValueTask<string> AreHeld(IReadOnlyList<CarriedLock> locks) =>
-        locks.Count == 0 ? "" : await Execute(Says.AreHeld(locks)).ConfigureAwait(false) is string held && held.Length == locks.Count ? held : throw LockCarrier.NotAnswered();
-
-    public async ValueTask<LockHolders?> Holders(LockKey key) =>
-        Dialect.Holders(new LockRequest(key)) is { } question ? Dialect.ReadHolders(key, await Execute(question).ConfigureAwait(false)) : null;
+        locks.Count == 0 ? ""
+        : await Execute(Says.AreHeld(locks)).ConfigureAwait(false) is string held && held.Length == locks.Count ? held
+        : throw LockCarrier.NotAnswered();
 
     /// <summary>Says whether an error means that somebody or a limit cancelled the statement, which may be said again.</summary>
     public bool IsCancel(Exception error) => Dialect.Read(Driver.Read(error)) is LockOutcome.Cancelled;
 
     /// <summary>Says whether the server would say the same again.</summary>
-    public bool IsFinal(Exception error) => Dialect.Read(Driver.Read(error)) is not (LockOutcome.Cancelled or LockOutcome.Unknown or LockOutcome.ConnectionLost);
+    public bool IsFinal(Exception error) =>
+        Dialect.Read(Driver.Read(error)) is not (LockOutcome.Cancelled or LockOutcome.Unknown or LockOutcome.ConnectionLost);
 
     /// <summary>Says whether an error means that the server's lock table is full.</summary>
     public bool IsFull(Exception error) => Says.IsFull(Driver.Read(error));
@@ -107,9 +121,10 @@ internal sealed class Carrier
 
     /// <summary>Returns the error of who waited for its answer.</summary>
     public static TimeoutException Silence() => new(
-        string.Create(CultureInfo.InvariantCulture, $"The server has not answered on the connection of a LockPool for {LockWatch.Trust.TotalSeconds} s. Its locks count as lost, and another connection takes its place."));
+        "The server has not answered on the connection of a LockPool for too long. Its locks count as lost, "
+        + "and another connection takes its place.");
 
-    private static bool IsOver(long asked) => Stopwatch.GetElapsedTime(asked) > LockWatch.Trust;
+    private static bool IsOver(long asked, TimeSpan limit) => Stopwatch.GetElapsedTime(asked) > limit;
 
     private void Close()
     {
@@ -148,10 +163,6 @@ internal sealed class Carrier
         return isClean;
     }
 
-    private static (List<CarriedLock> Releases, List<CarriedLock> Acquires) WithMark(PoolRound round) => (
-        round.Unmarks ? [.. round.Releases, LockCarrier.Listening] : round.Releases,
-        round.Marks ? [.. round.Acquires, LockCarrier.Listening with { Group = -1 }] : round.Acquires);
-
     private async ValueTask<object?> Execute(LockStatement statement)
     {
         var asked = Stopwatch.GetTimestamp();
@@ -163,9 +174,11 @@ internal sealed class Carrier
 
         try
         {
-            var answer = await Driver.Execute(
-                Connection, null, statement with { MayPrepare = _isDirect, Limit = LockWatch.Trust }, async: true, CancellationToken.None).ConfigureAwait(false);
-            if (IsOver(asked))
+            var execution = Driver.Execute(
+                Connection, null, statement with { MayPrepare = _isDirect, Limit = LockWatch.Trust }, async: true, CancellationToken.None);
+            IsAsynchronous |= !execution.IsCompleted;
+            var answer = await execution.ConfigureAwait(false);
+            if (IsOver(asked, LockWatch.Trust))
             {
                 // What it says was so, once.
                 Discard();
@@ -173,7 +186,7 @@ internal sealed class Carrier
             }
 
             Volatile.Write(ref _confirmed, asked);
-            LastAnswer = Environment.TickCount64;
+            _lastAnswer = Stopwatch.GetTimestamp();
             return answer;
         }
         finally

@@ -5,10 +5,17 @@ namespace DbLock;
 /// <summary>What a dialect says over a session that carries the locks of many, and that never waits in the server.</summary>
 internal abstract class LockCarrier
 {
-    /// <summary>The key that a pool holds shared while it wants to hear of releases: who can take it alone knows that nobody listens.</summary>
+    /// <summary>What stands in an answer for whether others listen, when that was not looked at.</summary>
+    protected const string NotLooked = "-";
+
+    /// <summary>
+    /// The key that a pool holds shared while it wants to hear of releases: who can take it alone knows that nobody listens.
+    /// </summary>
     public static readonly CarriedLock Listening = new(LockKey.From("DbLock.LockPool listens").Number, IsPair: false, Shared: true);
 
-    /// <summary>Returns the statement that asks for how many more locks the server has room, and whether its locks can be trusted.</summary>
+    /// <summary>
+    /// Returns the statement that asks for how many more locks the server has room, and whether its locks can be trusted.
+    /// </summary>
     /// <param name="sessionId">The session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
     public abstract LockStatement Look(int? sessionId);
 
@@ -16,13 +23,18 @@ internal abstract class LockCarrier
     /// <exception cref="LockException">The server's locks cannot be trusted here.</exception>
     public abstract long ReadRoom(object? answer);
 
-    /// <summary>Returns the statement that lets go of locks, then rings the bell if anybody listens, then takes what is free of others.</summary>
+    /// <summary>
+    /// Returns the statement that lets go of locks, then rings the bell if anybody listens, then takes what is free of others.
+    /// </summary>
     /// <param name="releases">What to let go of.</param>
-    /// <param name="acquires">What to take; those of a group one after the other.</param>
+    /// <param name="acquires">
+    /// What to take; those of a group one after the other. None is taken that others have a claim on which it heeds.
+    /// </param>
     /// <param name="bell">What to tell who listens; empty for nothing.</param>
     /// <param name="fencing">Whether the answer has a fencing token for what is taken.</param>
     /// <param name="counts">Whether the answer has how many locks the session holds after that.</param>
-    public abstract LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts);
+    public abstract LockStatement Carry(
+        IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts);
 
     /// <summary>Returns the statement that asks which of some locks this session holds.</summary>
     public abstract LockStatement AreHeld(IReadOnlyList<CarriedLock> locks);
@@ -36,11 +48,27 @@ internal abstract class LockCarrier
     /// <summary>Says whether an error means that the server's lock table is full.</summary>
     public virtual bool IsFull(DbError codes) => false;
 
-    /// <summary>Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens (and was told), a digit for each acquire, their fencing token, how many are held.</summary>
-    public static (string Released, bool Rang, string Acquired, long Token, int? Count) Read(object? answer) =>
+    /// <summary>Returns the statement that asks who holds some locks; null (default) when the server does not tell.</summary>
+    public virtual LockStatement? Holders(IReadOnlyCollection<LockKey> keys) => null;
+
+    /// <summary>Reads the answer to <see cref="Holders"/>: for each key who holds it.</summary>
+    public virtual IReadOnlyDictionary<LockKey, LockHolders> ReadHolders(IReadOnlyCollection<LockKey> keys, object? answer) =>
+        throw NotAnswered();
+
+    /// <summary>
+    /// Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens and was told (a dash when that was
+    /// not looked at), a digit for each acquire, their fencing token, how many are held.
+    /// </summary>
+    public static CarrierAnswer Read(object? answer) =>
         (answer as string)?.Split('|') is [var released, var rang, var acquired, var token, var count]
-            ? (released, rang.Length > 0, acquired, token.Length == 0 ? 0 : long.Parse(token, CultureInfo.InvariantCulture), count.Length == 0 ? null : int.Parse(count, CultureInfo.InvariantCulture))
+            ? new(
+                released,
+                rang == NotLooked ? null : rang.Length > 0,
+                acquired,
+                token.Length == 0 ? 0 : long.Parse(token, CultureInfo.InvariantCulture),
+                count.Length == 0 ? null : int.Parse(count, CultureInfo.InvariantCulture))
             : throw NotAnswered();
 
-    public static LockException NotAnswered() => new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");
+    public static LockException NotAnswered() =>
+        new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");
 }

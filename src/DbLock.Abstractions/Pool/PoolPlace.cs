@@ -1,6 +1,6 @@
 namespace DbLock;
 
-/// <summary>The place of a request in the queue of one of its keys.</summary>
+/// <summary>The place of a request in the line of one of its keys.</summary>
 internal sealed class PoolPlace(PoolRequest request, PoolEntry entry)
 {
     public PoolRequest Request => request;

@@ -3,8 +3,8 @@ namespace DbLock;
 /// <summary>What goes to the server together.</summary>
 internal sealed class PoolRound
 {
-    /// <summary>Gets or sets whom it is said to; null until there is one.</summary>
-    public Carrier? Carrier { get; set; }
+    /// <summary>Gets or sets whose own thread says it; null when it is the pump's.</summary>
+    public PoolPromise? Caller { get; set; }
 
     public List<PoolRequest> Asks { get; } = [];
 
@@ -15,9 +15,13 @@ internal sealed class PoolRound
     public List<CarriedLock> Releases { get; } = [];
 
     /// <summary>Gets what was handed over in memory, by whom an answer of the carrier is waited for.</summary>
-    public List<PooledLock> Checks { get; } = [];
+    public List<PoolHold> Checks { get; } = [];
 
-    public List<(LockKey Key, TaskCompletionSource<LockHolders?> Answer)> Questions { get; } = [];
+    /// <summary>Gets the claims that change: for which key, which level is given up and which is taken; 0 for none.</summary>
+    public List<(PoolEntry Entry, int From, int To)> Claims { get; } = [];
+
+    /// <summary>Gets or sets what to tell who listens; empty for nothing.</summary>
+    public string Bell { get; set; } = "";
 
     /// <summary>Gets or sets whether it is said that this pool listens.</summary>
     public bool Marks { get; set; }
@@ -31,18 +35,23 @@ internal sealed class PoolRound
     /// <summary>Gets or sets whether the carrier is not needed any more.</summary>
     public bool Closes { get; set; }
 
-    /// <summary>Gets or sets whether the pool ends.</summary>
-    public bool IsLast { get; set; }
-
     /// <summary>Gets whether there is anything to say to the server.</summary>
-    public bool IsSaid => Asks.Count > 0 || Released.Count > 0 || Checks.Count > 0 || Marks || Unmarks || Beats;
+    public bool IsSaid => Asks.Count > 0 || Released.Count > 0 || Checks.Count > 0 || Claims.Count > 0 || Marks || Unmarks || Beats;
 
-    public bool IsEmpty => !IsSaid && Questions.Count == 0 && !Closes;
+    public bool IsEmpty => !IsSaid && !Closes;
 
-    public void Ask(PoolRequest request)
+    public void Ask(PoolRequest request, long now, bool othersListen)
     {
-        Acquires.AddRange(request.AskedFor.Select(entry => entry.ToCarry(Asks.Count)));
-        request.IsSent = true;
+        foreach (var place in request.Places)
+        {
+            var entry = place.Entry;
+            if (entry.Server == PoolEntry.OnServer.Asked)
+            {
+                Acquires.Add(entry.ToCarry(Asks.Count, entry.Turn.Heeds(request, now, othersListen)));
+            }
+        }
+
+        request.State = PoolRequest.StateOf.Asked;
         Asks.Add(request);
     }
 
@@ -50,6 +59,43 @@ internal sealed class PoolRound
     {
         Releases.Add(entry.ToCarry());
         Released.Add(entry);
+    }
+
+    /// <summary>
+    /// Returns all that is let go and all that is taken: first what is for holds, then the claims, then the sign that this pool listens.
+    /// </summary>
+    public (List<CarriedLock> Releases, List<CarriedLock> Acquires) ToCarry()
+    {
+        if (Claims.Count == 0 && !Marks && !Unmarks)
+        {
+            return (Releases, Acquires);
+        }
+
+        List<CarriedLock> releases = [.. Releases], acquires = [.. Acquires];
+        foreach (var (entry, from, to) in Claims)
+        {
+            if (from > 0)
+            {
+                releases.Add(entry.ToCarry().Claim(from));
+            }
+
+            if (to > 0)
+            {
+                acquires.Add(entry.ToCarry().Claim(to, -acquires.Count - 2));
+            }
+        }
+
+        if (Unmarks)
+        {
+            releases.Add(LockCarrier.Listening);
+        }
+
+        if (Marks)
+        {
+            acquires.Add(LockCarrier.Listening with { Group = -1 });
+        }
+
+        return (releases, acquires);
     }
 
     /// <summary>Forgets what has been answered.</summary>
@@ -60,26 +106,33 @@ internal sealed class PoolRound
         Released.Clear();
         Releases.Clear();
         Checks.Clear();
-        (Marks, Unmarks, Beats) = (false, false, false);
+        Claims.Clear();
+        (Bell, Marks, Unmarks, Beats) = ("", false, false, false);
     }
 
     /// <summary>Takes out those for which there is no room.</summary>
     public List<PoolRequest> Limit(long room)
     {
-        List<PoolRequest> all = [.. Asks], without = [];
+        List<PoolRequest> without = [];
+        List<CarriedLock> acquires = [.. Acquires];
+        PoolRequest[] all = [.. Asks];
         Asks.Clear();
         Acquires.Clear();
+        var first = 0;
         foreach (var request in all)
         {
-            if (Acquires.Count + request.Places.Length <= room)
+            var count = request.AskedFor().Length;
+            if (Acquires.Count + count <= room)
             {
-                Ask(request);
+                Acquires.AddRange(acquires.GetRange(first, count).Select(one => one with { Group = Asks.Count }));
+                Asks.Add(request);
             }
             else
             {
-                request.IsSent = false;
                 without.Add(request);
             }
+
+            first += count;
         }
 
         return without;

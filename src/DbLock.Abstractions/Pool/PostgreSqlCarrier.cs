@@ -8,9 +8,15 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 {
     public const string Channel = "dblock_pool";
 
+    private static readonly string Claim = string.Create(
+        CultureInfo.InvariantCulture,
+        $"(u.k # (case when u.s & 2 = 2 then {CarriedLock.ClaimOnPair} else {CarriedLock.ClaimOnNumber} end"
+        + $" | (c.level::bigint << {CarriedLock.LevelBit})))");
+
     private static readonly string Marker = Listening.Number.ToString(CultureInfo.InvariantCulture);
 
-    // What the lock table has at least: https://www.postgresql.org/docs/current/runtime-config-locks.html. A quarter of it is left to others.
+    // What the lock table has at least: https://www.postgresql.org/docs/current/runtime-config-locks.html. A quarter of it is left to
+    // others.
     private static readonly LockSql LookSql = new(string.Create(CultureInfo.InvariantCulture, $"""
         select case
         {PostgreSqlDialect.Untrusted}  when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlDialect.Pooler}
@@ -19,16 +25,32 @@ internal sealed class PostgreSqlCarrier : LockCarrier
             from {PostgreSqlDialect.Locks}) end
         """));
 
+    // Who has a claim holds it shared, so that nobody can have it alone. The numbers of claims: CarriedLock.Claim.
+    private static readonly string Take = string.Create(CultureInfo.InvariantCulture, $$"""
+        case when u.s >= 4 and exists (
+            select from pg_catalog.generate_series(u.s >> 2, {{PoolTurn.HighestClaim}}) as c (level)
+            where not case when pg_catalog.pg_try_advisory_lock({{Claim}}) then pg_catalog.pg_advisory_unlock({{Claim}}) else false end) then false
+          else {{Call("pg_try_advisory_lock")}} end
+        """);
+
     private static readonly string Singly = $$"""
-        select pg_catalog.string_agg(case when {{Call("pg_try_advisory_lock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{2}", "{3}")}} as u (k, s, n)
+        select pg_catalog.string_agg(case when {{Take}} then '1' else '0' end, '' order by u.n) from {{Rows("{2}", "{3}")}} as u (k, s, n)
         """;
 
     // What was taken of a group that is not whole is let go at once.
     private static readonly string InGroups = $$"""
-        select pg_catalog.string_agg(case when u.whole then '1' when not u.taken then '0' when {{Call("pg_advisory_unlock")}} then '0' else '0' end, '' order by u.n)
+        select pg_catalog.string_agg(
+          case when u.whole then '1' when not u.taken then '0' when {{Call("pg_advisory_unlock")}} then '2' else '2' end, '' order by u.n)
         from (select t.*, pg_catalog.bool_and(t.taken) over (partition by t.g) as whole
-          from (select u.*, {{Call("pg_try_advisory_lock")}} as taken from {{Rows("{2}", "{3}", "{6}")}} as u (k, s, g, n) offset 0) as t offset 0) as u
+          from (select u.*, {{Take}} as taken from {{Rows("{2}", "{3}", "{6}")}} as u (k, s, g, n) offset 0) as t offset 0) as u
         """;
+
+    // The plain cases, which are most: one lock is taken, or one is let go. By kind, as in the arrays.
+    private static readonly LockSql[] TakeOne = [.. Enumerable.Range(0, 4).Select(kind =>
+        new LockSql($"select case when {One("pg_try_advisory_lock", kind)} then '|{NotLooked}|1||' else '|{NotLooked}|0||' end"))];
+
+    private static readonly LockSql[] LetGoOfOne = [.. Enumerable.Range(0, 4).Select(kind =>
+        new LockSql($"select case when {One("pg_advisory_unlock", kind)} then '1|' else '0|' end || ({Ring("{1}")}) || '|||'"))];
 
     private static readonly LockSql CarrySingly = Carrying(Singly, fencing: false);
     private static readonly LockSql CarryInGroups = Carrying(InGroups, fencing: false);
@@ -71,9 +93,25 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         return room;
     }
 
-    public override LockStatement Carry(IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts)
+    public override LockStatement Carry(
+        IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts)
     {
-        LockParameter[] parameters = [Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires), new(DbType.String, bell), new(DbType.Int32, counts ? 1 : 0)];
+        if (!fencing && !counts)
+        {
+            switch (releases, acquires)
+            {
+                case ([], [{ Heeds: 0 } one]):
+                    return new(new LockCommand(TakeOne[Kind(one)], new LockParameter(DbType.Int64, one.Number)));
+                case ([var one], []):
+                    return new(new LockCommand(LetGoOfOne[Kind(one)], new(DbType.Int64, one.Number), new(DbType.String, bell)));
+            }
+        }
+
+        LockParameter[] parameters =
+        [
+            Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires),
+            new(DbType.String, bell), new(DbType.Int32, counts ? 1 : 0),
+        ];
         var inGroups = false;
         for (var i = 1; i < acquires.Count && !inGroups; i++)
         {
@@ -81,17 +119,29 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         }
 
         return new(inGroups
-            ? new LockCommand(fencing ? CarryInGroupsFenced : CarryInGroups, [.. parameters, new(DbType.String, Array(acquires, one => one.Group))])
+            ? new LockCommand(
+                fencing ? CarryInGroupsFenced : CarryInGroups, [.. parameters, new(DbType.String, Array(acquires, one => one.Group))])
             : new LockCommand(fencing ? CarrySinglyFenced : CarrySingly, parameters));
     }
 
-    public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Numbers(locks), Kinds(locks)));
+    public override LockStatement Holders(IReadOnlyCollection<LockKey> keys) => new(new LockCommand(
+        PostgreSqlHolders.QuestionOfMany,
+        new(DbType.String, Array(keys, key => key.Number)),
+        new LockParameter(DbType.String, $"{{{string.Join(",", keys.Select(key => key.IsPair ? "t" : "f"))}}}")));
+
+    public override IReadOnlyDictionary<LockKey, LockHolders> ReadHolders(IReadOnlyCollection<LockKey> keys, object? answer) =>
+        PostgreSqlHolders.ReadMany(keys, answer);
+
+    public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) =>
+        new(new LockCommand(AreHeldSql, Numbers(locks), Kinds(locks)));
 
     // https://www.postgresql.org/docs/current/errcodes-appendix.html: out_of_memory
     public override bool IsFull(DbError codes) => codes.SqlState == "53200";
 
-    // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring, lock. In the whole, a key
-    // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one) and its place. What is held is counted when all that has been done.
+    // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring,
+    // lock. In the whole, a key
+    // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one; and four times the level of the claims that it heeds) and
+    // its place. What is held is counted when all that has been done.
     private static LockSql Carrying(string acquire, bool fencing) => new($$"""
         select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlDialect.Token})::pg_catalog.text else '' end" : "''")}} || '|'
           || case when cast({5} as int) = 1 then (
@@ -99,12 +149,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         from (
           select done.released, done.rang, case when done.rang is not null then coalesce(({{acquire}}), '') end as acquired
           from (
-            select r.released, case
-              when r.released is null then null
-              when pg_catalog.pg_try_advisory_lock({{Marker}}) then case when pg_catalog.pg_advisory_unlock({{Marker}}) then '' end
-              when cast({4} as pg_catalog.text) = '' then '1'
-              when pg_catalog.pg_notify('{{Channel}}', cast({4} as pg_catalog.text)) is null then null
-              else '1' end as rang
+            select r.released, case when r.released is null then null else {{Ring("{4}")}} end as rang
             from (
               select coalesce((
                 select pg_catalog.string_agg(case when {{Call("pg_advisory_unlock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{0}", "{1}")}} as u (k, s, n)), '') as released
@@ -113,18 +158,36 @@ internal sealed class PostgreSqlCarrier : LockCarrier
           offset 0) as d
         """);
 
+    // Nobody else listens when the sign can be had alone.
+    private static string Ring(string bell) => $"""
+        case when pg_catalog.pg_try_advisory_lock({Marker}) then case when pg_catalog.pg_advisory_unlock({Marker}) then '' end
+          when cast({bell} as pg_catalog.text) = '' then '1'
+          when pg_catalog.pg_notify('{Channel}', cast({bell} as pg_catalog.text)) is null then null
+          else '1' end
+        """;
+
+    private static string One(string function, int kind)
+    {
+        const string Number = "cast({0} as bigint)";
+        var key = kind < 2 ? Number : $"({Number} >> 32)::int, (({Number} << 32) >> 32)::int";
+        return $"pg_catalog.{function}{(kind % 2 == 1 ? "_shared" : "")}({key})";
+    }
+
     private static string Rows(string numbers, params string[] kinds) =>
         $"rows from (pg_catalog.unnest({numbers}::pg_catalog.text::bigint[]){string.Concat(kinds.Select(kind => $", pg_catalog.unnest({kind}::pg_catalog.text::int[])"))}) with ordinality";
 
     private static string Call(string function) => $"""
-        case u.s when 0 then pg_catalog.{function}(u.k) when 1 then pg_catalog.{function}_shared(u.k)
+        case u.s & 3 when 0 then pg_catalog.{function}(u.k) when 1 then pg_catalog.{function}_shared(u.k)
           when 2 then pg_catalog.{function}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) else pg_catalog.{function}_shared((u.k >> 32)::int, ((u.k << 32) >> 32)::int) end
         """;
 
     private static LockParameter Numbers(IReadOnlyList<CarriedLock> locks) => new(DbType.String, Array(locks, one => one.Number));
 
-    private static LockParameter Kinds(IReadOnlyList<CarriedLock> locks) => new(DbType.String, Array(locks, one => (one.IsPair ? 2 : 0) + (one.Shared ? 1 : 0)));
+    private static LockParameter Kinds(IReadOnlyList<CarriedLock> locks) =>
+        new(DbType.String, Array(locks, one => Kind(one) + (4 * one.Heeds)));
 
-    private static string Array(IReadOnlyList<CarriedLock> locks, Func<CarriedLock, long> value) =>
+    private static int Kind(CarriedLock one) => (one.IsPair ? 2 : 0) + (one.Shared ? 1 : 0);
+
+    private static string Array<T>(IEnumerable<T> locks, Func<T, long> value) =>
         $"{{{string.Join(",", locks.Select(one => value(one).ToString(CultureInfo.InvariantCulture)))}}}";
 }

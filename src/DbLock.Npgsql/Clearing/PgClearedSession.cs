@@ -3,7 +3,9 @@ namespace DbLock;
 /// <summary>A session that was in the way, and what became of it.</summary>
 /// <param name="Locks">Its locks that were to be cleared, as they were when it was looked at.</param>
 /// <param name="Outcome">What became of it.</param>
-/// <param name="Signal">The last signal that the server really sent: <see cref="PgSignal.Cancel"/> or <see cref="PgSignal.Terminate"/>; null when none was.</param>
+/// <param name="Signal">
+/// The last signal that the server really sent: <see cref="PgSignal.Cancel"/> or <see cref="PgSignal.Terminate"/>; null when none was.
+/// </param>
 /// <param name="Reason">Why it was spared, refused or is still there, and what helps; null otherwise.</param>
 public sealed record PgClearedSession(IReadOnlyList<PgLock> Locks, PgClearOutcome Outcome, PgSignal? Signal, string? Reason)
 {

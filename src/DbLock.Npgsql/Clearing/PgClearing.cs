@@ -13,16 +13,17 @@ namespace DbLock;
 /// <param name="stop">Ends the grace early and keeps what follows from beginning; what was done is told.</param>
 /// <param name="cancellationToken">Ends everything.</param>
 internal sealed class PgClearing(
-    NpgsqlConnection connection, PgClearOptions options, IReadOnlyCollection<PgLock>? waits, bool async, CancellationToken stop, CancellationToken cancellationToken)
+    NpgsqlConnection connection, PgClearOptions options, IReadOnlyCollection<PgLock>? waits, bool async, CancellationToken stop,
+        CancellationToken cancellationToken)
 {
     private const short Look = 0;
     private const short Cancel = 1;
     private const short Terminate = 2;
 
-    // A session is one that has this process id and began then: a process id is used again. And it is signalled only while it has one of the locks for which it
-    // was picked, held or waited for as it was then; it may have gone on to other work. Who may signal whom is what pg_signal_backend checks
-    // (src/backend/storage/ipc/signalfuncs.c): asked first, since its refusal is an error, which would leave the others unsignalled and cost the caller's
-    // transaction. So would a statement_timeout that came in the pause.
+    // A session is one that has this process id and began then: a process id is used again. And it is signalled only while it has one of
+    // the locks for which it was picked, held or waited for as it was then; it may have gone on to other work. Who may signal whom is what
+    // pg_signal_backend checks (src/backend/storage/ipc/signalfuncs.c): asked first, since its refusal is an error, which would leave the
+    // others unsignalled and cost the caller's transaction. So would a statement_timeout that came in the pause.
     private const string Sql = $"""
         select q.*
         from (
@@ -70,7 +71,8 @@ internal sealed class PgClearing(
 
     public async ValueTask<PgClearResult> Clear(IReadOnlyCollection<PgLock> locks, PgSignal signal)
     {
-        var cases = locks.GroupBy(@lock => (@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction)).Select(group => new Case([.. group])).ToList();
+        var cases = locks.GroupBy(
+            @lock => (@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction)).Select(group => new Case([.. group])).ToList();
         foreach (var @case in cases)
         {
             (@case.Outcome, @case.Reason) = Examine(@case.Locks[0]);
@@ -80,7 +82,8 @@ internal sealed class PgClearing(
         if (options.MaxSessions < open.Count)
         {
             throw new LockException(
-                $"{open.Count.ToString(CultureInfo.InvariantCulture)} sessions would be signalled and PgClearOptions.MaxSessions allows {options.MaxSessions?.ToString(CultureInfo.InvariantCulture)}, so none was: narrow the filter, or allow more.");
+                $"{open.Count.ToString(CultureInfo.InvariantCulture)} sessions would be signalled and PgClearOptions.MaxSessions allows "
+                    + $"{options.MaxSessions?.ToString(CultureInfo.InvariantCulture)}, so none was: narrow the filter, or allow more.");
         }
 
         if (options.DryRun)
@@ -120,17 +123,21 @@ internal sealed class PgClearing(
         { Session: null } => (PgClearOutcome.AlreadyGone, null),
         { Session: { IsOwn: true } } => (PgClearOutcome.Spared, Own),
         { Session: { IsPartial: true } } =>
-            (PgClearOutcome.Refused, "this role may not see when it began, and so cannot be sure that it is still the same session: grant pg_read_all_stats"),
-        { Session: var session } when session.User is { } user && options.ExceptUsers.Contains(user) => (PgClearOutcome.Spared, $"its user is among PgClearOptions.ExceptUsers"),
+            (PgClearOutcome.Refused, "this role may not see when it began, and so cannot be sure that it is still the same session: "
+                + "grant pg_read_all_stats"),
+        { Session: var session } when session.User is { } user && options.ExceptUsers.Contains(user) =>
+            (PgClearOutcome.Spared, $"its user is among PgClearOptions.ExceptUsers"),
         { Session: var session } when session.IsOf(options.ExceptApplications) =>
             (PgClearOutcome.Spared, $"its application is among PgClearOptions.ExceptApplications"),
         { Session.BackendType: { } type } when IsReplication(type) && !options.IncludeReplication =>
             (PgClearOutcome.Spared, "it is replication, and PgClearOptions.IncludeReplication is not set"),
         { Session.BackendType: { } type } when IsAutovacuum(type) && !options.IncludeAutovacuum =>
             (PgClearOutcome.Spared, "it is autovacuum, and PgClearOptions.IncludeAutovacuum is not set"),
-        { Session.BackendType: { } type } when type is not ("client backend" or "parallel worker") && !IsReplication(type) && !IsAutovacuum(type) =>
+        { Session.BackendType: { } type } when type is not ("client backend" or "parallel worker") && !IsReplication(type)
+            && !IsAutovacuum(type) =>
             (PgClearOutcome.Spared, "it is a process of the server's own"),
-        { Session.IsSuperuser: true } when !options.IncludeSuperusers => (PgClearOutcome.Spared, "it is a superuser's, and PgClearOptions.IncludeSuperusers is not set"),
+        { Session.IsSuperuser: true } when !options.IncludeSuperusers => (PgClearOutcome.Spared, "it is a superuser's, and "
+            + "PgClearOptions.IncludeSuperusers is not set"),
         _ => (null, null),
     };
 
@@ -182,7 +189,9 @@ internal sealed class PgClearing(
         AddArray(waits?.Select(Start));
         AddArray(waits?.Select(wait => wait.Target));
         var answers = await command.ReadRows(
-            reader => (Number: reader.GetInt32(0), Present: reader.GetBoolean(1), Holding: reader.GetBoolean(2), May: reader.GetBoolean(3), Role: reader.GetString(4),
+            reader => (
+                Number: reader.GetInt32(0), Present: reader.GetBoolean(1), Holding: reader.GetBoolean(2), May: reader.GetBoolean(3),
+                    Role: reader.GetString(4),
                 Own: reader.GetBoolean(5), Needed: reader.GetBoolean(6), Sent: !reader.IsDBNull(7) && reader.GetBoolean(7)),
             async, cancellationToken).ConfigureAwait(false);
         foreach (var (number, present, holding, may, role, own, needed, sent) in answers)
@@ -194,7 +203,8 @@ internal sealed class PgClearing(
 
         static DateTimeOffset Start(PgLock @lock) => @lock.Session!.BackendStart!.Value.ToUniversalTime();
 
-        void Add(NpgsqlDbType type, object? value) => command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value ?? DBNull.Value });
+        void Add(NpgsqlDbType type, object? value) =>
+            command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value ?? DBNull.Value });
     }
 
     private void Note(Case @case, short signal, bool present, bool holding, bool may, string role, bool own, bool needed, bool sent)
@@ -228,8 +238,10 @@ internal sealed class PgClearing(
             var session = @case.Locks[0].Session!;
             @case.Outcome = PgClearOutcome.Refused;
             @case.Reason = session.IsSuperuser ? $"role '{role}' is no superuser, and only a superuser may signal a superuser's session"
-                : session.User is { } user ? $"role '{role}' may not signal sessions of role '{user}': grant it that role, or pg_signal_backend"
-                : $"role '{role}' may not signal it: that takes a superuser or, for autovacuum from PostgreSQL 18 on, pg_signal_autovacuum_worker";
+                : session.User is { } user ? $"role '{role}' may not signal sessions of role '{user}': grant it that role, or "
+                    + "pg_signal_backend"
+                : $"role '{role}' may not signal it: that takes a superuser or, for autovacuum from PostgreSQL 18 on, "
+                    + "pg_signal_autovacuum_worker";
         }
     }
 

@@ -6,10 +6,10 @@ namespace DbLock;
 
 /// <summary>The priority of a session over those who hold what it waits for, until it is disposed.</summary>
 /// <remarks>
-/// <para>A second connection looks, at every interval, whether the session waits for a lock, and clears the holders that match. It acts only while the session waits,
-/// for as many waits as there are.</para>
-/// <para><b>Errors.</b> What goes wrong beside the body is in <see cref="Error"/> and in the log, and <see cref="StopAsync"/> throws it. <see cref="DisposeAsync"/>
-/// does not: it would hide the body's own exception.</para>
+/// <para>A second connection looks, at every interval, whether the session waits for a lock, and clears the holders that match. It acts
+/// only while the session waits, for as many waits as there are.</para>
+/// <para><b>Errors.</b> What goes wrong beside the body is in <see cref="Error"/> and in the log, and <see cref="StopAsync"/> throws it.
+/// <see cref="DisposeAsync"/> does not: it would hide the body's own exception.</para>
 /// </remarks>
 public sealed class PgPriority : IAsyncDisposable
 {
@@ -54,7 +54,8 @@ public sealed class PgPriority : IAsyncDisposable
         await _looking.ConfigureAwait(false);
         return Error is null
             ? Cleared
-            : throw new LockException($"Who blocks the session with pid {_pid.ToString(CultureInfo.InvariantCulture)} could not be looked for to the end: its waits took as long as they took. {Error.Message}", Error);
+            : throw new LockException($"Who blocks the session with pid {_pid.ToString(CultureInfo.InvariantCulture)} could not be "
+                + $"looked for to the end: its waits took as long as they took. {Error.Message}", Error);
     }
 
     /// <summary>Ends the priority: when this is done, nobody is signalled any more. It does not throw.</summary>
@@ -64,34 +65,39 @@ public sealed class PgPriority : IAsyncDisposable
         await _looking.ConfigureAwait(false);
     }
 
-    internal static async ValueTask<PgPriority> Start(NpgsqlConnection connection, PgPriorityOptions? options, bool async, CancellationToken cancellationToken)
+    internal static async ValueTask<PgPriority> Start(
+        NpgsqlConnection connection, PgPriorityOptions? options, bool async, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(connection);
         options ??= PgPriorityOptions.Default;
         PgClearExtensions.Check(options.Signal, options.Clear);
         if (options.Interval < ShortestInterval || options.Interval > LongestInterval)
         {
-            throw new ArgumentOutOfRangeException(nameof(options), options.Interval, "PgPriorityOptions.Interval must lie between ten milliseconds and a day.");
+            throw new ArgumentOutOfRangeException(nameof(options), options.Interval, "PgPriorityOptions.Interval must lie between ten "
+                + "milliseconds and a day.");
         }
 
         if (connection.State != ConnectionState.Open)
         {
-            throw new InvalidOperationException($"The connection is {connection.State}, not open: open it before its session is given priority.");
+            throw new InvalidOperationException($"The connection is {connection.State}, not open: open it before its session is given "
+                + "priority.");
         }
 
         if (options.Filter is { Granted: false } or { MinWait: not null })
         {
-            throw new ArgumentException("PgPriorityOptions.Filter looks at locks that are held: Granted = false and MinWait match none of them. Leave them out.", nameof(options));
+            throw new ArgumentException("PgPriorityOptions.Filter looks at locks that are held: Granted = false and MinWait match none "
+                + "of them. Leave them out.", nameof(options));
         }
 
         var pid = NpgsqlLockInterface.Instance.Driver.SessionId(connection);
         if (pid is null or -1)
         {
-            throw new LockException("With Npgsql's Multiplexing a connection has no session of its own that could be given priority: use a connection string without it.");
+            throw new LockException("With Npgsql's Multiplexing a connection has no session of its own that could be given priority: "
+                + "use a connection string without it.");
         }
 
-        // To the very server of the connection, of which there may be several in its connection string, and never from a pool that may be exhausted. Npgsql keeps
-        // what it needs for a connection string for ever, so that this is the same one each time.
+        // To the very server of the connection, of which there may be several in its connection string, and never from a pool that may be
+        // exhausted. Npgsql keeps what it needs for a connection string for ever, so that this is the same one each time.
         var address = new NpgsqlConnectionStringBuilder(connection.ConnectionString)
         {
             TargetSessionAttributes = null,
@@ -104,7 +110,8 @@ public sealed class PgPriority : IAsyncDisposable
             Enlist = false,
             ApplicationName = "dblock-priority",
         }.ConnectionString;
-        var side = async ? await connection.CloneWithAsync(address, cancellationToken).ConfigureAwait(false) : connection.CloneWith(address);
+        var side = async ? await connection.CloneWithAsync(address,
+            cancellationToken).ConfigureAwait(false) : connection.CloneWith(address);
         try
         {
             if (async)
@@ -128,8 +135,9 @@ public sealed class PgPriority : IAsyncDisposable
 
     private static async ValueTask<DateTimeOffset> Find(NpgsqlConnection side, int pid, bool async, CancellationToken cancellationToken)
     {
-        // The second connection goes the same way as the first: if a pooler is in the way of one, it is in the way of both, and neither's pid is the server's.
-        // A second connection that idles or waits for its own pause must not be cut by what the role's sessions are cut by.
+        // The second connection goes the same way as the first: if a pooler is in the way of one, it is in the way of both, and neither's
+        // pid is the server's. A second connection that idles or waits for its own pause must not be cut by what the role's sessions are
+        // cut by.
         using var command = new NpgsqlCommand(
             """
             select a.backend_start, pg_catalog.set_config('application_name', 'dblock-priority ' || a.pid, false),
@@ -139,11 +147,13 @@ public sealed class PgPriority : IAsyncDisposable
             """, side);
         command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = pid });
         command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = side.ProcessID });
-        var starts = await command.ReadRows(reader => reader.GetFieldValue<DateTimeOffset>(0), async, cancellationToken).ConfigureAwait(false);
+        var starts = await command.ReadRows(
+            reader => reader.GetFieldValue<DateTimeOffset>(0), async, cancellationToken).ConfigureAwait(false);
         return starts is [var start]
             ? start
             : throw new LockException(
-                $"The server has no session with pid {pid.ToString(CultureInfo.InvariantCulture)} that is this connection's: a connection pooler stands between. Connect to the server directly to give a session priority.");
+                $"The server has no session with pid {pid.ToString(CultureInfo.InvariantCulture)} that is this connection's: a "
+                    + "connection pooler stands between. Connect to the server directly to give a session priority.");
     }
 
     private async Task LookAndClear()
@@ -184,7 +194,8 @@ public sealed class PgPriority : IAsyncDisposable
         var edges = (_options.BlockersOfBlockers ? graph.Edges.Concat(graph.QueueEdges) : graph.Edges).ToLookup(edge => edge.Waiting.Owner);
 
         // A worker of a parallel query waits for its leader, which lives as long as it does.
-        var own = edges[_pid].Where(edge => edge.Waiting.Session is { } session && (session.LeaderPid is not null || session.BackendStart == _start)).ToList();
+        var own = edges[_pid].Where(
+            edge => edge.Waiting.Session is { } session && (session.LeaderPid is not null || session.BackendStart == _start)).ToList();
         var found = new HashSet<PgLock>(ReferenceEqualityComparer.Instance);
         var seen = new HashSet<object> { _pid };
         var next = new Queue<PgWaitEdge>(own);

@@ -4,7 +4,10 @@ namespace DbLock;
 /// <remarks>Source: <see href="https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL"/>.</remarks>
 public enum PgSignal
 {
-    /// <summary>Its running statement is cancelled (<c>pg_cancel_backend</c>). A session that is idle, in a transaction or not, does not even notice.</summary>
+    /// <summary>
+    /// Its running statement is cancelled (<c>pg_cancel_backend</c>). A session that is idle, in a transaction or not, does not even
+    /// notice.
+    /// </summary>
     Cancel,
 
     /// <summary>It is ended, with its transaction and all its locks (<c>pg_terminate_backend</c>).</summary>

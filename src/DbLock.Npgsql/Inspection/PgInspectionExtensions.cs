@@ -5,10 +5,10 @@ namespace DbLock;
 
 /// <summary>What PostgreSQL knows of its locks. Every question is one round trip, and looks at one moment.</summary>
 /// <remarks>
-/// <para>Over a connection a question takes its turn among the caller's own commands; over a data source it has a connection of its own. What the question itself
-/// locks is left out.</para>
-/// <para><b>Rights.</b> A role sees the locks of all sessions. What other roles' sessions do is shown to superusers and members of <c>pg_read_all_stats</c>; to
-/// others such a <see cref="PgSession.IsPartial"/> session shows its pid, user and application alone.</para>
+/// <para>Over a connection a question takes its turn among the caller's own commands; over a data source it has a connection of its own.
+/// What the question itself locks is left out.</para>
+/// <para><b>Rights.</b> A role sees the locks of all sessions. What other roles' sessions do is shown to superusers and members of
+/// <c>pg_read_all_stats</c>; to others such a <see cref="PgSession.IsPartial"/> session shows its pid, user and application alone.</para>
 /// <para><b>Cancellation.</b> A cancelled question fails an open transaction, as any cancelled command does.</para>
 /// </remarks>
 public static class PgInspectionExtensions
@@ -17,20 +17,23 @@ public static class PgInspectionExtensions
     /// <param name="connection">An open connection.</param>
     /// <param name="filter">Which locks; null for all.</param>
     /// <param name="names">
-    /// Keys whose names the program knows: an advisory lock under one of their numbers has it as <see cref="PgLock.Key"/>. Null for none but the filter's
-    /// and those that sessions tell.
+    /// Keys whose names the program knows: an advisory lock under one of their numbers has it as <see cref="PgLock.Key"/>. Null for none
+    /// but the filter's and those that sessions tell.
     /// </param>
     /// <exception cref="NotSupportedException">The filter has a minimal wait, and the server is older than PostgreSQL 14.</exception>
-    public static IReadOnlyList<PgLock> GetLocks(this NpgsqlConnection connection, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names) =>
+    public static IReadOnlyList<PgLock> GetLocks(
+        this NpgsqlConnection connection, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names) =>
         Completed(GetLocks(connection, filter, names, async: false, CancellationToken.None));
 
     /// <inheritdoc cref="GetLocks(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
     public static async Task<IReadOnlyList<PgLock>> GetLocksAsync(
-        this NpgsqlConnection connection, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null, CancellationToken cancellationToken = default) =>
+        this NpgsqlConnection connection, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null,
+            CancellationToken cancellationToken = default) =>
         await GetLocks(connection, filter, names, async: true, cancellationToken).ConfigureAwait(false);
 
     /// <inheritdoc cref="GetLocks(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
-    public static IReadOnlyList<PgLock> GetLocks(this NpgsqlDataSource dataSource, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names)
+    public static IReadOnlyList<PgLock> GetLocks(
+        this NpgsqlDataSource dataSource, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
         using var connection = dataSource.OpenConnection();
@@ -39,7 +42,8 @@ public static class PgInspectionExtensions
 
     /// <inheritdoc cref="GetLocks(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
     public static async Task<IReadOnlyList<PgLock>> GetLocksAsync(
-        this NpgsqlDataSource dataSource, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null, CancellationToken cancellationToken = default)
+        this NpgsqlDataSource dataSource, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null,
+            CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
         var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
@@ -54,16 +58,19 @@ public static class PgInspectionExtensions
     /// <param name="filter">Keeps the trees in which a lock, held or waited for, matches; null keeps all.</param>
     /// <param name="names">Keys whose names the program knows; null for none but the filter's and those that sessions tell.</param>
     /// <exception cref="NotSupportedException">The filter has a minimal wait, and the server is older than PostgreSQL 14.</exception>
-    public static PgWaitGraph GetWaitGraph(this NpgsqlConnection connection, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names) =>
+    public static PgWaitGraph GetWaitGraph(
+        this NpgsqlConnection connection, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names) =>
         Completed(GetWaitGraph(connection, filter, names, async: false, CancellationToken.None));
 
     /// <inheritdoc cref="GetWaitGraph(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
     public static Task<PgWaitGraph> GetWaitGraphAsync(
-        this NpgsqlConnection connection, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null, CancellationToken cancellationToken = default) =>
+        this NpgsqlConnection connection, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null,
+            CancellationToken cancellationToken = default) =>
         GetWaitGraph(connection, filter, names, async: true, cancellationToken).AsTask();
 
     /// <inheritdoc cref="GetWaitGraph(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
-    public static PgWaitGraph GetWaitGraph(this NpgsqlDataSource dataSource, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names)
+    public static PgWaitGraph GetWaitGraph(
+        this NpgsqlDataSource dataSource, PgLockFilter? filter = null, params IReadOnlyCollection<LockKey> names)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
         using var connection = dataSource.OpenConnection();
@@ -72,7 +79,8 @@ public static class PgInspectionExtensions
 
     /// <inheritdoc cref="GetWaitGraph(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
     public static async Task<PgWaitGraph> GetWaitGraphAsync(
-        this NpgsqlDataSource dataSource, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null, CancellationToken cancellationToken = default)
+        this NpgsqlDataSource dataSource, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null,
+            CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
         var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
@@ -83,16 +91,19 @@ public static class PgInspectionExtensions
     }
 
     internal static async ValueTask<List<PgLock>> GetLocks(
-        NpgsqlConnection connection, PgLockFilter? filter, IReadOnlyCollection<LockKey>? names, bool async, CancellationToken cancellationToken)
+        NpgsqlConnection connection, PgLockFilter? filter, IReadOnlyCollection<LockKey>? names, bool async,
+            CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(connection);
         filter ??= PgLockFilter.All;
-        var locks = await new PgLockQuery(filter, names ?? [], Contended: filter.BlockingOnly).Run(connection, async, cancellationToken).ConfigureAwait(false);
+        var locks = await new PgLockQuery(
+            filter, names ?? [], Contended: filter.BlockingOnly).Run(connection, async, cancellationToken).ConfigureAwait(false);
         return filter.BlockingOnly ? [.. new PgWaitGraph(locks).Edges.Select(edge => edge.Blocking).Distinct(ReferenceEqualityComparer.Instance).Cast<PgLock>().Where(@lock => @lock.Matches)] : locks;
     }
 
     private static async ValueTask<PgWaitGraph> GetWaitGraph(
-        NpgsqlConnection connection, PgLockFilter? filter, IReadOnlyCollection<LockKey>? names, bool async, CancellationToken cancellationToken)
+        NpgsqlConnection connection, PgLockFilter? filter, IReadOnlyCollection<LockKey>? names, bool async,
+            CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(connection);
         var query = new PgLockQuery(filter ?? PgLockFilter.All, names ?? [], Contended: true, Queue: true);

@@ -2,11 +2,16 @@ using System.Globalization;
 
 namespace DbLock;
 
-/// <summary>A lock of a PostgreSQL server, held or waited for: a row of <c>pg_locks</c>, with the names of what it locks and the session that it belongs to.</summary>
+/// <summary>
+/// A lock of a PostgreSQL server, held or waited for: a row of <c>pg_locks</c>, with the names of what it locks and the session that it
+/// belongs to.
+/// </summary>
 /// <remarks>Source: <see href="https://www.postgresql.org/docs/current/view-pg-locks.html"/>.</remarks>
 public sealed record PgLock
 {
-    /// <summary>Gets what kind of thing is locked: <c>relation</c>, <c>advisory</c>, <c>transactionid</c>, <c>tuple</c> and so on.</summary>
+    /// <summary>
+    /// Gets what kind of thing is locked: <c>relation</c>, <c>advisory</c>, <c>transactionid</c>, <c>tuple</c> and so on.
+    /// </summary>
     public required string LockType { get; init; }
 
     /// <summary>Gets the mode.</summary>
@@ -30,7 +35,10 @@ public sealed record PgLock
     /// <summary>Gets the virtual id of the transaction that holds or awaits it.</summary>
     public required string VirtualTransaction { get; init; }
 
-    /// <summary>Gets the oid of the database of what is locked; 0 for an object that all databases share, null for what belongs to none (a transaction id).</summary>
+    /// <summary>
+    /// Gets the oid of the database of what is locked; 0 for an object that all databases share, null for what belongs to none (a
+    /// transaction id).
+    /// </summary>
     public uint? DatabaseOid { get; init; }
 
     /// <summary>Gets the name of that database; null where there is none.</summary>
@@ -42,10 +50,14 @@ public sealed record PgLock
     /// <summary>Gets the relation's schema; null where <see cref="Relation"/> is.</summary>
     public string? Schema { get; init; }
 
-    /// <summary>Gets the relation's name; null for what is no part of one, and in other databases, whose names cannot be seen from here.</summary>
+    /// <summary>
+    /// Gets the relation's name; null for what is no part of one, and in other databases, whose names cannot be seen from here.
+    /// </summary>
     public string? Relation { get; init; }
 
-    /// <summary>Gets the relation's kind: <c>table</c>, <c>index</c>, <c>view</c> and so on; null where <see cref="Relation"/> is.</summary>
+    /// <summary>
+    /// Gets the relation's kind: <c>table</c>, <c>index</c>, <c>view</c> and so on; null where <see cref="Relation"/> is.
+    /// </summary>
     public string? RelationKind { get; init; }
 
     /// <summary>Gets the page within the relation; null for what is no page or row.</summary>
@@ -76,7 +88,9 @@ public sealed record PgLock
     /// <summary>Gets the beginning of its name, which the session tells and nobody can prove; null when there is none.</summary>
     public string? ToldName { get; init; }
 
-    /// <summary>Gets since when it is waited for; null when it is held, in the first moment of the wait, and before PostgreSQL 14.</summary>
+    /// <summary>
+    /// Gets since when it is waited for; null when it is held, in the first moment of the wait, and before PostgreSQL 14.
+    /// </summary>
     public DateTimeOffset? WaitStart { get; init; }
 
     /// <summary>Gets how long it has been waited for, by the server's clock; null where <see cref="WaitStart"/> is.</summary>
@@ -84,7 +98,8 @@ public sealed record PgLock
 
     /// <summary>How <see cref="Target"/> comes out of a row <c>l</c> of pg_locks.</summary>
     internal const string TargetSql =
-        "pg_catalog.concat_ws('/', l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)";
+        "pg_catalog.concat_ws('/', l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, "
+            + "l.objid, l.objsubid)";
 
     /// <summary>Gets all that tells what is locked: two locks are on the same thing when it is equal.</summary>
     internal string Target { get; init; } = "";
@@ -92,7 +107,10 @@ public sealed record PgLock
     /// <summary>Gets whether the filter of the question matches.</summary>
     internal bool Matches { get; init; }
 
-    /// <summary>Gets the processes for which this waits, in the server's own words, which mix holders with those ahead in the queue. Empty when it was not asked for.</summary>
+    /// <summary>
+    /// Gets the processes for which this waits, in the server's own words, which mix holders with those ahead in the queue. Empty when it
+    /// was not asked for.
+    /// </summary>
     internal IReadOnlySet<int> BlockingPids { get; init; } = new HashSet<int>();
 
     /// <summary>Gets what the lock belongs to: the processes of a parallel query act as one.</summary>

@@ -31,6 +31,8 @@ public enum PgLockMode
     /// <summary>ACCESS EXCLUSIVE: leaves others nothing; taken by DROP TABLE, TRUNCATE and most of ALTER TABLE.</summary>
     AccessExclusive,
 
-    /// <summary>SIREAD: what a serializable transaction has read. It conflicts with nothing, nobody waits for it, and it cannot be asked for.</summary>
+    /// <summary>
+    /// SIREAD: what a serializable transaction has read. It conflicts with nothing, nobody waits for it, and it cannot be asked for.
+    /// </summary>
     SIRead,
 }

@@ -15,8 +15,8 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
     private static readonly Version WaitStartSince = new(14, 0);
 
     // A transaction sees pg_stat_activity as it was when it first looked, so that is cleared first; the lateral subquery runs after it.
-    // Of one snapshot of pg_locks, what locks are on is compared as one text, which can be hashed: 500 waiters beside 10,000 locks are no problem then.
-    // Left out is what the question itself locks: its transaction, and catalogs, whose oids are below 16384.
+    // Of one snapshot of pg_locks, what locks are on is compared as one text, which can be hashed: 500 waiters beside 10,000 locks are no
+    // problem then. Left out is what the question itself locks: its transaction, and catalogs, whose oids are below 16384.
     private static readonly string Sql = $$"""
         select q.*
         from (select pg_catalog.pg_stat_clear_snapshot() is null as failed offset 0) as c
@@ -79,11 +79,13 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
         if (Filter.MinWait is not null && !hasWaitStart)
         {
             throw new NotSupportedException(
-                $"PostgreSQL {connection.PostgreSqlVersion} does not say since when a lock is waited for (14 and later do): leave out PgLockFilter.MinWait, or use MinStateAge.");
+                $"PostgreSQL {connection.PostgreSqlVersion} does not say since when a lock is waited for (14 and later do): leave out "
+                    + "PgLockFilter.MinWait, or use MinStateAge.");
         }
 
         var sessions = new Dictionary<int, PgSession>();
-        var names = Names.Concat(Filter.Keys ?? []).GroupBy(key => key.ToPgLocks()).ToDictionary(group => group.Key, group => group.First());
+        var names = Names.Concat(Filter.Keys ?? []).GroupBy(key => key.ToPgLocks()).ToDictionary(
+            group => group.Key, group => group.First());
         using var command = new NpgsqlCommand(hasWaitStart ? WithWaitStart : WithoutWaitStart, connection);
         AddParameters(command.Parameters);
         var locks = await command.ReadRows(reader => ReadLock(new Row(reader), sessions), async, cancellationToken).ConfigureAwait(false);
@@ -110,7 +112,8 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
 
     private static PgLock ReadLock(Row row, Dictionary<int, PgSession> sessions)
     {
-        var key = row.Value<uint>("classid") is { } classId ? new PgLocksKey(classId, row.Value<uint>("objid")!.Value, row.Value<short>("objsubid")!.Value) : default(PgLocksKey?);
+        var key = row.Value<uint>("classid") is { } classId
+            ? new PgLocksKey(classId, row.Value<uint>("objid")!.Value, row.Value<short>("objsubid")!.Value) : default(PgLocksKey?);
         return new PgLock
         {
             Target = row.Text("target")!,
@@ -221,7 +224,8 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
 
         void AddArray<T>(IEnumerable<T>? values) => Add(NpgsqlDbType.Text, values is null ? null : PgArray.Text(values));
 
-        void Add(NpgsqlDbType type, object? value) => parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value ?? DBNull.Value });
+        void Add(NpgsqlDbType type, object? value) =>
+            parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value ?? DBNull.Value });
     }
 
     /// <summary>The row at which a reader stands; null for NULL.</summary>
@@ -233,7 +237,8 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
         public string? Text(string column) => reader.GetOrdinal(column) is var i && reader.IsDBNull(i) ? null : reader.GetString(i);
 
         public HashSet<int> Set(string column) =>
-            [.. (Text(column) ?? "").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
+            [.. (Text(column) ?? "").Split(
+                ' ', StringSplitOptions.RemoveEmptyEntries).Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
 
         public TimeSpan? Age(string column) => Value<double>(column) is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
     }

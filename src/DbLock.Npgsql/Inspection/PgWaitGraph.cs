@@ -4,7 +4,8 @@ namespace DbLock;
 
 /// <summary>Who waits for whom on a PostgreSQL server, at one moment.</summary>
 /// <remarks>
-/// The server's own <c>pg_blocking_pids</c> names those who hold a lock together with all who wait for it and came earlier. Here the two are apart: an
+/// The server's own <c>pg_blocking_pids</c> names those who hold a lock together with all who wait for it and came earlier. Here the two
+/// are apart: an
 /// <see cref="Edges">edge</see> leads to a holder, a <see cref="QueueEdges">queue edge</see> to one who is ahead.
 /// </remarks>
 public sealed class PgWaitGraph
@@ -23,10 +24,16 @@ public sealed class PgWaitGraph
     /// <summary>Gets the waits for those who hold a lock: ending the holder, or its transaction, is what helps.</summary>
     public IReadOnlyList<PgWaitEdge> Edges { get; }
 
-    /// <summary>Gets the waits for those who only came earlier. They are as innocent as those behind them, and many: n waiters for one lock have n(n-1)/2.</summary>
+    /// <summary>
+    /// Gets the waits for those who only came earlier. They are as innocent as those behind them, and many: n waiters for one lock have
+    /// n(n-1)/2.
+    /// </summary>
     public IEnumerable<PgWaitEdge> QueueEdges => _waiting.SelectMany(waiting => Between(waiting, granted: false));
 
-    /// <summary>Gets those who wait for nobody and for whom others wait, those with the most waiters first; of each deadlock one member is among them.</summary>
+    /// <summary>
+    /// Gets those who wait for nobody and for whom others wait, those with the most waiters first; of each deadlock one member is among
+    /// them.
+    /// </summary>
     public IReadOnlyList<PgWaitNode> Roots { get; }
 
     /// <summary>Returns the tree in words, one line for each session.</summary>
@@ -58,10 +65,13 @@ public sealed class PgWaitGraph
         }
 
         var matching = locks.Where(@lock => @lock.Matches).Select(@lock => @lock.Owner).ToHashSet();
-        var kept = Roots.Select(root => root.SelfAndAllWaiters().Select(Owner).ToList()).Where(tree => tree.Any(matching.Contains)).SelectMany(tree => tree).ToHashSet();
+        var kept = Roots.Select(
+            root => root.SelfAndAllWaiters().Select(Owner).ToList()).Where(tree => tree.Any(matching.Contains)).SelectMany(tree => tree).ToHashSet();
 
         // With whoever is kept, all who are in his way: ending one of two holders would seem to be enough.
-        var edges = Edges.Concat(QueueEdges).Select(edge => (Waiting: edge.Waiting.Owner, Blocking: edge.Blocking.Owner)).Distinct().ToLookup(edge => edge.Waiting, edge => edge.Blocking);
+        var edges = Edges.Concat(QueueEdges).Select(
+            edge => (Waiting: edge.Waiting.Owner, Blocking: edge.Blocking.Owner)).Distinct().ToLookup(
+                edge => edge.Waiting, edge => edge.Blocking);
         var next = new Queue<object>(kept);
         while (next.TryDequeue(out var waiting))
         {
@@ -103,7 +113,9 @@ public sealed class PgWaitGraph
         }
 
         var roots = nodes.Values.Where(node => !blocked.Contains(node) && node.Waiters.Count > 0).ToList();
-        foreach (var node in nodes.Values.Where(node => blocked.Contains(node) && node.Waiters.Any(waiter => waiter.SelfAndAllWaiters().Contains(node))))
+        foreach (
+            var node in nodes.Values.Where(
+                node => blocked.Contains(node) && node.Waiters.Any(waiter => waiter.SelfAndAllWaiters().Contains(node))))
         {
             // One member stands for each circle.
             node.IsDeadlocked = true;

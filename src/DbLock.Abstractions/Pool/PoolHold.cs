@@ -1,0 +1,56 @@
+using System.Diagnostics;
+
+namespace DbLock;
+
+/// <summary>
+/// One lock of a pool that is held, from its grant to its end. The pool knows this; the caller has the <see cref="PooledLock"/>, which may
+/// be forgotten.
+/// </summary>
+internal sealed class PoolHold(PoolRequest request, long token)
+{
+    private LossSource _loss;
+
+    public LockKey Key { get; } = request.Key;
+
+    public bool Shared { get; } = request.Shared;
+
+    public PoolEntry[] Entries { get; } = Array.ConvertAll(request.Places, static place => place.Entry);
+
+    public PoolFlow Flow { get; } = request.Flow;
+
+    /// <summary>Gets the fencing token; 0 for none.</summary>
+    public long Token => token;
+
+    /// <summary>Gets or sets whether it stands, as far as is known here.</summary>
+    public bool IsHeld { get; set; } = true;
+
+    public bool IsLost => _loss.IsLost;
+
+    public CancellationToken Lost => _loss.Token;
+
+    /// <summary>Gets or sets whether its loss has been told to who released it.</summary>
+    public bool IsLossTold { get; set; }
+
+    /// <summary>Gets or sets of how many of its keys the server has not said yet that they were let go.</summary>
+    public int Unlocking { get; set; }
+
+    /// <summary>Gets or sets what who released it awaits; null when nobody does. It says whether the lock was held to the end.</summary>
+    public PoolPromise<bool>? Released { get; set; }
+
+    /// <summary>Gets when it was granted, on the clock of <see cref="Stopwatch"/>; 0 when nobody listens.</summary>
+    public long Start { get; } = Telemetry.HearsHolds ? Stopwatch.GetTimestamp() : 0;
+
+    public void Lose() => _loss.Lose();
+
+    /// <summary>Tells who releases it that it was lost, once.</summary>
+    public ValueTask<bool> TellLoss(bool orThrow)
+    {
+        IsLossTold = true;
+        return orThrow ? throw Loss() : new(false);
+    }
+
+    public LockLostException Loss() => new(
+        $"Lock '{Key}' was lost: the server no longer held it for the pool's connection, whose session ended or fell silent. "
+        + "The work under the lock may not have been alone: check it.",
+        null);
+}

@@ -1,0 +1,75 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>
+/// Asks who holds what tasks have waited for in vain: over a connection of its own, beside the pool's work, and one question for all who
+/// want to know.
+/// </summary>
+/// <param name="dataSource">Where the connection comes from.</param>
+internal sealed class PoolHolders(DbDataSource dataSource)
+{
+    // A call ends within its timeout and a second. What is not answered by then is left behind.
+    private static readonly TimeSpan Limit = TimeSpan.FromMilliseconds(800);
+
+    // Those whose time is over together ask before the question goes out.
+    private static readonly TimeSpan Gathering = TimeSpan.FromMilliseconds(20);
+
+    private readonly System.Threading.Lock _gate = new();
+    private List<LockKey> _keys = [];
+    private Task<IReadOnlyDictionary<LockKey, LockHolders>>? _next;
+    private Task _underWay = Task.CompletedTask;
+
+    /// <summary>Asks who holds a lock.</summary>
+    /// <returns>Null when that is not known.</returns>
+    public async ValueTask<LockHolders?> Ask(Carrier? carrier, LockKey key)
+    {
+        if (carrier is null)
+        {
+            return null;
+        }
+
+        Task<IReadOnlyDictionary<LockKey, LockHolders>> answer;
+        lock (_gate)
+        {
+            _keys.AddRange(key.Keys);
+            answer = _next ??= AskSoon(carrier, _underWay);
+        }
+
+        try
+        {
+            var holders = await answer.WaitAsync(Limit).ConfigureAwait(false);
+            return key.Keys.Select(holders.GetValueOrDefault).FirstOrDefault(one => one is { Count: > 0 })
+                ?? holders.GetValueOrDefault(key.Keys[0]);
+        }
+        catch (Exception)
+        {
+            // It is for a message about a failure, over which nothing more may be thrown.
+            return null;
+        }
+    }
+
+    private async Task<IReadOnlyDictionary<LockKey, LockHolders>> AskSoon(Carrier carrier, Task before)
+    {
+        await Task.Delay(Gathering).ConfigureAwait(false);
+        await before.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        List<LockKey> keys;
+        lock (_gate)
+        {
+            keys = [.. _keys.Distinct()];
+            (_keys, _underWay, _next) = ([], _next!, null);
+        }
+
+        using var limit = new CancellationTokenSource(Limit);
+        if (carrier.Says.Holders(keys) is not { } question)
+        {
+            return new Dictionary<LockKey, LockHolders>();
+        }
+
+        var connection = await OwnConnection.Open(dataSource, async: true, limit.Token).ConfigureAwait(false);
+        await using var closing = connection.ConfigureAwait(false);
+        var answer = await carrier.Driver.Execute(connection, null, question with { Limit = Limit }, async: true, limit.Token)
+            .ConfigureAwait(false);
+        return carrier.Says.ReadHolders(keys, answer);
+    }
+}

@@ -1,0 +1,79 @@
+namespace DbLock;
+
+/// <summary>Those whose time is over, and tries: they are told as soon as it is known that they cannot be granted what they want.</summary>
+internal sealed class PoolLast
+{
+    // A task that waits for another process is tried again after a second at most.
+    private static readonly long Fresh = TimeSpan.FromMilliseconds(1500).Ticks;
+
+    private readonly HashSet<PoolRequest> _requests = [];
+    private readonly HashSet<PoolEntry> _touched = [];
+
+    public int Count => _requests.Count;
+
+    public void Add(PoolRequest request)
+    {
+        request.IsLast = true;
+        if (_requests.Add(request))
+        {
+            foreach (var place in request.Places)
+            {
+                place.Entry.Last++;
+                _touched.Add(place.Entry);
+            }
+        }
+    }
+
+    public void Remove(PoolRequest request)
+    {
+        if (_requests.Remove(request))
+        {
+            Array.ForEach(request.Places, place => place.Entry.Last--);
+        }
+    }
+
+    /// <summary>Something about a key has changed.</summary>
+    public void Touch(PoolEntry entry)
+    {
+        if (entry.Last > 0)
+        {
+            _touched.Add(entry);
+        }
+    }
+
+    /// <summary>Returns those of whom it has come to be known.</summary>
+    public List<PoolRequest> TakeKnown(long now)
+    {
+        List<PoolRequest> known = [];
+        foreach (var entry in _touched)
+        {
+            known.AddRange(entry.Waiting.Where(
+                request => _requests.Contains(request) && request.State != PoolRequest.StateOf.Asked && IsHeld(request, now)));
+        }
+
+        _touched.Clear();
+        return known;
+    }
+
+    /// <summary>
+    /// Says whether it is known that a request cannot be granted now: tasks of this process hold it, or the server has said that another
+    /// does.
+    /// </summary>
+    public static bool IsHeld(PoolRequest request, long now) =>
+        request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true }
+            || Array.Exists(request.Places, place => IsHeld(place, now));
+
+    private static bool IsHeld(PoolPlace place, long now)
+    {
+        var (entry, request) = (place.Entry, place.Request);
+        if (entry.Server == PoolEntry.OnServer.None && entry.RefusedAt >= request.Start && now - entry.RefusedAt < Fresh)
+        {
+            return true;
+        }
+
+        return entry.Head is { } head && head != place
+            ? entry.Server is PoolEntry.OnServer.Held or PoolEntry.OnServer.Releasing
+                || head.Request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true }
+            : entry.Server == PoolEntry.OnServer.Held && !entry.MayBeJoinedBy(request);
+    }
+}

@@ -1,0 +1,56 @@
+namespace DbLock;
+
+/// <summary>What the server is to be told in the next round.</summary>
+internal sealed class PoolOutbox
+{
+    private const int MostPerStatement = 4096;
+
+    public Queue<PoolRequest> Asks { get; } = new();
+
+    public List<PoolEntry> Releases { get; } = [];
+
+    /// <summary>Gets what was handed over in memory, by whom an answer of the carrier is waited for.</summary>
+    public List<PoolHold> Checks { get; } = [];
+
+    public HashSet<PoolEntry> Claims { get; } = [];
+
+    public bool IsEmpty => Asks.Count == 0 && Releases.Count == 0 && Checks.Count == 0 && Claims.Count == 0;
+
+    /// <summary>Takes as much as fits into a round.</summary>
+    public PoolRound Next(long now, bool othersListen)
+    {
+        var round = new PoolRound();
+        while (Asks.Count > 0 && (round.Asks.Count == 0 || round.Acquires.Count + Asks.Peek().Places.Length <= MostPerStatement))
+        {
+            var request = Asks.Dequeue();
+            if (request.State == PoolRequest.StateOf.Asking)
+            {
+                round.Ask(request, now, othersListen);
+            }
+        }
+
+        Releases.ForEach(round.Release);
+        Releases.Clear();
+        round.Checks.AddRange(Checks);
+        Checks.Clear();
+        foreach (var entry in Claims)
+        {
+            if (entry.Turn.Claim != entry.Turn.Claimed)
+            {
+                entry.Turn.IsClaiming = true;
+                round.Claims.Add((entry, entry.Turn.Claimed, entry.Turn.Claim));
+            }
+        }
+
+        Claims.Clear();
+        return round;
+    }
+
+    public void Clear()
+    {
+        Asks.Clear();
+        Releases.Clear();
+        Checks.Clear();
+        Claims.Clear();
+    }
+}

@@ -1,0 +1,72 @@
+using System.Globalization;
+using Microsoft.Extensions.Logging;
+
+namespace DbLock;
+
+/// <summary>What a pool tells of its locks: to the log, to telemetry, and in the errors of its callers.</summary>
+internal sealed class PoolReports(LockOptions options)
+{
+    private readonly ILogger _logger = QuietLogger.Of(options.Logger);
+
+    public static LockException NoRoom(PoolRequest request, int held, Exception? error) => new(
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"The server has no room for lock '{request.Key}' ({request.Places.Length} more): three quarters of its lock table are taken, ")
+        + string.Create(CultureInfo.InvariantCulture, $"{held} locks by this pool, and the rest is left to other work. ")
+        + "Hold fewer locks at once, or raise max_locks_per_transaction.",
+        error);
+
+    public static ObjectDisposedException Disposed(PoolRequest request) => new(
+        typeof(LockPool).FullName,
+        $"The pool was disposed while lock '{request.Key}' was waited for: it is not acquired. Dispose the pool when nobody uses it "
+            + "any more.");
+
+    public static ArgumentException SharedHasNoToken(LockKey key, string parameter) => new(
+        "A shared lock of a pool has no fencing token: tasks share it in memory, so that its token would not grow with each grant. "
+        + $"Acquire '{key}' alone, use a pool without LockOptions.Fencing, or dataSource.AcquireLock, which asks the server each time.",
+        parameter);
+
+    public void Released(PoolHold hold, Carrier? carrier)
+    {
+        Tell(hold, carrier, Telemetry.Released);
+        Log.Released(_logger, hold.Key);
+    }
+
+    public void Abandoned(PoolHold hold, Carrier? carrier)
+    {
+        Tell(hold, carrier, Telemetry.Released);
+        Log.AbandonedInPool(_logger, hold.Key);
+    }
+
+    /// <summary>Tells that locks were lost with their session.</summary>
+    public void Lost(List<PoolHold> lost, Carrier? carrier, Exception? error)
+    {
+        if (lost.Count > 0)
+        {
+            Log.CarrierLost(_logger, lost.Count, error);
+            lost.ForEach(hold => Tell(hold, carrier, Telemetry.Lost));
+        }
+    }
+
+    /// <summary>Tells that locks were lost of a session that lives.</summary>
+    public void Lost(List<PoolHold> lost, Carrier carrier)
+    {
+        foreach (var hold in lost)
+        {
+            Log.Lost(_logger, hold.Key, null);
+            Tell(hold, carrier, Telemetry.Lost);
+        }
+    }
+
+    /// <summary>Tells that there is no connection, while tasks wait on.</summary>
+    public void Unconnected(Exception error) => Log.CannotConnect(_logger, error);
+
+    private void Tell(PoolHold hold, Carrier? carrier, string outcome)
+    {
+        if (Telemetry.HearsHolds)
+        {
+            var how = options with { Shared = hold.Shared };
+            Telemetry.Held(carrier?.Connection.Database, carrier?.Dialect, hold.Key, how, hold.Start, outcome);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+using System.Data;
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>Where a pool's carriers come from.</summary>
+internal sealed class PoolSource(DbDataSource dataSource, LockInterface? lockInterface, LockOptions options)
+{
+    // A data source may give out as many sessions that ended while nobody used them.
+    private const int Attempts = 10;
+
+    /// <summary>Gets whether each grant has a fencing token.</summary>
+    public bool IsFenced => options.Fencing;
+
+    /// <summary>
+    /// Opens a connection and makes a carrier of it. One that takes too long is left behind: it is given back when it comes.
+    /// </summary>
+    /// <returns>The carrier, and how many locks the server has room for.</returns>
+    /// <exception cref="TimeoutException">There was none within the time for which an answer of a server is trusted.</exception>
+    public async Task<(Carrier Carrier, long Room)> Open()
+    {
+        using var limit = new CancellationTokenSource(LockWatch.Trust);
+        var opening = Task.Run(() => Open(limit.Token), CancellationToken.None);
+        try
+        {
+            return await opening.WaitAsync(limit.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException e) when (limit.IsCancellationRequested)
+        {
+            _ = EndLate(opening);
+            throw new TimeoutException(
+                "There was no connection for a LockPool within 15 s: the data source has none left to give, or the server does not answer. "
+                + "Look at its size and at the network.",
+                e);
+        }
+    }
+
+    private static async Task EndLate(Task<(Carrier Carrier, long Room)> opening)
+    {
+        await ((Task)opening).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (opening.IsCompletedSuccessfully)
+        {
+            await (await opening.ConfigureAwait(false)).Carrier.End().ConfigureAwait(false);
+        }
+    }
+
+    private async Task<(Carrier Carrier, long Room)> Open(CancellationToken limit)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            var connection = await OwnConnection.Open(dataSource, async: true, limit).ConfigureAwait(false);
+            try
+            {
+                return await Carrier.Open(connection, lockInterface, options).ConfigureAwait(false);
+            }
+            catch (Exception)
+            {
+                var isGone = connection.State != ConnectionState.Open;
+                await connection.DisposeAsync().ConfigureAwait(false);
+                if (!isGone || attempt == Attempts || limit.IsCancellationRequested)
+                {
+                    throw;
+                }
+            }
+        }
+    }
+}
