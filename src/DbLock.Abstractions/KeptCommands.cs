@@ -40,11 +40,6 @@ internal sealed class KeptCommands<T>
             return Of(wrapper, statement);
         }
 
-        if (!statement.MayPrepare)
-        {
-            return null;
-        }
-
         if (Comments.ContainsKey(comment))
         {
             var named = Find(wrapper, statement, comment);
@@ -53,20 +48,22 @@ internal sealed class KeptCommands<T>
 
         var place = Find(wrapper, statement, null);
         var isOfBefore = place.IsCommentOfBefore(comment);
-        if (!place.IsUsedAgain())
-        {
-            // What is not prepared can have any comment.
-            return null;
-        }
+        var isUsedAgain = place.IsUsedAgain();
 
-        if (isOfBefore && Comments.Count < MostComments && Comments.TryAdd(comment, true))
+        if (isUsedAgain && isOfBefore && Comments.Count < MostComments && Comments.TryAdd(comment, true))
         {
             var named = Find(wrapper, statement, comment);
             named.IsUsedAgain();
             return named;
         }
 
-        statement = statement with { Comment = null };
+        if (!isUsedAgain || !statement.MayPrepare)
+        {
+            // What is not prepared can have any comment.
+            return null;
+        }
+
+        statement = statement.WithoutComment;
         return place;
     }
 

@@ -47,6 +47,11 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// </summary>
     internal string? Comment { get; init; }
 
+    /// <summary>Gets it without its comment.</summary>
+    internal LockStatement WithoutComment => Comment is null ? this : _withoutComment ??= this with { Comment = null };
+
+    private LockStatement? _withoutComment;
+
     /// <summary>
     /// Gets the timeout that a driver sets on the command, in seconds: null leaves the provider's default, 0 is no limit.
     /// </summary>

@@ -171,7 +171,7 @@ public sealed class LockPoolLimitTests
     private async Task<IAsyncDisposable> StopAsync()
     {
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync();
-        var pid = (int)(await connection.ExecuteAsync($"select pid from pg_stat_activity where application_name like '{Name}%'"))!;
+        var pid = (int)(await connection.ExecuteAsync($"select pid from pg_stat_activity where application_name like '{Name[..30]}%'"))!;
         await SignalAsync("STOP");
         return new Stopped(() => SignalAsync("CONT"));
 

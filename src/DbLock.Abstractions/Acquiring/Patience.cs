@@ -27,6 +27,7 @@ internal sealed class Patience : IValueTaskSource<object?>
     private ConfiguredValueTaskAwaitable<object?>.ConfiguredValueTaskAwaiter _pending;
     private int _state;
     private long _end;
+    private long _rings;
     private bool _isLastLook;
 
     /// <summary>Initializes a new instance.</summary>
@@ -67,7 +68,6 @@ internal sealed class Patience : IValueTaskSource<object?>
             return false;
         }
 
-        _timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         return true;
     }
 
@@ -130,20 +130,35 @@ internal sealed class Patience : IValueTaskSource<object?>
 
     private void EndAfter(TimeSpan left)
     {
-        Volatile.Write(ref _end, Stopwatch.GetTimestamp() + (long)(left.TotalSeconds * Stopwatch.Frequency));
-        _timer.Change(left, Timeout.InfiniteTimeSpan);
+        var end = Stopwatch.GetTimestamp() + (long)(left.TotalSeconds * Stopwatch.Frequency);
+        Volatile.Write(ref _end, end);
+        lock (_timer)
+        {
+            // A timer that is set already rings before, and is set again then: most answers come long before.
+            if (_rings == 0 || end < _rings)
+            {
+                _rings = end;
+                _timer.Change(left, Timeout.InfiniteTimeSpan);
+            }
+        }
     }
 
-    // The timer of an answer that has come may still ring during the next one; one that rings early is set again.
     private void OnTime()
     {
-        var left = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), Volatile.Read(ref _end));
+        lock (_timer)
+        {
+            _rings = 0;
+        }
+
+        if (Volatile.Read(ref _state) != Waiting || Volatile.Read(ref _end) is var end && end == long.MaxValue)
+        {
+            return;
+        }
+
+        var left = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), end);
         if (left > TimeSpan.Zero)
         {
-            if (left < Limit.Longest && Volatile.Read(ref _state) == Waiting)
-            {
-                _timer.Change(left + TimeSpan.FromMilliseconds(1), Timeout.InfiniteTimeSpan);
-            }
+            EndAfter(left + TimeSpan.FromMilliseconds(1));
         }
         else if (!_isLastLook)
         {
