@@ -93,6 +93,35 @@ public sealed class DataSourceTests : IAsyncDisposable
         await PidAsync(source);
     }
 
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task A_data_source_that_has_no_connection_to_give_holds_nobody_up_beyond_the_limit(bool async)
+    {
+        var source = await SourceAsync("Npgsql", "Maximum Pool Size=1;Timeout=60");
+        await using var only = await source.OpenConnectionAsync();
+        var error = await Assert.ThrowsAsync<LockException>(async () => _ = await Acquire(source, null, async, TimeSpan.FromMilliseconds(100)));
+        Assert.Contains("No connection for lock", error.Message, StringComparison.Ordinal);
+        using var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(50));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => source.AcquireLockAsync(Key, cancellationToken: cancel.Token).AsTask());
+
+        // What came too late went back.
+        await only.CloseAsync();
+        await using var held = await Acquire(source, null, async, TimeSpan.FromMinutes(1));
+        Assert.True(held.IsHeld);
+    }
+
+    [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true)]
+    public async Task A_session_that_ended_in_the_pool_costs_nobody_his_lock(string driver, bool async)
+    {
+        var source = await SourceAsync("Npgsql", "Maximum Pool Size=2");
+        var pid = await PidAsync(source);
+        await Server.KillAsync(pid);
+        await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        await TestServer.UntilAsync(
+            async () => (long)(await observer.ExecuteAsync($"select count(*) from pg_stat_activity where pid = {pid}"))! == 0, "the session has ended");
+        await using var held = await Acquire(source, Drivers.Interface(driver), async);
+        Assert.True(held.IsHeld);
+    }
+
     [Fact]
     public async Task Transaction_scope_is_refused()
     {

@@ -55,6 +55,11 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
     /// <summary>Gets whether there is a connection, and it is not open any more.</summary>
     public virtual bool IsBroken => false;
 
+    /// <summary>Takes note that the library has given the connection up, which it closes when the answer has come that it owes.</summary>
+    public virtual void GiveUp()
+    {
+    }
+
     public abstract ValueTask DisposeAsync();
 
     protected DbConnection Connect(string app) => Interface == LockInterface.Odbc ? new OdbcConnection(Sight.Odbc(app)) : new NpgsqlConnection(Sight.Npgsql(app) + ";Pooling=false");
@@ -172,6 +177,8 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
         public override bool IsOpenAfter(bool error) => !IsBroken;
 
         public override bool IsBroken => _connection!.State != ConnectionState.Open;
+
+        public override void GiveUp() => _connection = null;
 
         public override async ValueTask DisposeAsync()
         {

@@ -88,15 +88,17 @@ internal static class Worker
         await conductor.AskAsync("try", id, subject.App, string.Join(',', attempt.Targets.Select(target => Array.IndexOf(Target.All, target))), attempt.Shared, subject.IsOwn, attempt.Fails, attempt);
         Subject.Held? held = null;
         string outcome;
+        var isGivenUp = false;
         try
         {
             using var cancel = attempt.CancelAfter is { } after ? new CancellationTokenSource(after) : new CancellationTokenSource();
             held = sight.Sabotage == "unlocked" && random.Next(5) == 0 ? new Unlocked() : await subject.AcquireAsync(attempt, cancel.Token);
             outcome = attempt.Timeout == TimeSpan.Zero ? "elsewhere" : "timeout";
         }
-        catch (OperationCanceledException) when (attempt.CancelAfter is not null)
+        catch (OperationCanceledException e) when (attempt.CancelAfter is not null)
         {
             outcome = "cancelled";
+            isGivenUp = IsGivenUp(e);
         }
         catch (LockDeadlockException)
         {
@@ -105,6 +107,15 @@ internal static class Worker
         catch (Exception e) when (IsExpected(e) || (e is InvalidOperationException && subject.IsBroken))
         {
             outcome = $"error {e.GetType().Name}: {e.Message}".ReplaceLineEndings(" ");
+            isGivenUp = IsGivenUp(e);
+        }
+
+        if (isGivenUp)
+        {
+            // The server may hear later that the connection is given up.
+            subject.GiveUp();
+            await conductor.AskAsync("failed", id, outcome, false);
+            return;
         }
 
         if (held is null)
@@ -142,6 +153,9 @@ internal static class Worker
             await conductor.AskAsync("left", id, sight.Sabotage == "deaf" && outcome == "lost" ? "released" : outcome, held.IsOpen && !(outcome == "lost" && subject.IsOwn));
         }
     }
+
+    private static bool IsGivenUp(Exception error) =>
+        error.Message.Contains("session was ended", StringComparison.Ordinal) || error.Message.Contains("has not answered", StringComparison.Ordinal);
 
     // Reads what is behind the lock, works, and writes what it read and one: what is lost between shows in the sum.
     private static async Task BodyAsync(Conductor conductor, string id, Subject.Held held, Attempt attempt, bool isDeaf)

@@ -323,13 +323,19 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     }
 
     // The connection owes an answer, and cannot be closed before that has come, or the provider has been made to give it up.
-    private void Abandon()
+    private Task Abandon()
     {
         IsAbandoned = true;
         Session.End();
         Log.Silent(Logger, Key);
-        ThreadPool.UnsafeQueueUserWorkItem(
-            static conversation => conversation.Driver.Abort(conversation.Connection), this, preferLocal: false);
+        return Abort();
+    }
+
+    // A provider may wait there for its own cancel, for which nobody is to wait.
+    private async Task Abort()
+    {
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        Driver.Abort(Connection);
     }
 
     private void CloseAfterAnswer()

@@ -20,7 +20,7 @@ internal sealed class Patience : IValueTaskSource<object?>
     private static readonly TimeSpan Late = TimeSpan.FromMilliseconds(100);
 
     private readonly Action _onAnswered;
-    private readonly Action _onEnd;
+    private readonly Func<Task> _onEnd;
     private readonly Action _onLate;
     private readonly Timer _timer;
     private ManualResetValueTaskSourceCore<object?> _first;
@@ -31,9 +31,9 @@ internal sealed class Patience : IValueTaskSource<object?>
     private bool _isLastLook;
 
     /// <summary>Initializes a new instance.</summary>
-    /// <param name="onEnd">Is called when the patience has ended, before who waits is told.</param>
+    /// <param name="onEnd">Is called when the patience has ended; who waits is told when it has ended, too, or some time later.</param>
     /// <param name="onLate">Is called when the answer, or an error, has come after that.</param>
-    public Patience(Action onEnd, Action onLate)
+    public Patience(Func<Task> onEnd, Action onLate)
     {
         (_onEnd, _onLate, _onAnswered) = (onEnd, onLate, OnAnswered);
         using (ExecutionContext.SuppressFlow())
@@ -176,9 +176,14 @@ internal sealed class Patience : IValueTaskSource<object?>
     {
         if (Interlocked.CompareExchange(ref _state, Over, Waiting) == Waiting)
         {
-            _onEnd();
-            _first.SetException(new SilenceException());
+            _ = TellAfter(_onEnd());
         }
+    }
+
+    private async Task TellAfter(Task ending)
+    {
+        await ending.WaitAsync(Limit.Way / 2).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        _first.SetException(new SilenceException());
     }
 }
 
