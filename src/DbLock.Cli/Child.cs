@@ -124,9 +124,19 @@ internal sealed class Child
     /// <summary>Sends a signal to the command and to all that it has started and that lives, parents first.</summary>
     public void Send(int signal)
     {
-        foreach (var process in Tree())
+        // A process group of theirs is signalled at once, so that what one of it starts in this moment hears it, too.
+        var tree = Tree().Select(process => process.Pid).ToHashSet();
+        var groups = new HashSet<int>();
+        foreach (var pid in tree)
         {
-            Unix.Send(process.Pid, signal);
+            if (Stat($"/proc/{pid.ToString(CultureInfo.InvariantCulture)}") is not { Group: var group } || !tree.Contains(group))
+            {
+                Unix.Send(pid, signal);
+            }
+            else if (groups.Add(group))
+            {
+                Unix.Send(-group, signal);
+            }
         }
     }
 
@@ -283,17 +293,18 @@ internal sealed class Child
         return all;
     }
 
-    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state, parent and session are the fields 3, 4 and 6. The name, field 2,
+    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state, parent, group and session are the fields 3 to 6. The name, field 2,
     // may have spaces and brackets in it.
-    private static (bool IsOver, int Parent, int Session)? Stat(string folder)
+    private static (bool IsOver, int Parent, int Group, int Session)? Stat(string folder)
     {
         try
         {
             var stat = File.ReadAllText(folder + "/stat");
             var fields = stat[(stat.LastIndexOf(')') + 1)..].Split(' ', 6);
             return fields.Length == 6 && int.TryParse(fields[2], NumberStyles.None, CultureInfo.InvariantCulture, out var parent)
+                && int.TryParse(fields[3], NumberStyles.None, CultureInfo.InvariantCulture, out var group)
                 && int.TryParse(fields[4], NumberStyles.None, CultureInfo.InvariantCulture, out var session)
-                ? (fields[1] is "Z" or "X", parent, session)
+                ? (fields[1] is "Z" or "X", parent, group, session)
                 : null;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
