@@ -293,8 +293,8 @@ internal sealed class Child
         return all;
     }
 
-    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state, parent, group and session are the fields 3 to 6. The name, field 2,
-    // may have spaces and brackets in it.
+    // https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state, parent, group and session are the fields 3 to 6. The name, field
+    // 2, may have spaces and brackets in it.
     private static (bool IsOver, int Parent, int Group, int Session)? Stat(string folder)
     {
         try
