@@ -289,7 +289,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
         patience.Begin(Limit);
         return async
-            ? patience.Await(Driver.Execute(Connection, Transaction, statement, async: true, cancellationToken))
+            ? Await(patience, statement, cancellationToken)
             : ExecuteBlocking(patience, statement);
     }
 
@@ -306,7 +306,21 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
             },
             null);
         var token = isCancelled ? cancel.Token : CancellationToken.None;
-        return await patience.Await(Driver.Execute(Connection, Transaction, statement, async: true, token)).ConfigureAwait(false);
+        return await Await(patience, statement, token).ConfigureAwait(false);
+    }
+
+    // A driver that does not go on asynchronously (ODBC's, where nothing waits) throws at once: that is its answer.
+    private ValueTask<object?> Await(Patience patience, LockStatement statement, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return patience.Await(Driver.Execute(Connection, Transaction, statement, async: true, cancellationToken));
+        }
+        catch (Exception)
+        {
+            patience.TryFinish();
+            throw;
+        }
     }
 
     private ValueTask<object?> ExecuteBlocking(Patience patience, LockStatement statement)
