@@ -102,12 +102,35 @@ public sealed class LockPoolCrowdTests
         }
     }
 
+    [Fact]
+    public async Task A_statement_that_was_done_and_then_cancelled_leaves_no_lock()
+    {
+        await using var source = await SourceAsync();
+        await using var listener = await source.OpenConnectionAsync();
+        await listener.ExecuteAsync("select pg_advisory_lock_shared(" + LockKey.From("DbLock.LockPool listens").Number + ")");
+        var driver = new WatchedDriver(LockInterface.Npgsql.Driver) { CancelsEachThird = true };
+        await using var pool = new LockPool(source, driver.Interface);
+        for (var round = 0; round < 24; round++)
+        {
+            // Who asks for a key that is new to it while others listen heeds their claims.
+            LockKey number = $"{Name}{round}", pair = LockKey.From(number.Number.GetHashCode(), round);
+            var key = (round % 3) switch { 0 => number, 1 => pair, _ => LockKey.All(number, pair) };
+            Assert.True(await (await pool.AcquireLockAsync(key, shared: round % 2 == 0)).ReleaseAsync());
+        }
+
+        Assert.True(driver.Refused > 0);
+        var held = await listener.ExecuteAsync(
+            "select count(*) from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' "
+            + $"and pid <> pg_backend_pid() and application_name like '{Name}%'");
+        Assert.Equal(0L, held);
+    }
+
     private async Task<NpgsqlDataSource> SourceAsync() =>
         NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};Application Name={Name}");
 
     /// <summary>
     /// A driver that writes down what is sent, and can fail each statement that rings, at its end, as a server does whose queue of
-    /// notifications is full.
+    /// notifications is full, or each third that takes or lets go, as one does that somebody cancels.
     /// </summary>
     private sealed class WatchedDriver : ILockDriver
     {
@@ -121,6 +144,10 @@ public sealed class LockPoolCrowdTests
         public ConcurrentQueue<(string Sql, DbConnection Connection)> Statements { get; } = new();
 
         public bool IsFull { get; set; }
+
+        public bool CancelsEachThird { get; init; }
+
+        private int Taken { get; set; }
 
         public int Refused { get; private set; }
 
@@ -137,6 +164,13 @@ public sealed class LockPoolCrowdTests
             {
                 Refused++;
                 var error = new LockSql("do $$ begin raise 'too many notifications' using errcode = '54000'; end $$");
+                await _driver.Execute(connection, transaction, new LockStatement(new LockCommand(error)), async, CancellationToken.None);
+            }
+
+            if (CancelsEachThird && command.Sql.Numbered.Contains("advisory_", StringComparison.Ordinal) && Taken++ % 3 == 2)
+            {
+                Refused++;
+                var error = new LockSql("do $$ begin raise 'canceled' using errcode = '57014'; end $$");
                 await _driver.Execute(connection, transaction, new LockStatement(new LockCommand(error)), async, CancellationToken.None);
             }
 

@@ -57,13 +57,14 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     private static readonly LockSql CarrySinglyFenced = Carrying(Singly, fencing: true);
     private static readonly LockSql CarryInGroupsFenced = Carrying(InGroups, fencing: true);
 
+    // Of the kind, only what the lock is: not the claims that were heeded when it was taken.
     private static readonly LockSql AreHeldSql = new($$"""
         select pg_catalog.string_agg(case when h.k is null then '0' else '1' end, '' order by u.n)
         from {{Rows("{0}", "{1}")}} as u (k, s, n)
         left join (
           select distinct (l.classid::bigint << 32) | l.objid::bigint as k, (l.objsubid - 1) * 2 + case l.mode when 'ShareLock' then 1 else 0 end as s
           from {{PostgreSqlDialect.Locks}} as l
-          where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted) as h on h.k = u.k and h.s = u.s
+          where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted) as h on h.k = u.k and h.s = u.s & 3
         """);
 
     private static readonly LockSql ListenSql = new($"listen {Channel}");
