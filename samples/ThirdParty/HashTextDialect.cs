@@ -69,7 +69,7 @@ public sealed class HashTextDialect : LockDialect
     };
 
     // The codes are PostgreSQL's, and so is what they mean.
-    public override LockOutcome Read(DbError codes) => PostgreSql.Read(codes);
+    public override LockOutcome Read(DbError codes) => LockDialect.PostgreSql.Read(codes);
 
     private static Texts For(in LockRequest request) => request.Shared ? Shared : Exclusive;
 

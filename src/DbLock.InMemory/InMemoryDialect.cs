@@ -31,7 +31,7 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override bool Speaks(string product) => product.Contains(nameof(InMemoryConnection), StringComparison.Ordinal);
 
-    public override string Identify(LockKey key) => PostgreSql.Identify(key);
+    public override string Identify(LockKey key) => LockDialect.PostgreSql.Identify(key);
 
     public override LockStatement Acquire(in LockRequest request) => new(Command(
         AcquireSql, request,
@@ -52,7 +52,7 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override LockOutcome Read(object? answer) => answer is > 0L ? LockOutcome.Acquired : LockOutcome.NotAcquired;
 
-    public override LockOutcome Read(DbError codes) => codes.SqlState is null ? LockOutcome.Cancelled : PostgreSql.Read(codes);
+    public override LockOutcome Read(DbError codes) => codes.SqlState is null ? LockOutcome.Cancelled : LockDialect.PostgreSql.Read(codes);
 
     private LockCommand Command(LockSql sql, in LockRequest request, params LockParameter[] more) =>
         new(sql, [.. more, .. request.Key.Keys.Select(key => new LockParameter(DbType.String, Identify(key)))]);

@@ -1,19 +1,21 @@
 namespace DbLock;
 
-/// <summary>The dialects that this package brings, beside <see cref="LockDialect.PostgreSql"/>.</summary>
+/// <summary>The dialects that DbLock brings.</summary>
 public static class Dialects
 {
+    private static readonly PostgreSqlDialect PostgreSqlInstance = new();
     private static readonly SqlServerDialect SqlServerInstance = new();
     private static readonly MySqlDialect MariaDbInstance = new(isMariaDb: true);
     private static readonly MySqlDialect MySqlInstance = new(isMariaDb: false);
 
-    /// <summary>
-    /// Gets the dialects of all servers that a driver of this package may meet. MariaDB comes first: it also calls itself MySQL.
-    /// </summary>
-    internal static LockDialect[] All { get; } = [LockDialect.PostgreSql, SqlServerInstance, MariaDbInstance, MySqlInstance];
+    /// <summary>Gets them all. MariaDB comes before MySQL, because it also calls itself MySQL.</summary>
+    internal static LockDialect[] All { get; } = [PostgreSqlInstance, SqlServerInstance, MariaDbInstance, MySqlInstance];
 
     extension(LockDialect)
     {
+        /// <summary>Gets the dialect of PostgreSQL: advisory locks.</summary>
+        public static LockDialect PostgreSql => PostgreSqlInstance;
+
         /// <summary>Gets the dialect of SQL Server: application locks (<c>sp_getapplock</c>).</summary>
         public static LockDialect SqlServer => SqlServerInstance;
 

@@ -10,9 +10,6 @@ public abstract class LockDialect
     /// <summary>What <see cref="Release"/> answers where a transaction that the lock does not know keeps the lock.</summary>
     internal const int KeptByTransaction = 2;
 
-    /// <summary>Gets the dialect of PostgreSQL: advisory locks.</summary>
-    public static LockDialect PostgreSql { get; } = new PostgreSqlDialect();
-
     /// <summary>Gets the name of the engine, for messages.</summary>
     public abstract string Name { get; }
 

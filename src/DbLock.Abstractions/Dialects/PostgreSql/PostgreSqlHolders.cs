@@ -65,7 +65,7 @@ internal static class PostgreSqlHolders
         using var json = JsonDocument.Parse(answer as string ?? throw LockCarrier.NotAnswered());
         if (json.RootElement.GetProperty("standby").GetBoolean())
         {
-            throw PostgreSqlDialect.OnStandby();
+            throw PostgreSqlTrust.OnStandby();
         }
 
         var sessions = json.RootElement.GetProperty("sessions").EnumerateArray().Select(Session).ToDictionary(session => session.Pid);
@@ -90,7 +90,7 @@ internal static class PostgreSqlHolders
                 + "the server directly."));
         if (json.RootElement.GetProperty("standby").GetBoolean())
         {
-            throw PostgreSqlDialect.OnStandby();
+            throw PostgreSqlTrust.OnStandby();
         }
 
         var one = json.RootElement.GetProperty("number") is { ValueKind: JsonValueKind.Number } number

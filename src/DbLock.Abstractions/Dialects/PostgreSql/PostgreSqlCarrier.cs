@@ -19,10 +19,10 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     // others.
     private static readonly LockSql LookSql = new(string.Create(CultureInfo.InvariantCulture, $"""
         select case
-        {PostgreSqlDialect.Untrusted}  when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlDialect.Pooler}
+        {PostgreSqlTrust.Untrusted}  when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlAnswer.Pooler}
           else (select greatest(0, 3 * pg_catalog.current_setting('max_locks_per_transaction')::bigint
             * (pg_catalog.current_setting('max_connections')::bigint + pg_catalog.current_setting('max_prepared_transactions')::bigint) / 4 - pg_catalog.count(*))
-            from {PostgreSqlDialect.Locks}) end
+            from {PostgreSqlTrust.Locks}) end
         """));
 
     // Who has a claim holds it shared, so that nobody can have it alone. The numbers of claims: CarriedLock.Claim.
@@ -63,7 +63,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         from {{Rows("{0}", "{1}")}} as u (k, s, n)
         left join (
           select distinct (l.classid::bigint << 32) | l.objid::bigint as k, (l.objsubid - 1) * 2 + case l.mode when 'ShareLock' then 1 else 0 end as s
-          from {{PostgreSqlDialect.Locks}} as l
+          from {{PostgreSqlTrust.Locks}} as l
           where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted) as h on h.k = u.k and h.s = u.s & 3
         """);
 
@@ -79,19 +79,19 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     public override LockStatement Look(int? sessionId)
     {
-        PostgreSqlDialect.CheckSession(sessionId);
+        PostgreSqlTrust.CheckSession(sessionId);
         return new(new LockCommand(LookSql, new LockParameter(DbType.Int32, sessionId ?? 0)));
     }
 
     public override long ReadRoom(object? answer)
     {
-        var room = answer is null or DBNull ? -1 : Convert.ToInt64(answer, CultureInfo.InvariantCulture);
-        if (room < 0)
+        if (answer is null or DBNull)
         {
-            LockDialect.PostgreSql.Read(answer);
+            throw NotAnswered();
         }
 
-        return room;
+        var room = Convert.ToInt64(answer, CultureInfo.InvariantCulture);
+        return PostgreSqlTrust.Refusal(room) is { } refusal ? throw refusal : room;
     }
 
     public override LockStatement Carry(
@@ -144,9 +144,9 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one; and four times the level of the claims that it heeds) and
     // its place. What is held is counted when all that has been done.
     private static LockSql Carrying(string acquire, bool fencing) => new($$"""
-        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlDialect.Token})::pg_catalog.text else '' end" : "''")}} || '|'
+        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlTrust.Token})::pg_catalog.text else '' end" : "''")}} || '|'
           || case when cast({5} as int) = 1 then (
-              select pg_catalog.count(*) from {{PostgreSqlDialect.Locks}} as l where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted)::pg_catalog.text else '' end
+              select pg_catalog.count(*) from {{PostgreSqlTrust.Locks}} as l where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted)::pg_catalog.text else '' end
         from (
           select done.released, done.rang, case when done.rang is not null then coalesce(({{acquire}}), '') end as acquired
           from (

@@ -1,0 +1,207 @@
+using System.Collections.Concurrent;
+using System.Data;
+using System.Globalization;
+
+namespace DbLock;
+
+/// <summary>PostgreSQL's advisory locks.</summary>
+/// <remarks>
+/// Functions: <see href="https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADVISORY-LOCKS"/>. All are strict, so the
+/// casts below never see null. The parts of a CASE run in the order in which they are written, which PostgreSQL promises
+/// (<see href="https://www.postgresql.org/docs/current/functions-conditional.html"/>); no other order of evaluation in a SELECT is.
+/// </remarks>
+internal sealed class PostgreSqlDialect : LockDialect
+{
+    private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
+    private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
+    private static readonly LockSql Alive = new("select cast({0} as int)" + PgSession.OwnSession);
+    private static readonly LockCommand Question = new(new LockSql("select 0"));
+    private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
+    private static readonly LockStatement Terminate = new(
+        new LockCommand(new LockSql("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")));
+
+    private static readonly PostgreSqlTexts Number = new(pair: false, shared: false);
+    private static readonly PostgreSqlTexts NumberShared = new(pair: false, shared: true);
+    private static readonly PostgreSqlTexts Pair = new(pair: true, shared: false);
+    private static readonly PostgreSqlTexts PairShared = new(pair: true, shared: true);
+    private static readonly PostgreSqlTexts Several = new(shared: false);
+    private static readonly PostgreSqlTexts SeveralShared = new(shared: true);
+
+    public override string Name => "PostgreSQL";
+
+    public override string SystemName => "postgresql";
+
+    // lock_timeout is a 32-bit count of milliseconds: https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-LOCK-TIMEOUT
+    public override TimeSpan MaxTimeout => TimeSpan.FromMilliseconds(int.MaxValue);
+
+    public override LockStatement? EndSession => Terminate;
+
+    internal override LockCarrier Carrier { get; } = new PostgreSqlCarrier();
+
+    internal override bool KeepsSessions => true;
+
+    internal override LockStatement IsAlive(int sessionId) => new(new LockCommand(Alive, new LockParameter(DbType.Int32, sessionId)));
+
+    internal override LockStatement Keep(int sessionId, (string? End, int Room) told) => PostgreSqlSettings.Keep(sessionId, told);
+
+    internal override LockStatement TellSince(int sessionId, string end, TimeSpan held) =>
+        PostgreSqlSettings.TellSince(sessionId, end, held);
+
+    internal override LockStatement PutBack(string before) => PostgreSqlSettings.PutBack(before);
+
+    public override bool TakesSnapshot => true;
+
+    public override bool Speaks(string product) =>
+        product.Contains("Npgsql", StringComparison.OrdinalIgnoreCase)
+            || product.Contains("PostgreSql", StringComparison.OrdinalIgnoreCase);
+
+    public override bool HasSeveral => true;
+
+    public override bool HasFencing => true;
+
+    public override string Identify(LockKey key) =>
+        key.IsPair
+            ? string.Create(CultureInfo.InvariantCulture, $"({key.Pair.First},{key.Pair.Second})")
+            : key.Number.ToString(CultureInfo.InvariantCulture);
+
+    public override LockStatement Acquire(in LockRequest request)
+    {
+        if (request.Scope == LockScope.Session)
+        {
+            PostgreSqlTrust.CheckSession(request.SessionId);
+        }
+
+        var guard = new PostgreSqlGuard(request);
+        var texts = For(request).Acquire(guard);
+        var isSession = request.Scope == LockScope.Session;
+        var parameters = new List<LockParameter>(3);
+        if (guard.Session)
+        {
+            parameters.Add(new(DbType.Int32, request.SessionId!.Value));
+        }
+
+        if (guard.HeldIn)
+        {
+            parameters.Add(new(DbType.Int64, request.HeldIn));
+        }
+
+        if (request.Try)
+        {
+            var once = Command(isSession ? texts.Try : texts.TryTransaction, request, parameters);
+            return HasSavepoint(request) ? new LockStatement(Savepoint, once, ReleaseSavepoint) : new LockStatement(once);
+        }
+
+        parameters.Add(new(DbType.Int32, (int)Math.Max(0, request.Milliseconds)));
+        var wait = Command(isSession ? texts.Wait : texts.WaitTransaction, request, parameters);
+        return (request.Scope, request.InTransaction) switch
+        {
+            // The savepoint is rolled back on success too: a session lock survives that, and what the wait needed (the transaction-level
+            // hold, lock_timeout) does not. Left in place, that hold would keep the lock after its release, until commit.
+            (LockScope.Session, true) =>
+                new LockStatement(Savepoint, wait, RollbackToSavepoint, ReleaseSavepoint) { Wait = request.Timeout },
+
+            // Releasing a savepoint keeps the locks that were taken inside.
+            (LockScope.Transaction, _) => new LockStatement(Savepoint, wait, ReleaseSavepoint) { Wait = request.Timeout },
+            _ => new LockStatement(wait) { Wait = request.Timeout },
+        };
+    }
+
+    public override LockStatement Undo(in LockRequest request, LockOutcome outcome)
+    {
+        // Only the wait for the transaction-level lock can end in a timeout or a deadlock, and the session lock is taken after it. Several
+        // keys have session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
+        var isTaken = outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock)
+            && (request.Scope == LockScope.Session || (request.Key.IsSeveral && request.Try));
+
+        // A transaction that the lock does not know has failed with the wait, and nothing but a question shows it.
+        LockCommand[] undo = isTaken ? [Command(For(request).Undo, request)] : request.InTransaction || request.HasOwnConnection
+            ? [] : [Question];
+
+        // The savepoint goes last: a late cancel may hit any of these, and while it stands all of them can be said again.
+        return new(HasSavepoint(request) ? [RollbackToSavepoint, .. undo, ReleaseSavepoint] : undo);
+    }
+
+    public override LockStatement IsHeld(in LockRequest request) => new(Command(For(request).IsHeld, request));
+
+    public override LockStatement Release(in LockRequest request) =>
+        new(Command(request.AfterWait ? For(request).ReleaseAfterWait : For(request).Release, request));
+
+    // An error would cost the transaction, and the question is asked when a wait has just failed in it.
+    public override LockStatement? Holders(in LockRequest request)
+    {
+        var question = Command(For(request).Holders, request);
+        return request.InTransaction ? new LockStatement(Savepoint, question, ReleaseSavepoint) : new LockStatement(question);
+    }
+
+    public override LockHolders ReadHolders(LockKey key, object? answer) => PostgreSqlHolders.Read(key, answer);
+
+    public override LockOutcome Read(object? answer) => answer switch
+    {
+        null or DBNull => LockOutcome.Unknown,
+        _ => Convert.ToInt64(answer, CultureInfo.InvariantCulture) switch
+        {
+            1 or PostgreSqlAnswer.AfterWait => LockOutcome.Acquired,
+            0 => LockOutcome.NotAcquired,
+            PostgreSqlAnswer.AlreadyHeld => LockOutcome.AlreadyHeld,
+            var code => PostgreSqlTrust.Refusal(code) is { } refusal ? throw refusal : LockOutcome.Acquired,
+        },
+    };
+
+    // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
+    public override bool IsDirect(in LockRequest request, object? answer) =>
+        request.SessionId is not null && (
+            request.Scope == LockScope.Session
+                ? answer is 0 or 1 or PostgreSqlAnswer.AfterWait or 0L or > (long)PostgreSqlAnswer.AlreadyHeld : answer is > (long)PostgreSqlAnswer.AlreadyHeld);
+
+    // A token takes the place of the code.
+    internal override bool HasWaited(in LockRequest request, object? answer) =>
+        request is { Scope: LockScope.Session, Try: false, InTransaction: false } && (request.Fencing || answer is PostgreSqlAnswer.AfterWait);
+
+    public override long TokenOf(object? answer) => Convert.ToInt64(answer, CultureInfo.InvariantCulture);
+
+    public override long TransactionOf(object? answer) => answer is long transaction ? Math.Abs(transaction) : 0;
+
+    // https://www.postgresql.org/docs/current/errcodes-appendix.html
+    public override LockOutcome Read(DbError codes) => codes.SqlState switch
+    {
+        "55P03" => LockOutcome.NotAcquired,
+
+        // No such savepoint: only Undo goes back to one, and a wait that did not come to make its own was not begun.
+        "3B001" => LockOutcome.NotAcquired,
+        "40P01" => LockOutcome.Deadlock,
+        "57014" => LockOutcome.Cancelled,
+        "25P02" => LockOutcome.TransactionAborted,
+        "57P01" or "57P02" or "57P03" or "57P04" or "57P05" or "25P03" or "25P04" => LockOutcome.ConnectionLost,
+        null or ['H', 'Y', ..] => LockOutcome.Unknown,
+        ['0', '8', ..] => LockOutcome.ConnectionLost,
+        _ => LockOutcome.Refused,
+    };
+
+    private static PostgreSqlTexts For(in LockRequest request) =>
+        request.Key.IsSeveral ? (request.Shared ? SeveralShared : Several)
+        : request.Key.IsPair ? (request.Shared ? PairShared : Pair) : request.Shared ? NumberShared : Number;
+
+    // A try of several keys that fails with an error may leave some, and no error may cost the transaction's chance to let go of them.
+    private static bool HasSavepoint(in LockRequest request) =>
+        request.InTransaction && (!request.Try || request.Key.IsSeveral);
+
+    private static LockCommand Command(LockSql sql, in LockRequest request, params IReadOnlyCollection<LockParameter> more)
+    {
+        LockParameter[] parameters = request.Key.IsSeveral
+            ? [.. Arrays(request.Key), .. more]
+            : request.Key.IsPair ? [new(DbType.Int32, request.Key.Pair.First), new(DbType.Int32, request.Key.Pair.Second), .. more]
+            : [new(DbType.Int64, request.Key.Number), .. more];
+        return new LockCommand(sql, parameters);
+    }
+
+    // As texts, which every provider can send: the numbers, each once, and whether they are pairs.
+    private static LockParameter[] Arrays(LockKey key)
+    {
+        var numbers = key.Keys.Select(one => (one.Number, one.IsPair)).Distinct().ToList();
+        return
+        [
+            new(DbType.String, $"{{{string.Join(",", numbers.Select(one => one.Number.ToString(CultureInfo.InvariantCulture)))}}}"),
+            new(DbType.String, $"{{{string.Join(",", numbers.Select(one => one.IsPair ? "t" : "f"))}}}"),
+        ];
+    }
+}

@@ -1,0 +1,46 @@
+using System.Globalization;
+
+namespace DbLock;
+
+/// <summary>The texts of a guard, and the parameters after those of the key.</summary>
+/// <param name="next">The number of the first parameter after those of the key.</param>
+/// <param name="guard">The guard.</param>
+/// <remarks>
+/// In transaction scope the answer is the transaction's own number, its start in microseconds, negative in a session that is not the
+/// client's: a connection tells nobody where one transaction ends and the next begins.
+/// </remarks>
+internal sealed class PostgreSqlGuardTexts(int next, PostgreSqlGuard guard)
+{
+    private const string ThisTransaction = "(pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::bigint";
+
+    /// <summary>
+    /// Gets whether a try has nothing to look at before, and its answer nothing to tell but yes or no: the shortest text is the fastest
+    /// to parse.
+    /// </summary>
+    public bool HasNothing => guard == default;
+
+    public string InSession => Case
+        + (guard.Session ? string.Create(CultureInfo.InvariantCulture, $"  when {IsElsewhere} then {PostgreSqlAnswer.Pooler}\n") : "")
+        + (guard.Fencing ? string.Create(CultureInfo.InvariantCulture, $"  when pg_catalog.pg_current_xact_id_if_assigned() is not "
+        + $"null then {PostgreSqlAnswer.Numbered}\n") : "");
+
+    public string Granted => guard.Fencing ? PostgreSqlTrust.Token : "1";
+
+    public string GrantedAfterWait => guard.Fencing ? PostgreSqlTrust.Token : PostgreSqlAnswer.AfterWait.ToString(CultureInfo.InvariantCulture);
+
+    public string InTransaction => guard.HeldIn
+        ? string.Create(CultureInfo.InvariantCulture, $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {PostgreSqlAnswer.AlreadyHeld}\n")
+        : Case;
+
+    public string Acquired => guard.Session
+        ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end" : ThisTransaction;
+
+    public string Milliseconds => Parameter((guard.Session ? 1 : 0) + (guard.HeldIn ? 1 : 0), "int");
+
+    private string Case => guard.Server ? $"select case\n{PostgreSqlTrust.Untrusted}" : "select case\n";
+
+    private string IsElsewhere => $"{Parameter(0, "int")} <> pg_catalog.pg_backend_pid()";
+
+    private string Parameter(int index, string type) =>
+        string.Create(CultureInfo.InvariantCulture, $"cast({{{next + index}}} as {type})");
+}
