@@ -29,7 +29,7 @@ internal sealed partial class Campaign
             (6, random => OnNetworkAsync(random, "network slow", random.Next(500, 2000), gateway => Slow(gateway, random.Next(5, 80)))),
             (10, SwallowAsync),
             (2, random => OnPoolerAsync(random, "PgBouncer killed and started", pooler => pooler.RestartAsync())),
-            (3, random => OnPoolerAsync(random, "PgBouncer told to RECONNECT", pooler => pooler.AdministerAsync("reconnect"))),
+            (3, random => OnPoolerAsync(random, "PgBouncer told to RECONNECT", ReconnectAsync)),
             (3, ExhaustConnectionsAsync),
             (3, ExhaustLocksAsync),
         };
@@ -348,6 +348,24 @@ internal sealed partial class Campaign
         }
 
         Mend(victim.Value, tears: swallowed.Task.IsCompleted);
+    }
+
+    // A pooler that is not there has ended by itself, which is one more fault: it is started again, and its last words are told.
+    private async Task ReconnectAsync(PgBouncer pooler)
+    {
+        try
+        {
+            await pooler.AdministerAsync("reconnect");
+        }
+        catch (InvalidOperationException e)
+        {
+            lock (_gate)
+            {
+                Note($"FAULT PgBouncer had ended by itself: {e.Message.Trim()} {string.Join(" / ", pooler.ReadLog().Split('\n').TakeLast(5))}");
+            }
+
+            await pooler.RestartAsync();
+        }
     }
 
     private async Task OnPoolerAsync(Random random, string kind, Func<PgBouncer, Task> disturb)
