@@ -212,12 +212,13 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
 
         // Thousands wait in this way: nothing but the request is kept for each of them.
         var isPlain = !cancellationToken.CanBeCanceled && !_logger.IsEnabled(LogLevel.Debug);
-        return Telemetry.HearsAcquires
-            ? Telemetry.Tell(
-                () => Wait(request, cancellationToken), static held => held is not null,
-                () => (_pump.Carrier?.Connection.Database, _pump.Carrier?.Dialect), key, _options with { Shared = shared })
+        return Telemetry.HearsAcquires ? Tell(request, cancellationToken)
             : isPlain ? request.Answer : Wait(request, cancellationToken);
     }
+
+    private ValueTask<PooledLock?> Tell(PoolRequest request, CancellationToken cancellationToken) => Telemetry.Tell(
+        () => Wait(request, cancellationToken), static held => held is not null,
+        () => (_pump.Carrier?.Connection.Database, _pump.Carrier?.Dialect), request.Key, _options with { Shared = request.Shared });
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<PooledLock?> Wait(PoolRequest request, CancellationToken cancellationToken)

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
@@ -63,6 +64,7 @@ public sealed class PooledLock : IAsyncDisposable
     /// Lets go of the lock if it is held. It does not throw when the server cannot be reached, and does not wait for the server when it
     /// hands the lock to another task: whether the lock was held to the end, only <see cref="ReleaseAsync"/> and <see cref="Lost"/> say.
     /// </summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask DisposeAsync()
     {
         await _pool.Release(_hold, orThrow: false).ConfigureAwait(false);

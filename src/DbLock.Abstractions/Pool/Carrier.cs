@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
@@ -77,6 +78,7 @@ internal sealed class Carrier
         : Volatile.Read(ref _state) == Asked && IsOver(Volatile.Read(ref _asked), Patience);
 
     /// <summary>Lets go of locks, rings, and takes others.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<CarrierAnswer> Carry(PoolRound round)
     {
         var (releases, acquires) = round.ToCarry();
@@ -163,6 +165,7 @@ internal sealed class Carrier
         return isClean;
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<object?> Execute(LockStatement statement)
     {
         var asked = Stopwatch.GetTimestamp();

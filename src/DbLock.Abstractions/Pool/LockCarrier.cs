@@ -59,15 +59,27 @@ internal abstract class LockCarrier
     /// Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens and was told (a dash when that was
     /// not looked at), a digit for each acquire, their fencing token, how many are held.
     /// </summary>
-    public static CarrierAnswer Read(object? answer) =>
-        (answer as string)?.Split('|') is [var released, var rang, var acquired, var token, var count]
-            ? new(
-                released,
-                rang == NotLooked ? null : rang.Length > 0,
-                acquired,
-                token.Length == 0 ? 0 : long.Parse(token, CultureInfo.InvariantCulture),
-                count.Length == 0 ? null : int.Parse(count, CultureInfo.InvariantCulture))
-            : throw NotAnswered();
+    public static CarrierAnswer Read(object? answer)
+    {
+        var text = (answer as string).AsSpan();
+        Span<Range> parts = stackalloc Range[6];
+        if (text.Split(parts, '|') != 5)
+        {
+            throw NotAnswered();
+        }
+
+        var rang = text[parts[1]];
+        var token = text[parts[3]];
+        var count = text[parts[4]];
+        return new(
+            Digits(text[parts[0]]),
+            rang is NotLooked ? null : rang.Length > 0,
+            Digits(text[parts[2]]),
+            token.Length == 0 ? 0 : long.Parse(token, CultureInfo.InvariantCulture),
+            count.Length == 0 ? null : int.Parse(count, CultureInfo.InvariantCulture));
+
+        static string Digits(ReadOnlySpan<char> digits) => digits switch { "" => "", "0" => "0", "1" => "1", _ => digits.ToString() };
+    }
 
     public static LockException NotAnswered() =>
         new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");

@@ -19,16 +19,22 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
     private readonly PoolLines _lines = queue.Lines;
     private long _took;
 
-    /// <summary>Returns what is said next; null when the conversation does not own the queue any more. Called under the lock.</summary>
-    public PoolRound? NextRound(object owner)
+    /// <summary>Takes what is said next. Called under the lock.</summary>
+    /// <param name="owner">The conversation.</param>
+    /// <param name="round">The round of before, which is over, or a new one: what is said next is put there.</param>
+    /// <returns>False when the conversation does not own the queue any more.</returns>
+    public bool TakeNext(object owner, PoolRound round)
     {
         if (queue.Owner != owner)
         {
-            return null;
+            return false;
         }
 
         queue.Begin();
-        return queue.Round = queue.Outbox.Next(_lines.Now, _lines.OthersListen);
+        round.Begin();
+        queue.Outbox.Fill(round, _lines.Now, _lines.OthersListen);
+        queue.Round = round;
+        return true;
     }
 
     /// <summary>Takes over what the server answered to a round.</summary>
@@ -37,8 +43,23 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
     /// <param name="answer">The answer.</param>
     /// <param name="took">How long it took, in ticks.</param>
     /// <param name="more">How many locks the session holds that are not the queue's.</param>
-    /// <returns>The keys that are believed to be held, when the server counts otherwise.</returns>
-    public List<PoolEntry> Apply(object owner, PoolRound round, CarrierAnswer answer, long took, int more) => Say(owner, round, () =>
+    /// <returns>The keys that are believed to be held, when the server counts otherwise; else null.</returns>
+    public List<PoolEntry>? Apply(object owner, PoolRound round, CarrierAnswer answer, long took, int more)
+    {
+        lock (queue.Gate)
+        {
+            if (!Enter(owner, round))
+            {
+                return null;
+            }
+
+            var doubted = Apply(round, answer, took, more);
+            Leave(round);
+            return doubted;
+        }
+    }
+
+    private List<PoolEntry>? Apply(PoolRound round, CarrierAnswer answer, long took, int more)
     {
         (_took, queue.Trouble) = (took, null);
         _lines.OthersListen = answer.OthersListen ?? _lines.OthersListen;
@@ -51,16 +72,15 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         var next = 0;
         foreach (var request in round.Asks)
         {
-            var asked = request.AskedFor();
-            var digits = answer.Acquired.AsSpan(next, asked.Length);
-            next += asked.Length;
+            var digits = answer.Acquired.AsSpan(next, request.CountAsked());
+            next += digits.Length;
             if (digits.ContainsAnyExcept('1'))
             {
-                Refused(request, asked[Math.Max(0, digits.IndexOf('0'))]);
+                Refused(request, request.AskedFor()[Math.Max(0, digits.IndexOf('0'))]);
             }
             else
             {
-                Granted(request, asked, answer.Token);
+                Granted(request, answer.Token);
             }
         }
 
@@ -72,12 +92,12 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         if (answer.Count is not { } count || count == more + _lines.Entries.Sum(
             entry => (entry.Server is PoolEntry.OnServer.Held or PoolEntry.OnServer.Releasing ? 1 : 0) + (entry.Turn.Claimed > 0 ? 1 : 0)))
         {
-            return [];
+            return null;
         }
 
         // What is to be let go tells by itself.
-        return _lines.Entries.Where(entry => entry.Server == PoolEntry.OnServer.Held).ToList();
-    }) ?? [];
+        return [.. _lines.Entries.Where(entry => entry.Server == PoolEntry.OnServer.Held)];
+    }
 
     /// <summary>
     /// Takes over what is held after an error: the server has been asked for each lock of the round, first those that were to be let go.
@@ -104,7 +124,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
             var asked = request.AskedFor().Select(entry => (Entry: entry, IsHeld: held[next++] == '1')).ToList();
             if (asked.TrueForAll(one => one.IsHeld) && !isFenced)
             {
-                Granted(request, [.. asked.Select(one => one.Entry)], token: 0);
+                Granted(request, token: 0);
                 continue;
             }
 
@@ -164,38 +184,61 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
     {
         lock (queue.Gate)
         {
-            if (queue.Owner != owner)
+            if (!Enter(owner, round))
             {
                 return default;
             }
 
-            if (round?.Caller is { } caller)
-            {
-                caller.IsKept = true;
-            }
-
-            queue.Begin();
             var result = what();
-            queue.Finish();
-            if (round is not null)
-            {
-                // It has been answered: an error that comes later says nothing of it.
-                queue.Round = null;
-                round.Clear();
-                if (round.Caller is not null)
-                {
-                    round.Caller.IsKept = false;
-                }
-            }
-
+            Leave(round);
             return result;
         }
     }
 
-    private void Granted(PoolRequest request, PoolEntry[] asked, long token)
+    private bool Enter(object owner, PoolRound? round)
     {
-        foreach (var entry in asked)
+        if (queue.Owner != owner)
         {
+            return false;
+        }
+
+        if (round?.Caller is { } caller)
+        {
+            caller.IsKept = true;
+        }
+
+        queue.Begin();
+        return true;
+    }
+
+    private void Leave(PoolRound? round)
+    {
+        queue.Finish();
+        if (round is null)
+        {
+            return;
+        }
+
+        // It has been answered: an error that comes later says nothing of it.
+        queue.Round = null;
+        round.Clear();
+        if (round.Caller is { } caller)
+        {
+            caller.IsKept = false;
+        }
+    }
+
+    // Of a set, what tasks of this process share already stays as it is.
+    private void Granted(PoolRequest request, long token)
+    {
+        foreach (var place in request.Places)
+        {
+            var entry = place.Entry;
+            if (entry.Server != PoolEntry.OnServer.Asked)
+            {
+                continue;
+            }
+
             entry.Become(PoolEntry.OnServer.Held, _lines.Now);
             (entry.Holders, entry.Token, entry.RefusedAt) = (1, token, -1);
             entry.Turn.Granted(_lines.Now);

@@ -47,6 +47,11 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
             return "";
         }
 
+        if (releases is [var single])
+        {
+            return string.Create(CultureInfo.InvariantCulture, $"{_name} {(single.IsPair ? "p" : "")}{single.Number}");
+        }
+
         var text = new StringBuilder(_name);
         foreach (var one in releases)
         {

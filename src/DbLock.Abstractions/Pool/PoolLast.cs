@@ -41,9 +41,14 @@ internal sealed class PoolLast
         }
     }
 
-    /// <summary>Returns those of whom it has come to be known.</summary>
-    public List<PoolRequest> TakeKnown(long now)
+    /// <summary>Returns those of whom it has come to be known; null when nothing has changed.</summary>
+    public List<PoolRequest>? TakeKnown(long now)
     {
+        if (_touched.Count == 0)
+        {
+            return null;
+        }
+
         List<PoolRequest> known = [];
         foreach (var entry in _touched)
         {

@@ -119,7 +119,11 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         {
             // Its caller has gone.
             hold.IsHeld = false;
-            Array.ForEach(hold.Entries, entry => LeaveHold(entry, null));
+            foreach (var entry in hold.Entries)
+            {
+                LeaveHold(entry, null);
+            }
+
             return;
         }
 

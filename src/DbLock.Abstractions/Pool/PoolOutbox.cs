@@ -16,10 +16,9 @@ internal sealed class PoolOutbox
 
     public bool IsEmpty => Asks.Count == 0 && Releases.Count == 0 && Checks.Count == 0 && Claims.Count == 0;
 
-    /// <summary>Takes as much as fits into a round.</summary>
-    public PoolRound Next(long now, bool othersListen)
+    /// <summary>Puts as much as fits into a round.</summary>
+    public void Fill(PoolRound round, long now, bool othersListen)
     {
-        var round = new PoolRound();
         while (Asks.Count > 0 && (round.Asks.Count == 0 || round.Acquires.Count + Asks.Peek().Places.Length <= MostPerStatement))
         {
             var request = Asks.Dequeue();
@@ -43,7 +42,6 @@ internal sealed class PoolOutbox
         }
 
         Claims.Clear();
-        return round;
     }
 
     public void Clear()

@@ -1,6 +1,7 @@
 using System.Data;
 using System.Data.Common;
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
@@ -27,6 +28,7 @@ internal sealed class PoolPump(
 
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private volatile Carrier? _carrier;
+    private PoolRound? _round;
     private bool _isBusy;
     private bool _isEnding;
     private bool _isMarked;
@@ -172,7 +174,9 @@ internal sealed class PoolPump(
 
     private PoolRound? Next()
     {
-        if (answers.NextRound(this) is not { } round)
+        // One round is used again and again, unless it has grown large.
+        var round = _round = _round is { IsLarge: false } before ? before : new PoolRound();
+        if (!answers.TakeNext(this, round))
         {
             return null;
         }
@@ -190,6 +194,7 @@ internal sealed class PoolPump(
         return round.IsEmpty || (_isEnding && _carrier is null) ? null : round;
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask Say(PoolRound round)
     {
         var carrier = _carrier;
@@ -233,6 +238,7 @@ internal sealed class PoolPump(
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask Carry(Carrier carrier, PoolRound round)
     {
         var start = Stopwatch.GetTimestamp();
@@ -240,7 +246,7 @@ internal sealed class PoolPump(
         var took = Stopwatch.GetElapsedTime(start).Ticks;
         var marks = round.Marks;
         _isMarked = marks ? answer.Acquired[^1] == '1' : _isMarked && !round.Unmarks;
-        _room += round.Released.Count - answer.Acquired.Count(digit => digit == '1');
+        _room += round.Released.Count - answer.Acquired.AsSpan().Count('1');
         var doubted = answers.Apply(this, round, answer, took, _isMarked ? 1 : 0);
         if (marks && _isMarked)
         {
@@ -253,7 +259,7 @@ internal sealed class PoolPump(
         }
 
         owner.Follow();
-        if (doubted.Count > 0)
+        if (doubted is not null)
         {
             var held = await carrier.AreHeld([.. doubted.Select(entry => entry.ToCarry()), LockCarrier.Listening]).ConfigureAwait(false);
             _isMarked = held[^1] == '1';

@@ -22,10 +22,21 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolFlow
     /// <summary>Gets or sets its place in the line of each of its keys.</summary>
     public PoolPlace[] Places { get; set; } = [];
 
+    /// <summary>Returns how many of its keys the server is asked for.</summary>
+    public int CountAsked()
+    {
+        var count = 0;
+        foreach (var place in Places)
+        {
+            count += place.Entry.Server == PoolEntry.OnServer.Asked ? 1 : 0;
+        }
+
+        return count;
+    }
+
     /// <summary>Returns those of its keys that the server is asked for; the others it shares with tasks of this process.</summary>
-    public PoolEntry[] AskedFor() => Places is [{ Entry: { Server: PoolEntry.OnServer.Asked } entry }]
-        ? [entry]
-        : [.. Places.Select(place => place.Entry).Where(entry => entry.Server == PoolEntry.OnServer.Asked)];
+    public PoolEntry[] AskedFor() =>
+        [.. Places.Select(place => place.Entry).Where(entry => entry.Server == PoolEntry.OnServer.Asked)];
 
     /// <summary>Gets whether it asks for several keys at once.</summary>
     public bool IsSet => Places.Length > 1;

@@ -40,6 +40,9 @@ internal sealed class PoolRound
 
     public bool IsEmpty => !IsSaid && !Closes;
 
+    /// <summary>Gets whether it has room for more than most rounds need, which would be kept.</summary>
+    public bool IsLarge => Acquires.Capacity > 256 || Releases.Capacity > 256 || Checks.Capacity > 256 || Claims.Capacity > 256;
+
     public void Ask(PoolRequest request, long now, bool othersListen)
     {
         foreach (var place in request.Places)
@@ -98,6 +101,13 @@ internal sealed class PoolRound
         return (releases, acquires);
     }
 
+    /// <summary>Begins anew, as a round in which nothing is said.</summary>
+    public void Begin()
+    {
+        Clear();
+        (Caller, Closes) = (null, false);
+    }
+
     /// <summary>Forgets what has been answered.</summary>
     public void Clear()
     {
@@ -121,7 +131,7 @@ internal sealed class PoolRound
         var first = 0;
         foreach (var request in all)
         {
-            var count = request.AskedFor().Length;
+            var count = request.CountAsked();
             if (Acquires.Count + count <= room)
             {
                 Acquires.AddRange(acquires.GetRange(first, count).Select(one => one with { Group = Asks.Count }));

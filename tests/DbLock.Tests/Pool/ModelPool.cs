@@ -50,7 +50,8 @@ internal sealed class ModelPool : IPoolOwner
     {
         lock (Queue.Gate)
         {
-            return Answers.NextRound(Queue.Owner!);
+            var round = new PoolRound();
+            return Answers.TakeNext(Queue.Owner!, round) ? round : null;
         }
     }
 

@@ -132,7 +132,7 @@ internal sealed class PoolQueueRun
         if (pool.UnderWay is { } underWay)
         {
             pool.UnderWay = null;
-            Assert.Empty(pool.Answers.Apply(old, underWay.Round, underWay.Answer, took: 1, more: 0));
+            Assert.Null(pool.Answers.Apply(old, underWay.Round, underWay.Answer, took: 1, more: 0));
             pool.Answers.Mend(old, underWay.Round, "", new PoolFailure(new TimeoutException()), isFenced: false);
         }
 
