@@ -205,7 +205,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
 
         CheckTrust();
         var request = new PoolRequest(key, shared, isTry: timeout == TimeSpan.Zero, PoolFlow.Begin());
-        _queue.Enqueue(request, request.IsTry ? LockWatch.Trust : timeout);
+        ObjectDisposedException.ThrowIf(!_queue.Enqueue(request, request.IsTry ? LockWatch.Trust : timeout), this);
         request.Flow.Enter();
 
         Follow(request);
@@ -319,9 +319,8 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
             if (now >= _searchAt)
             {
                 _searchAt = now + TickEvery;
-                var (held, entries) = (_queue.Lines.Held, _queue.Lines.Entries);
                 var since = now - PoolDeadlocks.Patience;
-                if (PoolDeadlocks.Find(held, entries, since, request => Log.MayWaitForItself(_logger, request.Key)) is { } victim)
+                if (PoolDeadlocks.Find(_queue.Lines, since, request => Log.MayWaitForItself(_logger, request.Key)) is { } victim)
                 {
                     _queue.Break(victim, PoolDeadlocks.Error(victim));
                 }
@@ -377,7 +376,10 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     private async Task End()
     {
         using var limit = new CancellationTokenSource(LongestEnd);
-        _queue.Close(PoolReports.Disposed);
+        _queue.Close(static request => new ObjectDisposedException(
+            typeof(LockPool).FullName,
+            $"The pool was disposed while lock '{request.Key}' was waited for: it is not acquired. Dispose the pool when nobody uses it "
+            + "any more."));
         lock (_queue.Gate)
         {
             _bell.Stop(forGood: true);

@@ -13,14 +13,13 @@ internal static class PoolDeadlocks
     /// <summary>
     /// Returns the last to begin of those that wait for each other, each since before a moment; null when there are none.
     /// </summary>
-    /// <param name="held">What is held.</param>
-    /// <param name="entries">What is waited for.</param>
+    /// <param name="lines">What is held and waited for.</param>
     /// <param name="since">The moment.</param>
     /// <param name="suspect">Is told, once, of each that waits for what was acquired around it.</param>
-    public static PoolRequest? Find(IEnumerable<PoolHold> held, IEnumerable<PoolEntry> entries, long since, Action<PoolRequest> suspect)
+    public static PoolRequest? Find(PoolLines lines, long since, Action<PoolRequest> suspect)
     {
         // Thousands may wait while they hold nothing, and this is looked for again and again.
-        var old = entries.SelectMany(entry => entry.Waiting)
+        var old = lines.Entries.SelectMany(entry => entry.Waiting)
             .Where(request => request.State == PoolRequest.StateOf.Queued && request.Start <= since);
         if (!old.Any(request => request.Flow.IsUnderLock))
         {
@@ -32,7 +31,8 @@ internal static class PoolDeadlocks
         // What stands still because of whom: a lock for what its task waits for, a key for what holds it.
         var waits = waiting.SelectMany(request => request.Flow.Around.Select(hold => (hold, request)))
             .ToLookup(pair => pair.hold, pair => pair.request);
-        var holds = held.SelectMany(hold => hold.Entries.Select(entry => (entry, hold))).ToLookup(pair => pair.entry, pair => pair.hold);
+        var holds = lines.Held.SelectMany(held => held.Value.Entries.Select(entry => (Entry: entry, Hold: held.Key)))
+            .ToLookup(pair => pair.Entry, pair => pair.Hold);
         foreach (var request in waiting.Where(request => !request.IsSuspected && IsAroundItself(request)))
         {
             request.IsSuspected = true;

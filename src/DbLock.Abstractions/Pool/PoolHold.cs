@@ -6,17 +6,16 @@ namespace DbLock;
 /// One lock of a pool that is held, from its grant to its end. The pool knows this; the caller has the <see cref="PooledLock"/>, which may
 /// be forgotten.
 /// </summary>
-internal sealed class PoolHold(PoolRequest request, long token)
+/// <param name="key">The key.</param>
+/// <param name="shared">Whether it is shared.</param>
+/// <param name="token">The fencing token; 0 for none.</param>
+internal sealed class PoolHold(LockKey key, bool shared, long token)
 {
     private LossSource _loss;
 
-    public LockKey Key { get; } = request.Key;
+    public LockKey Key => key;
 
-    public bool Shared { get; } = request.Shared;
-
-    public PoolEntry[] Entries { get; } = Array.ConvertAll(request.Places, static place => place.Entry);
-
-    public PoolFlow Flow { get; } = request.Flow;
+    public bool Shared => shared;
 
     /// <summary>Gets the fencing token; 0 for none.</summary>
     public long Token => token;

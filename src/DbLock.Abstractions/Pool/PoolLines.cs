@@ -18,7 +18,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     public Dictionary<(long Number, bool IsPair), PoolEntry>.ValueCollection Entries => _entries.Values;
 
-    public HashSet<PoolHold> Held { get; } = [];
+    /// <summary>Gets what is held: by which keys, and where in the flow of the program it was asked for.</summary>
+    public Dictionary<PoolHold, (PoolEntry[] Entries, PoolFlow Flow)> Held { get; } = [];
 
     /// <summary>
     /// Gets who is asked for again at a time of its own: what another process has, and sets that keep their place for a moment.
@@ -109,8 +110,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
             token = Math.Max(token, place.Entry.Token);
         }
 
-        var hold = new PoolHold(request, token);
-        foreach (var entry in hold.Entries)
+        var entries = Array.ConvertAll(request.Places, static place => place.Entry);
+        foreach (var entry in entries)
         {
             (entry.Token, entry.ReleasedBy) = (token, null);
         }
@@ -118,8 +119,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         if (request.IsEnded)
         {
             // Its caller has gone.
-            hold.IsHeld = false;
-            foreach (var entry in hold.Entries)
+            foreach (var entry in entries)
             {
                 LeaveHold(entry, null);
             }
@@ -127,18 +127,19 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
             return;
         }
 
-        Held.Add(hold);
-        hold.Flow.Begin(hold);
+        var hold = new PoolHold(request.Key, request.Shared, token);
+        Held.Add(hold, (entries, request.Flow));
+        request.Flow.Begin(hold);
         request.End(new PooledLock(owner, hold));
     }
 
     /// <summary>Ends a hold: the next who waits has the key, or the server is told.</summary>
     public void LetGo(PoolHold hold)
     {
-        Held.Remove(hold);
+        Held.Remove(hold, out var grant);
         hold.IsHeld = false;
-        hold.Flow.End();
-        foreach (var entry in hold.Entries)
+        grant.Flow.End();
+        foreach (var entry in grant.Entries)
         {
             LeaveHold(entry, hold);
         }

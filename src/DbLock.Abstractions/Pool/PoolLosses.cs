@@ -58,7 +58,7 @@ internal sealed class PoolLosses(PoolQueue queue, PoolAnswers answers)
             request.State = PoolRequest.StateOf.Queued;
         }
 
-        List<PoolHold> lost = [.. _lines.Held.Where(hold => Array.Exists(hold.Entries, gone.Contains))];
+        List<PoolHold> lost = [.. _lines.Held.Where(held => Array.Exists(held.Value.Entries, gone.Contains)).Select(held => held.Key)];
         foreach (var entry in gone)
         {
             entry.Turn.Spend();
@@ -82,11 +82,11 @@ internal sealed class PoolLosses(PoolQueue queue, PoolAnswers answers)
     public List<PoolHold> LoseAll(object owner, object? next, Exception error, bool wasHeld = false) => answers.Say(owner, null, () =>
     {
         queue.Owner = next;
-        List<PoolHold> lost = [.. _lines.Held];
-        foreach (var hold in lost)
+        List<PoolHold> lost = [.. _lines.Held.Keys];
+        foreach (var (hold, grant) in _lines.Held.ToList())
         {
             hold.IsHeld = false;
-            hold.Flow.End();
+            grant.Flow.End();
             hold.Lose();
         }
 

@@ -66,12 +66,16 @@ internal sealed class PoolQueue
     /// <summary>Asks for a lock.</summary>
     /// <param name="request">The request.</param>
     /// <param name="timeout">How long its caller waits; for a try, how long it waits for the server's answer.</param>
-    /// <exception cref="ObjectDisposedException">The queue is closed.</exception>
-    public void Enqueue(PoolRequest request, TimeSpan timeout)
+    /// <returns>False when the queue is closed.</returns>
+    public bool Enqueue(PoolRequest request, TimeSpan timeout)
     {
         lock (Gate)
         {
-            ObjectDisposedException.ThrowIf(_isClosed, typeof(LockPool));
+            if (_isClosed)
+            {
+                return false;
+            }
+
             Begin();
             (request.Number, request.Start, request.IsLast) = (++_lastNumber, Lines.Now, request.IsTry);
             Lines.Enter(request);
@@ -86,6 +90,7 @@ internal sealed class PoolQueue
             }
 
             Finish();
+            return true;
         }
     }
 

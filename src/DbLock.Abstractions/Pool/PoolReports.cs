@@ -16,11 +16,6 @@ internal sealed class PoolReports(LockOptions options)
         + "Hold fewer locks at once, or raise max_locks_per_transaction.",
         error);
 
-    public static ObjectDisposedException Disposed(PoolRequest request) => new(
-        typeof(LockPool).FullName,
-        $"The pool was disposed while lock '{request.Key}' was waited for: it is not acquired. Dispose the pool when nobody uses it "
-            + "any more.");
-
     public static ArgumentException SharedHasNoToken(LockKey key, string parameter) => new(
         "A shared lock of a pool has no fencing token: tasks share it in memory, so that its token would not grow with each grant. "
         + $"Acquire '{key}' alone, use a pool without LockOptions.Fencing, or dataSource.AcquireLock, which asks the server each time.",

@@ -50,7 +50,8 @@ internal sealed class PoolRound
             var entry = place.Entry;
             if (entry.Server == PoolEntry.OnServer.Asked)
             {
-                Acquires.Add(entry.ToCarry(Asks.Count, entry.Turn.Heeds(request, now, othersListen)));
+                var heeds = othersListen && !request.IsTry ? entry.Turn.Heeds(request.AnswersBell, request.Interval, now) : 0;
+                Acquires.Add(entry.ToCarry(Asks.Count, heeds));
             }
         }
 

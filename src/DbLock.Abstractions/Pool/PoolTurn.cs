@@ -131,14 +131,17 @@ internal sealed class PoolTurn
     /// Returns the least level of the claims to heed; 0 for none. Who is in its turn heeds none, nor who has waited for long: a claim of a
     /// paused process must not outlast that.
     /// </summary>
-    public int Heeds(PoolRequest request, long now, bool othersListen)
+    /// <param name="answersBell">Whether the key is asked for because a release was heard of.</param>
+    /// <param name="interval">How long its task waits to be asked again; 0 before the server has said that another process has it.</param>
+    /// <param name="now">The time.</param>
+    public int Heeds(bool answersBell, long interval, long now)
     {
-        if (!othersListen || request.IsTry || MayHandOver(now) || request.Interval >= Patience)
+        if (MayHandOver(now) || interval >= Patience)
         {
             return 0;
         }
 
-        var level = request.AnswersBell ? Math.Max(1, Claimed) : request.WasElsewhere ? Claimed : 0;
+        var level = answersBell ? Math.Max(1, Claimed) : interval > 0 ? Claimed : 0;
         return level < HighestClaim ? level + 1 : 0;
     }
 }

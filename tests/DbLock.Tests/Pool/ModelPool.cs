@@ -80,12 +80,12 @@ internal sealed class ModelPool : IPoolOwner
     {
         foreach (var (_, hold) in Held.Where(one => one.Hold.IsHeld))
         {
-            foreach (var entry in hold.Entries)
+            foreach (var entry in Queue.Lines.Held[hold].Entries)
             {
                 Assert.True(
                     server.IsHeldBy(this, entry.Identity, hold.Shared),
                     $"'{hold.Key}' is believed to be held, and the server has given it to another");
-                var holders = Held.Count(other => other.Hold.IsHeld && other.Hold.Entries.Contains(entry));
+                var holders = Queue.Lines.Held.Count(other => other.Value.Entries.Contains(entry));
                 Assert.True(hold.Shared || holders == 1, $"two tasks have '{hold.Key}'");
             }
         }
