@@ -90,7 +90,8 @@ public static class DbConnectionExtensions
         }
     }
 
-    /// <inheritdoc cref="RunLockedAsync(DbConnection, Func{CancellationToken, Task}, LockKey?, TimeSpan?, LockInterface?, LockOptions?, CancellationToken)"/>
+    /// <inheritdoc cref="RunLockedAsync(DbConnection, Func{CancellationToken, Task}, LockKey?, TimeSpan?, LockInterface?, LockOptions?,
+    /// CancellationToken)"/>
     /// <returns>What the method returns.</returns>
     public static async Task<T> RunLockedAsync<T>(
         this DbConnection connection, Func<CancellationToken, Task<T>> method, LockKey? key = null, TimeSpan? timeout = null,

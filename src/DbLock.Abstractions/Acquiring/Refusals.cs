@@ -16,7 +16,8 @@ internal static class Refusals
     {
         var (type, inner) = (connection.GetType().FullName, Wrapper.Innermost(connection).GetType().FullName);
         return new(
-            $"LockInterface.{lockInterface} cannot use a {type}{(inner == type ? "" : $", which wraps a {inner}")}: leave the interface out, and it is found from the connection.",
+            $"LockInterface.{lockInterface} cannot use a {type}{(inner == type ? "" : $", which wraps a {inner}")}: "
+            + "leave the interface out, and it is found from the connection.",
             parameter);
     }
 
@@ -29,7 +30,8 @@ internal static class Refusals
     public static ArgumentOutOfRangeException WrongTimeout(TimeSpan timeout, LockKey key, TimeSpan longest, LockDialect? dialect) => new(
         nameof(timeout),
         timeout,
-        $"A timeout for lock '{key}' must lie between zero and {longest}{(dialect is null ? "" : $", the longest that {dialect.Name} can count")}, or be Timeout.InfiniteTimeSpan.");
+        $"A timeout for lock '{key}' must lie between zero and {longest}"
+        + $"{(dialect is null ? "" : $", the longest that {dialect.Name} can count")}, or be Timeout.InfiniteTimeSpan.");
 
     public static ArgumentException FencedTransactionScope(string parameter) => new(
         "A lock of transaction scope has no fencing token, because its transaction may be older than the grant: leave "
@@ -88,7 +90,9 @@ internal static class Refusals
 
     public static LockDeadlockException Deadlock(LockKey key, string[] held, Exception? error) => new(
         $"The wait for lock '{key}' was ended by the server to break a deadlock, and the lock is not acquired. "
-        + (held.Length == 0 ? "Try again." : $"This session still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again."),
+        + (held.Length == 0
+            ? "Try again."
+            : $"This session still holds {string.Join(", ", held)}: release it, so that the others can go on, then try again."),
         error);
 
     public static LockNotAcquiredException EndedByServer(LockKey key, LockHolders? holders, Exception? error) => new(

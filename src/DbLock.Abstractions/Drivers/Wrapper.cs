@@ -30,7 +30,8 @@ internal static class Wrapper
         // A circle of wrappers has no innermost.
         private const int MostLayers = 16;
 
-        private const BindingFlags Declared = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+        private const BindingFlags Declared =
+            BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
 
         private const string Trimmed = "A wrapper whose members are trimmed away cannot be seen through, and is refused where that "
             + "matters.";

@@ -29,10 +29,12 @@ public sealed record PgSession
     // Every query that shows sessions joins this: one row for each process of the server. A query of a database in another encoding comes
     // as the bytes that it is: taken for text, one of them would spoil the whole answer.
     internal const string Sql = """
-        select a.pid, a.leader_pid, a.backend_start, a.backend_type, a.datname as database, a.usename as "user", nullif(a.application_name, '') as application,
+        select a.pid, a.leader_pid, a.backend_start, a.backend_type, a.datname as database, a.usename as "user",
+          nullif(a.application_name, '') as application,
           case when a.client_addr is not null then pg_catalog.host(a.client_addr) when a.client_port = -1 then '[local]' end as client,
           a.state,
-          case when a.backend_start is not null and coalesce(d.encoding = (select o.encoding from pg_catalog.pg_database as o where o.datname = pg_catalog.current_database()), true)
+          case when a.backend_start is not null and coalesce(
+              d.encoding = (select o.encoding from pg_catalog.pg_database as o where o.datname = pg_catalog.current_database()), true)
             then a.query end as query,
           extract(epoch from pg_catalog.clock_timestamp() - a.backend_start)::double precision as session_age,
           extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)::double precision as transaction_age,

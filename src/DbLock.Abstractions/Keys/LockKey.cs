@@ -219,8 +219,8 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <inheritdoc />
     public bool Equals(LockKey? other) =>
         ReferenceEquals(this, other)
-        || (other is not null && _number == other._number && _isPair == other._isPair && Name == other.Name && Keys.Count == other.Keys.Count
-            && (!IsSeveral || Keys.SequenceEqual(other.Keys)));
+        || (other is not null && _number == other._number && _isPair == other._isPair && Name == other.Name
+            && Keys.Count == other.Keys.Count && (!IsSeveral || Keys.SequenceEqual(other.Keys)));
 
     /// <inheritdoc />
     public override bool Equals(object? obj) => Equals(obj as LockKey);

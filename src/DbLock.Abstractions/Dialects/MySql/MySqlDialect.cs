@@ -83,7 +83,9 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     {
         1213 or 3058 => LockOutcome.Deadlock, // ER_LOCK_DEADLOCK, ER_USER_LOCK_DEADLOCK
         1317 or 1969 or 3024 => LockOutcome.Cancelled, // ER_QUERY_INTERRUPTED, ER_STATEMENT_TIMEOUT (MariaDB), ER_QUERY_TIMEOUT (MySQL)
-        1053 or 1927 or 2006 or 2013 or 2055 or 4031 => LockOutcome.ConnectionLost, // shutdown, killed, gone away, lost, lost, idle too long
+
+        // Shutdown, killed, gone away, lost, lost, idle too long.
+        1053 or 1927 or 2006 or 2013 or 2055 or 4031 => LockOutcome.ConnectionLost,
         0 => codes.SqlState is ['0', '8', ..] ? LockOutcome.ConnectionLost : LockOutcome.Unknown,
         _ => LockOutcome.Refused,
     };
@@ -143,10 +145,13 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
             var giveBack = Each(" + ", name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), "
                 + "0) else 0 end");
             Acquire = new LockSql(
-                $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select {Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them from (select sysdate(6) as at limit 1) as began limit 1) as taken");
+                $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select "
+                + $"{Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them "
+                + "from (select sysdate(6) as at limit 1) as began limit 1) as taken");
             IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
             Undo = new LockSql($"select case when {giveBack} > 0 then 1 else 0 end");
-            Release = new LockSql($"select case when {Each(" + ", name => $"coalesce(release_lock({name}), 0)")} = {number} then 1 else 0 end");
+            var released = Each(" + ", name => $"coalesce(release_lock({name}), 0)");
+            Release = new LockSql($"select case when {released} = {number} then 1 else 0 end");
 
             string Each(string between, Func<string, string> text) =>
                 string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));

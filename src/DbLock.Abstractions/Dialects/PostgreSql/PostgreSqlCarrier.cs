@@ -21,15 +21,20 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         select case
         {PostgreSqlTrust.Untrusted}  when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlAnswer.Pooler}
           else (select greatest(0, 3 * pg_catalog.current_setting('max_locks_per_transaction')::bigint
-            * (pg_catalog.current_setting('max_connections')::bigint + pg_catalog.current_setting('max_prepared_transactions')::bigint) / 4 - pg_catalog.count(*))
+            * (pg_catalog.current_setting('max_connections')::bigint + pg_catalog.current_setting('max_prepared_transactions')::bigint) / 4
+            - pg_catalog.count(*))
             from {PostgreSqlTrust.Locks}) end
         """));
+
+    private const string TokenOfGrant =
+        $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlTrust.Token})::pg_catalog.text else '' end";
 
     // Who has a claim holds it shared, so that nobody can have it alone. The numbers of claims: CarriedLock.Claim.
     private static readonly string Take = string.Create(CultureInfo.InvariantCulture, $$"""
         case when u.s >= 4 and exists (
             select from pg_catalog.generate_series(u.s >> 2, {{PoolTurn.HighestClaim}}) as c (level)
-            where not case when pg_catalog.pg_try_advisory_lock({{Claim}}) then pg_catalog.pg_advisory_unlock({{Claim}}) else false end) then false
+            where not case when pg_catalog.pg_try_advisory_lock({{Claim}}) then pg_catalog.pg_advisory_unlock({{Claim}}) else false end)
+            then false
           else {{Call("pg_try_advisory_lock")}} end
         """);
 
@@ -62,7 +67,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         select pg_catalog.string_agg(case when h.k is null then '0' else '1' end, '' order by u.n)
         from {{Rows("{0}", "{1}")}} as u (k, s, n)
         left join (
-          select distinct (l.classid::bigint << 32) | l.objid::bigint as k, (l.objsubid - 1) * 2 + case l.mode when 'ShareLock' then 1 else 0 end as s
+          select distinct (l.classid::bigint << 32) | l.objid::bigint as k,
+            (l.objsubid - 1) * 2 + case l.mode when 'ShareLock' then 1 else 0 end as s
           from {{PostgreSqlTrust.Locks}} as l
           where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted) as h on h.k = u.k and h.s = u.s & 3
         """);
@@ -140,20 +146,21 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     public override bool IsFull(DbError codes) => codes.SqlState == "53200";
 
     // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring,
-    // lock. In the whole, a key
-    // has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one; and four times the level of the claims that it heeds) and
-    // its place. What is held is counted when all that has been done.
+    // lock. In the whole, a key has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one; and four times the level of
+    // the claims that it heeds) and its place. What is held is counted when all that has been done.
     private static LockSql Carrying(string acquire, bool fencing) => new($$"""
-        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlTrust.Token})::pg_catalog.text else '' end" : "''")}} || '|'
+        select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? TokenOfGrant : "''")}} || '|'
           || case when cast({5} as int) = 1 then (
-              select pg_catalog.count(*) from {{PostgreSqlTrust.Locks}} as l where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted)::pg_catalog.text else '' end
+              select pg_catalog.count(*) from {{PostgreSqlTrust.Locks}} as l
+              where l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted)::pg_catalog.text else '' end
         from (
           select done.released, done.rang, case when done.rang is not null then coalesce(({{acquire}}), '') end as acquired
           from (
             select r.released, case when r.released is null then null else {{Ring("{4}")}} end as rang
             from (
               select coalesce((
-                select pg_catalog.string_agg(case when {{Call("pg_advisory_unlock")}} then '1' else '0' end, '' order by u.n) from {{Rows("{0}", "{1}")}} as u (k, s, n)), '') as released
+                select pg_catalog.string_agg(case when {{Call("pg_advisory_unlock")}} then '1' else '0' end, '' order by u.n)
+                from {{Rows("{0}", "{1}")}} as u (k, s, n)), '') as released
               offset 0) as r
             offset 0) as done
           offset 0) as d
@@ -174,12 +181,16 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         return $"pg_catalog.{function}{(kind % 2 == 1 ? "_shared" : "")}({key})";
     }
 
-    private static string Rows(string numbers, params string[] kinds) =>
-        $"rows from (pg_catalog.unnest({numbers}::pg_catalog.text::bigint[]){string.Concat(kinds.Select(kind => $", pg_catalog.unnest({kind}::pg_catalog.text::int[])"))}) with ordinality";
+    private static string Rows(string numbers, params string[] kinds)
+    {
+        var more = kinds.Select(kind => $", pg_catalog.unnest({kind}::pg_catalog.text::int[])");
+        return $"rows from (pg_catalog.unnest({numbers}::pg_catalog.text::bigint[]){string.Concat(more)}) with ordinality";
+    }
 
     private static string Call(string function) => $"""
         case u.s & 3 when 0 then pg_catalog.{function}(u.k) when 1 then pg_catalog.{function}_shared(u.k)
-          when 2 then pg_catalog.{function}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) else pg_catalog.{function}_shared((u.k >> 32)::int, ((u.k << 32) >> 32)::int) end
+          when 2 then pg_catalog.{function}((u.k >> 32)::int, ((u.k << 32) >> 32)::int)
+          else pg_catalog.{function}_shared((u.k >> 32)::int, ((u.k << 32) >> 32)::int) end
         """;
 
     private static LockParameter Numbers(IReadOnlyList<CarriedLock> locks) => new(DbType.String, Array(locks, one => one.Number));

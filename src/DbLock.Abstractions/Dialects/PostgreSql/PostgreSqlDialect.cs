@@ -151,11 +151,13 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override bool IsDirect(in LockRequest request, object? answer) =>
         request.SessionId is not null && (
             request.Scope == LockScope.Session
-                ? answer is 0 or 1 or PostgreSqlAnswer.AfterWait or 0L or > (long)PostgreSqlAnswer.AlreadyHeld : answer is > (long)PostgreSqlAnswer.AlreadyHeld);
+                ? answer is 0 or 1 or PostgreSqlAnswer.AfterWait or 0L or > (long)PostgreSqlAnswer.AlreadyHeld
+                : answer is > (long)PostgreSqlAnswer.AlreadyHeld);
 
     // A token takes the place of the code.
     internal override bool HasWaited(in LockRequest request, object? answer) =>
-        request is { Scope: LockScope.Session, Try: false, InTransaction: false } && (request.Fencing || answer is PostgreSqlAnswer.AfterWait);
+        request is { Scope: LockScope.Session, Try: false, InTransaction: false }
+            && (request.Fencing || answer is PostgreSqlAnswer.AfterWait);
 
     public override long TokenOf(object? answer) => Convert.ToInt64(answer, CultureInfo.InvariantCulture);
 

@@ -26,10 +26,13 @@ internal sealed class PostgreSqlGuardTexts(int next, PostgreSqlGuard guard)
 
     public string Granted => guard.Fencing ? PostgreSqlTrust.Token : "1";
 
-    public string GrantedAfterWait => guard.Fencing ? PostgreSqlTrust.Token : PostgreSqlAnswer.AfterWait.ToString(CultureInfo.InvariantCulture);
+    public string GrantedAfterWait =>
+        guard.Fencing ? PostgreSqlTrust.Token : PostgreSqlAnswer.AfterWait.ToString(CultureInfo.InvariantCulture);
 
     public string InTransaction => guard.HeldIn
-        ? string.Create(CultureInfo.InvariantCulture, $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {PostgreSqlAnswer.AlreadyHeld}\n")
+        ? string.Create(
+            CultureInfo.InvariantCulture,
+            $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {PostgreSqlAnswer.AlreadyHeld}\n")
         : Case;
 
     public string Acquired => guard.Session

@@ -23,13 +23,15 @@ internal static class PostgreSqlHolders
             'waiting', pg_catalog.count(*) filter (where not l.granted and l.pid <> pg_catalog.pg_backend_pid()),
             'holders', coalesce(
               pg_catalog.json_agg(
-                pg_catalog.json_build_object('shared', l.mode = 'ShareLock', 'session', pg_catalog.row_to_json(s), 'prepared', x.gid) order by s.state_age desc, s.pid)
+                pg_catalog.json_build_object('shared', l.mode = 'ShareLock', 'session', pg_catalog.row_to_json(s), 'prepared', x.gid)
+                order by s.state_age desc, s.pid)
               filter (where l.granted), '[]'::pg_catalog.json)) as answer
           from pg_catalog.pg_locks as l
           left join ({{PgSession.Sql}}) as s on s.pid = l.pid
           left join lateral (
             select p.gid from pg_catalog.pg_locks as t join pg_catalog.pg_prepared_xacts as p on p.transaction = t.transactionid
-            where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x on l.pid is null
+            where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x
+            on l.pid is null
           where not c.failed and l.locktype = 'advisory' and {{isKey}}) as h
         """);
 
@@ -41,7 +43,8 @@ internal static class PostgreSqlHolders
         with l as materialized (
           select l.pid, l.virtualtransaction, l.granted, l.mode = 'ShareLock' as shared, u.k, u.p
           from rows from (pg_catalog.unnest({0}::pg_catalog.text::bigint[]), pg_catalog.unnest({1}::pg_catalog.text::boolean[])) as u (k, p)
-          join pg_catalog.pg_locks as l on l.locktype = 'advisory' and (l.classid::bigint << 32) | l.objid::bigint = u.k and (l.objsubid = 2) = u.p
+          join pg_catalog.pg_locks as l
+            on l.locktype = 'advisory' and (l.classid::bigint << 32) | l.objid::bigint = u.k and (l.objsubid = 2) = u.p
           where l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database()))
         select {{PgSession.Clean("h.answer::pg_catalog.text")}}
         from (
@@ -55,7 +58,8 @@ internal static class PostgreSqlHolders
                 where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x
                 on l.pid is null), '[]'::pg_catalog.json),
             'sessions', coalesce((
-              select pg_catalog.json_agg(pg_catalog.row_to_json(s)) from ({{PgSession.Sql}}) as s where s.pid in (select l.pid from l where l.granted)),
+              select pg_catalog.json_agg(pg_catalog.row_to_json(s)) from ({{PgSession.Sql}}) as s
+              where s.pid in (select l.pid from l where l.granted)),
               '[]'::pg_catalog.json)) as answer) as h
         """);
 

@@ -24,7 +24,8 @@ internal static class PostgreSqlSettings
         select pg_catalog.string_agg(b.name || '=' || b.value, E'\n')
         from (
           select s.name, s.kept, pg_catalog.current_setting(s.name, true) as value
-          from (values ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '2'), ('tcp_user_timeout', '20000'),
+          from (values ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '2'),
+              ('tcp_user_timeout', '20000'),
             ('client_connection_check_interval', '1s'), ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
             ('application_name', (
               select case when cast({1} as pg_catalog.text) = '' then null when pg_catalog.length(a.given) <= cast({2} as int) then a.given

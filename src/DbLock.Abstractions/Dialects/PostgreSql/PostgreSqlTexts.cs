@@ -38,7 +38,8 @@ internal sealed class PostgreSqlTexts
                   else {guard.GrantedAfterWait} end
                 """),
             WaitTransaction: new($"""
-                {guard.InTransaction}  when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::pg_catalog.text, true) is null then null
+                {guard.InTransaction}
+                  when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::pg_catalog.text, true) is null then null
                   when pg_catalog.pg_advisory_xact_lock{suffix}({key}) is null then null
                   when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
                   else {guard.Acquired} end
@@ -77,7 +78,8 @@ internal sealed class PostgreSqlTexts
         var mode = shared ? "ShareLock" : "ExclusiveLock";
 
         // The row source stops at the first key that is held elsewhere; what was taken before it is let go by the same statement.
-        var firstMissing = $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
+        var firstMissing =
+            $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
         var unlock = Call("pg_advisory_unlock", suffix);
         var giveBack = $"(select 0 * pg_catalog.count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else "
             + "false end)";
@@ -85,11 +87,13 @@ internal sealed class PostgreSqlTexts
         // Each wait has what is left of the time: at least a millisecond, because 0 is for ever.
         static string Left(string milliseconds) => $"""
             case when {milliseconds} = 0 then '0' else greatest(1, {milliseconds}
-              - pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * 1000)::bigint)::pg_catalog.text end
+              - pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * 1000)::bigint
+            )::pg_catalog.text end
             """;
         string WaitForAll(string milliseconds) => $"""
             (select pg_catalog.count(*) from {Keys}
-              where case when pg_catalog.set_config('lock_timeout', {Left(milliseconds)}, true) is null then null else {IsNull("pg_advisory_xact_lock", suffix)} end) > 0
+              where case when pg_catalog.set_config('lock_timeout', {Left(milliseconds)}, true) is null then null
+                else {IsNull("pg_advisory_xact_lock", suffix)} end) > 0
             """;
 
         (_make, _next) = (Make, 2);
@@ -103,12 +107,14 @@ internal sealed class PostgreSqlTexts
                 {guard.InTransaction}  when true then (
                     select case
                       when missing.n is not null then {giveBack}
-                      when (select pg_catalog.count(*) from {Keys} where case when {IsNull("pg_advisory_xact_lock", suffix)} then false else not {unlock} end) > 0 then null
+                      when (select pg_catalog.count(*) from {Keys}
+                        where case when {IsNull("pg_advisory_xact_lock", suffix)} then false else not {unlock} end) > 0 then null
                       else {guard.Acquired} end
                     from {firstMissing}) end
                 """),
             Wait: new($"""
-                {guard.InSession}  when (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) = 1 then {guard.Granted}
+                {guard.InSession}
+                  when (select case when missing.n is null then 1 else {giveBack} end from {firstMissing}) = 1 then {guard.Granted}
                   when {WaitForAll(guard.Milliseconds)} then null
                   when pg_catalog.pg_sleep(0) is null then null
                   when (select pg_catalog.count(*) from {Keys} where {IsNull("pg_advisory_lock", suffix)}) > 0 then null
@@ -127,7 +133,8 @@ internal sealed class PostgreSqlTexts
             """;
         var held = $"""
             select u.k, u.p from {Keys}
-              join {PostgreSqlTrust.Locks} as l on l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {IsKey}
+              join {PostgreSqlTrust.Locks} as l
+                on l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {IsKey}
             """;
         IsHeld = new LockSql($"select case when (select pg_catalog.count(*) from ({held}) as h) = (select pg_catalog.count(*) from "
             + $"{Keys}) then 1 else 0 end");
@@ -135,7 +142,8 @@ internal sealed class PostgreSqlTexts
             + "else 0 end");
         var missed = $"(select pg_catalog.count(*) from {Keys} where not {unlock})";
         Release = new LockSql($"select case when {missed} = 0 then 1 else 0 end");
-        ReleaseAfterWait = new LockSql($"select case when {missed} > 0 then 0 when exists ({held}) then {PostgreSqlAnswer.AfterWait} else 1 end");
+        ReleaseAfterWait = new LockSql(
+            $"select case when {missed} > 0 then 0 when exists ({held}) then {PostgreSqlAnswer.AfterWait} else 1 end");
         Holders = PostgreSqlHolders.Question($$"""
             (l.objsubid, (l.classid::bigint << 32) | l.objid::bigint, l.database) = (
                 select case when u.p then 2 else 1 end, u.k, d.oid

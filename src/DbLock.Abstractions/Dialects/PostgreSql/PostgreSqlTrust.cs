@@ -22,7 +22,8 @@ internal static class PostgreSqlTrust
     /// Functions: https://www.postgresql.org/docs/current/functions-admin.html, https://www.postgresql.org/docs/current/functions-info.html
     /// </remarks>
     public const string Token = """
-        case when pg_catalog.current_setting('synchronous_commit') = 'off' and pg_catalog.set_config('synchronous_commit', 'local', true) is null then null
+        case when pg_catalog.current_setting('synchronous_commit') = 'off'
+            and pg_catalog.set_config('synchronous_commit', 'local', true) is null then null
           when pg_catalog.pg_logical_emit_message(true, 'dblock'::pg_catalog.text, ''::pg_catalog.text) is null then null
           else (('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::bigint << 50)
             | (pg_catalog.pg_current_xact_id()::pg_catalog.text::bigint << 10) end

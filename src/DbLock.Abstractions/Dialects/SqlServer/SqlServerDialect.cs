@@ -64,7 +64,9 @@ internal sealed class SqlServerDialect : LockDialect
         1205 => LockOutcome.Deadlock,
         1222 => LockOutcome.NotAcquired,
         3930 => LockOutcome.TransactionAborted,
-        596 or 64 or 121 or 233 or 10053 or 10054 or 10060 or 20006 or 20047 => LockOutcome.ConnectionLost, // killed, the network's, FreeTDS's
+
+        // Killed, the network's, FreeTDS's.
+        596 or 64 or 121 or 233 or 10053 or 10054 or 10060 or 20006 or 20047 => LockOutcome.ConnectionLost,
         <= 0 => codes.SqlState is ['0', '8', ..] ? LockOutcome.ConnectionLost : LockOutcome.Unknown,
         _ => codes.SqlState switch
         {
@@ -90,7 +92,8 @@ internal sealed class SqlServerDialect : LockDialect
             var number = count.ToString(CultureInfo.InvariantCulture);
             Acquire = count == 1 ? AcquireOne("Exclusive") : AcquireSeveral("Exclusive");
             AcquireShared = count == 1 ? AcquireOne("Shared") : AcquireSeveral("Shared");
-            IsHeld = new LockSql($"select case when {string.Join(" or ", Names().Select(name => $"applock_mode('public', {name}, '{owner}') = 'NoLock'"))} then 0 else 1 end");
+            var isNotHeld = string.Join(" or ", Names().Select(name => $"applock_mode('public', {name}, '{owner}') = 'NoLock'"));
+            IsHeld = new LockSql($"select case when {isNotHeld} then 0 else 1 end");
 
             // Releasing what is not held would raise error 1223, so the server is asked first.
             Release = new LockSql($"""
@@ -126,7 +129,9 @@ internal sealed class SqlServerDialect : LockDialect
                       if @answer >= 0 set @taken = @taken + 1;
                     end
                     """))}}
-                {{string.Join("\n", Names().Select((name, n) => string.Create(CultureInfo.InvariantCulture, $"if @answer < 0 and @taken > {n} exec sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';")))}}
+                {{string.Join("\n", Names().Select((name, n) => string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"if @answer < 0 and @taken > {n} exec sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';")))}}
                 select @answer
                 """);
         }
