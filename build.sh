@@ -253,7 +253,7 @@ test_all() {
       all_failed=$((all_failed + 1))
     fi
 
-    for project in DbLock.Tests DbLock.ServerTests; do
+    for project in DbLock.Tests DbLock.ServerTests ThirdParty.Tests; do
       run_tests "$project" "${@/#--filter/-filterVSTest}"
       all_passed=$((all_passed + total - failed - skipped)) all_failed=$((all_failed + failed)) all_skipped=$((all_skipped + skipped))
     done

@@ -82,7 +82,7 @@ public sealed class FencingTests
     public async Task They_leave_the_session_as_it_was(string driver, bool async)
     {
         await using var connection = await Drivers.OpenAsync(driver);
-        await LockContract.ExecuteAsync(connection, "set synchronous_commit = off");
+        await LockSpecification.ExecuteAsync(connection, "set synchronous_commit = off");
         var @lock = new Lock(connection, Key, Drivers.Interface(driver), Fenced);
         for (var round = 0; round < 3; round++)
         {
@@ -90,7 +90,7 @@ public sealed class FencingTests
             Assert.True(await @lock.Release(async));
         }
 
-        Assert.Equal("off", await LockContract.ExecuteAsync(connection, "select current_setting('synchronous_commit')"));
+        Assert.Equal("off", await LockSpecification.ExecuteAsync(connection, "select current_setting('synchronous_commit')"));
     }
 
     [Fact]

@@ -127,7 +127,7 @@ public sealed class HolderTests
             Assert.True(await new Lock(connection, (-7, Math.Abs(Name.GetHashCode(StringComparison.Ordinal))), options: Shared).AcquireAsync());
 
             // Twenty such answers are longer than what ODBC drivers give at once.
-            await LockContract.ExecuteAsync(connection, $"select '{new string('é', 900)}'");
+            await LockSpecification.ExecuteAsync(connection, $"select '{new string('é', 900)}'");
         }
 
         await using var asking = await Drivers.OpenAsync(driver);
@@ -157,7 +157,7 @@ public sealed class HolderTests
             Assert.True(await held.ReleaseAsync());
         }
 
-        Assert.Equal(1, await LockContract.ExecuteAsync(asking, "select 1", transaction));
+        Assert.Equal(1, await LockSpecification.ExecuteAsync(asking, "select 1", transaction));
         Assert.True(await asked.Try(async));
         Assert.True((await HoldersAsync(asked, async)).Single().Session!.IsOwn);
         await transaction.CommitAsync();
@@ -169,12 +169,12 @@ public sealed class HolderTests
     {
         var role = "blind_" + Guid.NewGuid().ToString("N");
         await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false;Application Name=hidden");
-        await LockContract.ExecuteAsync(holder, $"create role {role}");
+        await LockSpecification.ExecuteAsync(holder, $"create role {role}");
         await using var held = new Lock(holder, Name);
         Assert.True(await held.AcquireAsync());
         await using (var asking = await Drivers.OpenAsync(driver))
         {
-            await LockContract.ExecuteAsync(asking, $"set role {role}");
+            await LockSpecification.ExecuteAsync(asking, $"set role {role}");
             await using var asked = new Lock(asking, Name, Drivers.Interface(driver));
             var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => asked.Run(async, () => { }, TimeSpan.FromMilliseconds(20)));
             var session = error.Holders!.Single().Session!;
@@ -185,7 +185,7 @@ public sealed class HolderTests
             Assert.Contains("pg_read_all_stats", error.Message, StringComparison.Ordinal);
         }
 
-        await LockContract.ExecuteAsync(holder, $"drop role {role}");
+        await LockSpecification.ExecuteAsync(holder, $"drop role {role}");
     }
 
     [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
@@ -194,32 +194,32 @@ public sealed class HolderTests
         // The right to these views is everybody's, so it is taken in a database of its own.
         var (database, role) = ("blind_" + Guid.NewGuid().ToString("N"), "blind_" + Guid.NewGuid().ToString("N"));
         await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await LockContract.ExecuteAsync(administrator, $"create role {role}");
-        await LockContract.ExecuteAsync(administrator, $"create database {database}");
+        await LockSpecification.ExecuteAsync(administrator, $"create role {role}");
+        await LockSpecification.ExecuteAsync(administrator, $"create database {database}");
         await using (var asking = await Drivers.OpenAsync(driver, database))
         await using (var holder = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database={database}"))
         {
-            await LockContract.ExecuteAsync(holder, "revoke select on pg_stat_activity from public");
+            await LockSpecification.ExecuteAsync(holder, "revoke select on pg_stat_activity from public");
             await using var held = new Lock(holder, Name);
             Assert.True(await held.AcquireAsync());
-            await LockContract.ExecuteAsync(asking, $"set role {role}");
+            await LockSpecification.ExecuteAsync(asking, $"set role {role}");
             await using var transaction = await asking.BeginTransactionAsync();
             await using var asked = new Lock(asking, Name, Drivers.Interface(driver)) { Transaction = transaction };
             Assert.Null((await Assert.ThrowsAsync<LockNotAcquiredException>(() => asked.Run(async, () => { }, TimeSpan.FromMilliseconds(20)))).Holders);
             Assert.Equal("42501", Drivers.Interface(driver).Driver.Read(await Assert.ThrowsAnyAsync<DbException>(() => HoldersAsync(asked, async))).SqlState);
-            Assert.Equal(1, await LockContract.ExecuteAsync(asking, "select 1", transaction));
+            Assert.Equal(1, await LockSpecification.ExecuteAsync(asking, "select 1", transaction));
             await transaction.RollbackAsync();
         }
 
-        await LockContract.ExecuteAsync(administrator, $"drop database {database} with (force)");
-        await LockContract.ExecuteAsync(administrator, $"drop role {role}");
+        await LockSpecification.ExecuteAsync(administrator, $"drop database {database} with (force)");
+        await LockSpecification.ExecuteAsync(administrator, $"drop role {role}");
     }
 
     [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_prepared_transaction_is_named(string driver, bool async)
     {
         await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync();
-        if (Convert.ToInt32(await LockContract.ExecuteAsync(holder, "show max_prepared_transactions"), CultureInfo.InvariantCulture) == 0)
+        if (Convert.ToInt32(await LockSpecification.ExecuteAsync(holder, "show max_prepared_transactions"), CultureInfo.InvariantCulture) == 0)
         {
             return;
         }
@@ -227,14 +227,14 @@ public sealed class HolderTests
         var transaction = await holder.BeginTransactionAsync();
         await using var held = new Lock(holder, Name, options: new LockOptions { Scope = LockScope.Transaction }) { Transaction = transaction };
         Assert.True(await held.AcquireAsync());
-        await LockContract.ExecuteAsync(holder, $"prepare transaction '{Name}'");
+        await LockSpecification.ExecuteAsync(holder, $"prepare transaction '{Name}'");
         await using var asking = await Drivers.OpenAsync(driver);
         await using var asked = new Lock(asking, Name, Drivers.Interface(driver));
         var only = (await HoldersAsync(asked, async)).Single();
         Assert.Null(only.Session);
         Assert.Equal(Name, only.PreparedTransaction);
         Assert.Contains($"ROLLBACK PREPARED", only.ToString(), StringComparison.Ordinal);
-        await LockContract.ExecuteAsync(holder, $"rollback prepared '{Name}'");
+        await LockSpecification.ExecuteAsync(holder, $"rollback prepared '{Name}'");
         Assert.Empty(await HoldersAsync(asked, async));
     }
 
@@ -244,7 +244,7 @@ public sealed class HolderTests
         var number = Random.Shared.NextInt64();
         var database = "other_" + Guid.NewGuid().ToString("N");
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync();
-        await LockContract.ExecuteAsync(connection, $"create database {database}");
+        await LockSpecification.ExecuteAsync(connection, $"create database {database}");
         await using (var elsewhere = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database={database}"))
         await using (var pairs = await PostgreSqlTestServer.OpenNpgsqlAsync())
         {
@@ -258,7 +258,7 @@ public sealed class HolderTests
             Assert.Equal(pairs.ProcessID, (await new Lock(connection, pair.Key).GetHoldersAsync()).Single().Session!.Pid);
         }
 
-        await LockContract.ExecuteAsync(connection, $"drop database {database} with (force)");
+        await LockSpecification.ExecuteAsync(connection, $"drop database {database} with (force)");
     }
 
     private static async Task<LockHolders> HoldersAsync(Lock @lock, bool async) => async ? await @lock.GetHoldersAsync() : @lock.GetHolders();

@@ -8,7 +8,7 @@ using Npgsql;
 namespace DbLock.ServerTests;
 
 /// <summary>Many locks and waiters on a few connections, over the native driver.</summary>
-public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.Instance, LockInterface.Npgsql)
+public sealed class LockPoolTests() : PoolTurnSpecification(PostgreSqlTestServer.Instance, LockInterface.Npgsql)
 {
     private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
 
@@ -73,7 +73,7 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
     public async Task A_release_by_another_pool_is_heard_and_one_by_anybody_is_found()
     {
         var (pool, other) = (await PoolAsync(), await PoolAsync());
-        await using var deaf = new LockPool(await SourceAsync(), LockInterface.AdoNet);
+        await using var deaf = new LockPool(Opened(await CreateSourceAsync()), LockInterface.AdoNet);
         List<double> heard = [], polled = [];
         for (var round = 0; round < 20; round++)
         {
@@ -186,7 +186,7 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
     [Fact]
     public async Task A_disposed_pool_leaves_nothing_and_says_so_to_who_waits()
     {
-        var source = (NpgsqlDataSource)await SourceAsync("Maximum Pool Size=2");
+        var source = Opened(await CreateSourceAsync("Maximum Pool Size=2"));
         var pool = new LockPool(source);
         var plain = new Lock(await OpenAsync(), Key);
         Assert.True(await plain.AcquireAsync());
@@ -210,7 +210,7 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
     [Fact]
     public async Task An_idle_pool_gives_its_connections_back()
     {
-        var source = await SourceAsync();
+        var source = Opened(await CreateSourceAsync());
         await using var pool = new LockPool(source);
         await (await pool.AcquireLockAsync(Key)).DisposeAsync();
         await TestServer.UntilAsync(async () => await CountAsync($"select count(*) from pg_stat_activity where {IsOfPools} and query like '%string_to_array%'") == 1, "the carrier has gone back");
@@ -320,7 +320,9 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
 
     private string IsOfPools => $"pid in (select pid from pg_stat_activity where application_name like '{Name}%')";
 
-    protected override async Task<DbDataSource> CreateSourceAsync(string more) =>
+    protected override async Task<DbDataSource> CreateSourceAsync() => await CreateSourceAsync("");
+
+    private async Task<NpgsqlDataSource> CreateSourceAsync(string more) =>
         NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};Application Name={Name};{more}");
 
     // What was said last, about a second ago at most, is what is asked for and how many are held, and not which.
@@ -332,7 +334,10 @@ public sealed class LockPoolTests() : LockPoolTurnContract(PostgreSqlTestServer.
 
     protected override Task KillHolderAsync(LockKey key) => Server.KillHolderAsync(key);
 
-    private async Task<NpgsqlConnection> OpenAsync(string more = "Pooling=false;Application Name=other") => (NpgsqlConnection)await ConnectAsync(more);
+    private async Task<LockPool> PoolAsync(string more) => Opened(new LockPool(Opened(await CreateSourceAsync(more)), LockInterface.Npgsql));
+
+    private async Task<NpgsqlConnection> OpenAsync(string more = "Pooling=false;Application Name=other") =>
+        Opened(await Opened(await CreateSourceAsync(more)).OpenConnectionAsync());
 
     private static async Task<long> CountAsync(string sql)
     {

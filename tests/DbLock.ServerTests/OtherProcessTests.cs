@@ -2,7 +2,10 @@ using System.Diagnostics;
 
 namespace DbLock.ServerTests;
 
-/// <summary>The quick part of the contract (its tests with the trait <c>Part=Quick</c>) in processes that are set up unlike this one, on the same servers.</summary>
+/// <summary>
+/// The quick part of the specification (its tests with the trait <c>Part=Quick</c>) in processes that are set up unlike this one, on the
+/// same servers.
+/// </summary>
 public sealed class OtherProcessTests
 {
     // One after the other: some keys, such as the number 0, are the same in all of them.

@@ -52,7 +52,7 @@ public sealed class RoundTripTests
         var other = new Lock(direct, key.Keys[^1]);
 
         // psqlODBC sets its own timeout on the server before its first command, and whenever it changes, which a wait for ever needs.
-        await LockContract.ExecuteAsync(connection, "select 1");
+        await LockSpecification.ExecuteAsync(connection, "select 1");
         var more = isOdbc && timeout == Timeout.InfiniteTimeSpan ? 1 : 0;
         // In a transaction nothing is prepared: what somebody has deallocated would cost the transaction.
         var prepares = !isOdbc && !mode.Contains("transaction", StringComparison.Ordinal);
@@ -61,7 +61,7 @@ public sealed class RoundTripTests
         {
             await using var transaction = mode.Contains("transaction", StringComparison.Ordinal) ? await connection.BeginTransactionAsync() : null;
             @lock.Transaction = transaction;
-            await LockContract.ExecuteAsync(connection, "select 1", transaction);
+            await LockSpecification.ExecuteAsync(connection, "select 1", transaction);
 
             // What prepares is the second use of a statement, once for each. The first acquire looks whether the server can be trusted, and the statement after it does not.
             proxy.Take();
@@ -94,7 +94,7 @@ public sealed class RoundTripTests
         {
             await using var transaction = mode.Contains("transaction", StringComparison.Ordinal) ? await connection.BeginTransactionAsync() : null;
             @lock.Transaction = transaction;
-            await LockContract.ExecuteAsync(connection, "select 1", transaction);
+            await LockSpecification.ExecuteAsync(connection, "select 1", transaction);
             proxy.Take();
             Assert.False(await @lock.Acquire(async, timeout == TimeSpan.Zero ? timeout : Short));
             var expected = timeout == TimeSpan.Zero ? 1 : 2;
@@ -149,7 +149,7 @@ public sealed class RoundTripTests
             Assert.True(await @lock.ReleaseAsync());
         }
 
-        Assert.Equal(0L, await LockContract.ExecuteAsync(connection, "select count(*) from pg_prepared_statements"));
+        Assert.Equal(0L, await LockSpecification.ExecuteAsync(connection, "select count(*) from pg_prepared_statements"));
     }
 
     [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true)]
@@ -167,7 +167,7 @@ public sealed class RoundTripTests
                 await using var transaction = await connection.BeginTransactionAsync();
                 @lock.Transaction = transaction;
                 Assert.True(await @lock.Acquire(async, Timeout.InfiniteTimeSpan));
-                Assert.Equal(0L, await LockContract.ExecuteAsync(connection, "select count(*) from pg_prepared_statements", transaction));
+                Assert.Equal(0L, await LockSpecification.ExecuteAsync(connection, "select count(*) from pg_prepared_statements", transaction));
                 await transaction.CommitAsync();
             }
         }));

@@ -45,7 +45,7 @@ public sealed class ToldNameTests
     public async Task The_name_is_seen_in_the_statement_of_a_callers_connection(string driver, bool async)
     {
         await using var connection = await Drivers.OpenAsync(driver);
-        var pid = Convert.ToInt32(await LockContract.ExecuteAsync(connection, "select pg_backend_pid()"), CultureInfo.InvariantCulture);
+        var pid = Convert.ToInt32(await LockSpecification.ExecuteAsync(connection, "select pg_backend_pid()"), CultureInfo.InvariantCulture);
         await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
         await using (var tries = new Lock(connection, Name, Drivers.Interface(driver)))
         {
@@ -205,7 +205,7 @@ public sealed class ToldNameTests
         var name = hostile + Name;
         await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync();
         await using var connection = await Drivers.OpenAsync(driver);
-        var pid = Convert.ToInt32(await LockContract.ExecuteAsync(connection, "select pg_backend_pid()"), CultureInfo.InvariantCulture);
+        var pid = Convert.ToInt32(await LockSpecification.ExecuteAsync(connection, "select pg_backend_pid()"), CultureInfo.InvariantCulture);
         await using var @lock = new Lock(connection, name, Drivers.Interface(driver));
         for (var use = 0; use < 4; use++)
         {
@@ -258,7 +258,7 @@ public sealed class ToldNameTests
             Assert.True(await waits.ReleaseAsync());
 
             async Task<long> InfosAsync() => Convert.ToInt64(
-                await LockContract.ExecuteAsync(
+                await LockSpecification.ExecuteAsync(
                     observer,
                     "select count(*) from information_schema.processlist where state = 'User lock'"
                     + @" and info regexp '^/[*] dblock [-A-Za-z0-9_./ %,]* [*]/ select get_lock' "

@@ -20,11 +20,7 @@ public sealed partial class HouseTests
 
     private static readonly string Source = Path.Combine(Compiler.Repository, "src");
 
-    private static readonly (string Path, string Text)[] Files =
-    [
-        .. Directory.GetFiles(Source, "*.cs", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
-            .Select(path => (Path.GetRelativePath(Source, path), File.ReadAllText(path))),
-    ];
+    private static readonly (string Path, string Text)[] Files = FilesOf(Source);
 
     /// <summary>
     /// Types none of which can be understood, or changed, without the others: each names another in its code, round in a circle. A type
@@ -72,11 +68,14 @@ public sealed partial class HouseTests
     public void Names_of_engines_and_providers_in_the_core_outside_their_rooms() => HoldAt(
         NamesOutsideTheirRooms,
         "names of engines and providers in the core outside their rooms",
-        from file in Files
-        where IsCore(file.Path) && !Room().IsMatch(file.Path)
-        from token in CSharpSyntaxTree.ParseText(file.Text).GetRoot().DescendantTokens()
-        where token.IsKind(SyntaxKind.IdentifierToken) && EngineOrProvider().IsMatch(token.ValueText)
-        select (file.Path, $"{token.GetLocation().GetLineSpan().StartLinePosition.Line + 1} {token.ValueText}"));
+        NamesOfEnginesAndProviders(Files.Where(file => IsCore(file.Path) && !Room().IsMatch(file.Path))));
+
+    /// <summary>What every driver is held to knows no engine, so that it is of use to the authors of others.</summary>
+    [Fact]
+    public void Names_of_engines_and_providers_in_the_specification() => HoldAt(
+        0,
+        "names of engines and providers in the specification",
+        NamesOfEnginesAndProviders(FilesOf(Path.Combine(Compiler.Repository, "tests", "DbLock.Specification"))));
 
     [Fact]
     public void Lines_of_the_sources_that_are_too_long() => HoldAt(
@@ -95,6 +94,18 @@ public sealed partial class HouseTests
         let lines = file.Text.Count(character => character == '\n')
         where lines > LongestFile
         select (file.Path, $"{lines} lines"));
+
+    private static (string Path, string Text)[] FilesOf(string folder) =>
+    [
+        .. Directory.GetFiles(folder, "*.cs", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
+            .Select(path => (Path.GetRelativePath(folder, path), File.ReadAllText(path))),
+    ];
+
+    private static IEnumerable<(string Path, string Name)> NamesOfEnginesAndProviders(IEnumerable<(string Path, string Text)> files) =>
+        from file in files
+        from token in CSharpSyntaxTree.ParseText(file.Text).GetRoot().DescendantTokens()
+        where token.IsKind(SyntaxKind.IdentifierToken) && EngineOrProvider().IsMatch(token.ValueText)
+        select (file.Path, $"{token.GetLocation().GetLineSpan().StartLinePosition.Line + 1} {token.ValueText}");
 
     private static bool IsCore(string path) => path.StartsWith("DbLock.Abstractions", StringComparison.Ordinal);
 

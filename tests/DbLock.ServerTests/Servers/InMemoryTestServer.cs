@@ -10,6 +10,8 @@ public sealed class InMemoryTestServer : TestServer
 
     public override bool HasSql => false;
 
+    public override LockDialect Dialect => LockInterface.InMemory.Dialects[0];
+
     public override string SessionIdSql => throw new NotSupportedException();
 
     public override Task<long> SessionIdAsync(DbConnection connection) => Task.FromResult<long>(((InMemoryConnection)connection).SessionId);

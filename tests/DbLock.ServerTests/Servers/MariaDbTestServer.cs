@@ -15,7 +15,11 @@ public sealed class MariaDbTestServer : TestServer
 
     public override bool HasTransactionScope => false;
 
+    public override bool HasFencing => false;
+
     public override bool HasEmptyNames => false;
+
+    public override LockDialect Dialect => LockDialect.MariaDb;
 
     public override string SessionIdSql => "select connection_id()";
 

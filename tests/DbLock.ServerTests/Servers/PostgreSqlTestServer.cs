@@ -5,7 +5,7 @@ using Npgsql;
 
 namespace DbLock.ServerTests;
 
-public class PostgreSqlTestServer : TestServer
+public sealed class PostgreSqlTestServer : TestServer
 {
     private const string IsKey = """
         locktype = 'advisory' and granted and classid::bigint = @p0 and objid::bigint = @p1 and objsubid = @p2
@@ -18,6 +18,8 @@ public class PostgreSqlTestServer : TestServer
     public static PostgreSqlTestServer Instance { get; } = new();
 
     public static Task<PostgreSqlServer> ServerAsync => Started.Value;
+
+    public override LockDialect Dialect => LockDialect.PostgreSql;
 
     public override string SessionIdSql => "select pg_backend_pid()";
 
@@ -47,10 +49,10 @@ public class PostgreSqlTestServer : TestServer
 
     public override async Task<DbConnection> OpenObserverAsync() => await OpenNpgsqlAsync("Pooling=false");
 
-    public override async Task<bool> IsHeldAsync(LockKey key) => await AskWhetherAsync($"select count(*) from pg_locks where {IsKey}", await ColumnsAsync(key));
+    public override Task<bool> IsHeldAsync(LockKey key) => AskWhetherAsync($"select count(*) from pg_locks where {IsKey}", Columns(key));
 
-    public override async Task<bool> IsHeldByAsync(long sessionId, LockKey key) =>
-        await AskWhetherAsync($"select count(*) from pg_locks where {IsKey} and pid = @p3", [.. await ColumnsAsync(key), (int)sessionId]);
+    public override Task<bool> IsHeldByAsync(long sessionId, LockKey key) =>
+        AskWhetherAsync($"select count(*) from pg_locks where {IsKey} and pid = @p3", [.. Columns(key), (int)sessionId]);
 
     /// <summary>Says how many advisory locks a session holds or waits for.</summary>
     public async Task<long> CountLocksAsync(long sessionId) =>
@@ -60,7 +62,7 @@ public class PostgreSqlTestServer : TestServer
 
     public override Task KillAsync(long sessionId) => AskAsync("select pg_terminate_backend(@p0)", (int)sessionId);
 
-    public async Task KillHolderAsync(LockKey key) => await AskAsync($"select count(pg_terminate_backend(pid)) from pg_locks where {IsKey}", await ColumnsAsync(key));
+    public Task KillHolderAsync(LockKey key) => AskAsync($"select count(pg_terminate_backend(pid)) from pg_locks where {IsKey}", Columns(key));
 
     public Task CancelAsync(long sessionId) => AskAsync("select pg_cancel_backend(@p0)", (int)sessionId);
 
@@ -78,9 +80,9 @@ public class PostgreSqlTestServer : TestServer
     }
 
     /// <summary>Returns classid, objid and objsubid.</summary>
-    protected virtual Task<object[]> ColumnsAsync(LockKey key)
+    private static object[] Columns(LockKey key)
     {
         var (classId, objId, objSubId) = key.ToPgLocks();
-        return Task.FromResult<object[]>([(long)classId, (long)objId, objSubId]);
+        return [(long)classId, (long)objId, objSubId];
     }
 }

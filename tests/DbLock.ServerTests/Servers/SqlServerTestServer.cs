@@ -10,6 +10,12 @@ public sealed class SqlServerTestServer : TestServer
 {
     public static SqlServerTestServer Instance { get; } = new();
 
+    public override bool HasFencing => false;
+
+    public override TimeSpan BriefWait => TimeSpan.FromMilliseconds(10);
+
+    public override LockDialect Dialect => LockDialect.SqlServer;
+
     public override string SessionIdSql => "select cast(@@spid as int)";
 
     public static async Task<DbConnection> OpenSqlClientAsync()

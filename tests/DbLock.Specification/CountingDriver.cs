@@ -1,15 +1,16 @@
 using System.Data.Common;
 
-namespace DbLock.ServerTests;
+namespace DbLock.Specification;
 
 /// <summary>A driver that counts the statements which another one sends.</summary>
-internal sealed class CountingDriver(ILockDriver driver) : ILockDriver
+public sealed class CountingDriver(ILockDriver driver) : ILockDriver
 {
     public int Count { get; private set; }
 
     public bool Supports(DbConnection connection) => driver.Supports(connection);
 
-    public ValueTask<object?> Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
+    public ValueTask<object?> Execute(
+        DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         Count++;
         return driver.Execute(connection, transaction, statement, async, cancellationToken);

@@ -1,7 +1,7 @@
-namespace DbLock.ServerTests;
+namespace DbLock.Specification;
 
 /// <summary>Every call of a lock in its two modes, so that one test serves both.</summary>
-internal static class LockCalls
+public static class LockCalls
 {
     extension(Lock @lock)
     {
@@ -12,7 +12,8 @@ internal static class LockCalls
         /// <summary>Starts a wait that goes on while the test does.</summary>
         public Task<bool> Start(bool async, TimeSpan timeout, CancellationToken cancellationToken = default) => async
             ? @lock.AcquireAsync(timeout, cancellationToken).AsTask()
-            : Task.Factory.StartNew(() => @lock.Acquire(timeout), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            : Task.Factory.StartNew(
+                () => @lock.Acquire(timeout), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
 
         public async Task<bool> Release(bool async) => async ? await @lock.ReleaseAsync() : @lock.Release();
 

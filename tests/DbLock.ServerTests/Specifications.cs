@@ -2,42 +2,43 @@ using System.Data.Common;
 using System.Data.Odbc;
 using System.Globalization;
 using Npgsql;
-using ThirdParty;
 
 namespace DbLock.ServerTests;
 
 // One line for each driver and server. SQL Server's are skipped unless DBLOCK_TEST_SQLSERVER is set.
-public sealed class NpgsqlOnPostgreSql() : PostgreSqlContract(LockInterface.Npgsql)
+public sealed class NpgsqlOnPostgreSql() : PostgreSqlSpecification(LockInterface.Npgsql)
 {
     protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
 }
 
-public sealed class AdoNetOnPostgreSql() : PostgreSqlContract(LockInterface.AdoNet)
+public sealed class AdoNetOnPostgreSql() : PostgreSqlSpecification(LockInterface.AdoNet)
 {
+    protected override LockInterface Found => LockInterface.Npgsql;
+
     protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
 }
 
-public sealed class OdbcOnPostgreSql() : PostgreSqlContract(LockInterface.Odbc)
+public sealed class OdbcOnPostgreSql() : PostgreSqlSpecification(LockInterface.Odbc)
 {
     // psqlODBC rolls back to a savepoint of its own.
     protected override bool AnErrorAbortsTheTransaction => false;
 
+    protected override bool ReadsAhead => true;
+
     protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenOdbcAsync();
 }
 
-public sealed class OdbcOnMariaDb() : LockContract(MariaDbTestServer.Instance, LockInterface.Odbc)
+public sealed class OdbcOnMariaDb() : LockSpecification(MariaDbTestServer.Instance, LockInterface.Odbc)
 {
-    protected override bool HasFencing => false;
+    protected override bool ReadsAhead => true;
 
     protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync();
 }
 
 // MySQL's providers share the dialect and differ in all else: what they cancel, how they refuse, and when a pooled session is cleaned.
-public abstract class AdoNetOnMariaDb<TConnection>(bool pooled) : LockContract(MariaDbTestServer.Instance, LockInterface.AdoNet)
+public abstract class AdoNetOnMariaDb<TConnection>(bool pooled) : LockSpecification(MariaDbTestServer.Instance, LockInterface.AdoNet)
     where TConnection : DbConnection, new()
 {
-    protected override bool HasFencing => false;
-
     protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync<TConnection>(pooled);
 
     [Fact]
@@ -49,7 +50,9 @@ public abstract class AdoNetOnMariaDb<TConnection>(bool pooled) : LockContract(M
         Assert.True(await hundred.AcquireAsync(TimeSpan.FromSeconds(30)));
         Assert.True(await Server.IsHeldAsync(keys[99]));
         Assert.True(await hundred.ReleaseAsync());
-        Assert.Contains("at most 100", (await Assert.ThrowsAsync<NotSupportedException>(() => NewLock(connection, key: LockKey.All(keys)).AcquireAsync().AsTask())).Message, StringComparison.Ordinal);
+        var more = NewLock(connection, key: LockKey.All(keys));
+        var error = await Assert.ThrowsAsync<NotSupportedException>(() => more.AcquireAsync().AsTask());
+        Assert.Contains("at most 100", error.Message, StringComparison.Ordinal);
         Assert.False(await Server.IsHeldAsync(keys[0]));
     }
 }
@@ -68,24 +71,7 @@ public sealed class MySqlDataPooledOnMariaDb() : AdoNetOnMariaDb<MySql.Data.MySq
     protected override bool ShowsCompletedTransactions => false;
 }
 
-// A driver and a dialect from outside src/.
-public sealed class ThirdPartyOnPostgreSql() : LockContract(HashTextTestServer.Instance, LockInterface.Plain)
-{
-    protected override bool ShowsEnlistment => false;
-
-    protected override bool HasFencing => false;
-
-    protected override bool AnErrorAbortsTheTransaction => true;
-
-    protected override bool HasSeveral => false;
-
-    // It sends the name itself, and PostgreSQL has no text with a NUL in it.
-    protected override bool TakesNul => false;
-
-    protected override async Task<DbConnection> ConnectAsync() => await PostgreSqlTestServer.OpenNpgsqlAsync();
-}
-
-public sealed class InMemory() : LockContract(InMemoryTestServer.Instance, LockInterface.InMemory)
+public sealed class InMemory() : LockSpecification(InMemoryTestServer.Instance, LockInterface.InMemory)
 {
     protected override int Races => 1000;
 
@@ -97,37 +83,37 @@ public sealed class InMemory() : LockContract(InMemoryTestServer.Instance, LockI
     }
 }
 
-public sealed class AdoNetOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.AdoNet)
+public sealed class AdoNetOnSqlServer() : LockSpecification(SqlServerTestServer.Instance, LockInterface.AdoNet)
 {
-    protected override bool HasFencing => false;
-
     protected override Task<DbConnection> ConnectAsync() => SqlServerTestServer.OpenSqlClientAsync();
 }
 
-public sealed class OdbcOnSqlServer() : LockContract(SqlServerTestServer.Instance, LockInterface.Odbc)
+public sealed class OdbcOnSqlServer() : LockSpecification(SqlServerTestServer.Instance, LockInterface.Odbc)
 {
-    protected override bool HasFencing => false;
+    protected override bool ReadsAhead => true;
 
     protected override Task<DbConnection> ConnectAsync() => Task.FromResult(SqlServerTestServer.OpenOdbc());
 }
 
-public sealed class LockPoolOverAdoNet() : LockPoolContract(PostgreSqlTestServer.Instance, LockInterface.AdoNet)
+public sealed class LockPoolOverAdoNet() : PoolSpecification(PostgreSqlTestServer.Instance, LockInterface.AdoNet)
 {
-    protected override async Task<DbDataSource> CreateSourceAsync(string more) => NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};{more}");
+    protected override async Task<DbDataSource> CreateSourceAsync() =>
+        NpgsqlDataSource.Create((await PostgreSqlTestServer.ServerAsync).ConnectionString);
 
     protected override Task KillHolderAsync(LockKey key) => PostgreSqlTestServer.Instance.KillHolderAsync(key);
 }
 
-public sealed class LockPoolOverOdbc() : LockPoolContract(PostgreSqlTestServer.Instance, LockInterface.Odbc)
+public sealed class LockPoolOverOdbc() : PoolSpecification(PostgreSqlTestServer.Instance, LockInterface.Odbc)
 {
-    protected override async Task<DbDataSource> CreateSourceAsync(string more) => OdbcFactory.Instance.CreateDataSource((await PostgreSqlTestServer.ServerAsync).OdbcConnectionString);
+    protected override async Task<DbDataSource> CreateSourceAsync() =>
+        OdbcFactory.Instance.CreateDataSource((await PostgreSqlTestServer.ServerAsync).OdbcConnectionString);
 
     protected override Task KillHolderAsync(LockKey key) => PostgreSqlTestServer.Instance.KillHolderAsync(key);
 }
 
-public sealed class LockPoolInMemory() : LockPoolTurnContract(InMemoryTestServer.Instance, LockInterface.InMemory)
+public sealed class LockPoolInMemory() : PoolTurnSpecification(InMemoryTestServer.Instance, LockInterface.InMemory)
 {
-    protected override Task<DbDataSource> CreateSourceAsync(string more) => Task.FromResult(InMemoryTestServer.Server.CreateDataSource());
+    protected override Task<DbDataSource> CreateSourceAsync() => Task.FromResult(InMemoryTestServer.Server.CreateDataSource());
 
     protected override Task KillHolderAsync(LockKey key)
     {

@@ -1,9 +1,15 @@
 using System.Collections.Concurrent;
 
-namespace DbLock.ServerTests;
+namespace DbLock.Specification;
 
-/// <summary>What pools that hear each other promise: each process has its turn. Without that, releases are found at intervals, and there is no turn to wait for.</summary>
-public abstract class LockPoolTurnContract(TestServer server, LockInterface lockInterface) : LockPoolContract(server, lockInterface)
+/// <summary>
+/// What pools that hear each other promise: each process has its turn. Without that, releases are found at intervals, and there is no turn
+/// to wait for.
+/// </summary>
+/// <param name="server">The server, as an observer sees it.</param>
+/// <param name="lockInterface">The driver.</param>
+public abstract class PoolTurnSpecification(TestServer server, LockInterface lockInterface)
+    : PoolSpecification(server, lockInterface)
 {
     [Fact]
     public async Task Readers_that_never_end_do_not_keep_another_process_out()
