@@ -19,8 +19,7 @@ internal static partial class ConnectionOption
     public static Option<string?> Create() => new("--connection", "-c")
     {
         Description = "The database: a postgres:// URL or an Npgsql connection string. Else $DBLOCK_CONNECTION, else where psql would "
-            + "go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, "
-            + "PGDATABASE, PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE and the others",
+            + "go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE and the others",
         HelpName = "url",
     };
 
@@ -38,28 +37,32 @@ internal static partial class ConnectionOption
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             await connection.DisposeAsync().ConfigureAwait(false);
-            // Npgsql takes what another engine answers for a fault of its own.
-            if (e is NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException or InvalidOperationException or IOException)
+
+            // Npgsql fails in many ways at the answer of another engine, as if the fault were its own.
+            if (e is not (NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException
+                or InvalidOperationException or IOException))
             {
-                var address = new NpgsqlConnectionStringBuilder(connectionString);
-                var place = address.Host!.Contains(',', StringComparison.Ordinal)
-                    ? address.Host : string.Create(CultureInfo.InvariantCulture, $"{address.Host}, port {address.Port}");
-                var reason = await OtherServer.NameAsync(
-                    e, address.Host, address.Port, cancellationToken).ConfigureAwait(false) is { } other
-                    ? $"{other} answers there, and dblock works with PostgreSQL alone: give the host and port of a PostgreSQL server"
-                    : (e.InnerException is SocketException inner ? inner : e).Message;
-                throw new UnavailableException($"no connection to {place}: {reason}");
+                throw;
             }
 
-            throw;
+            var address = new NpgsqlConnectionStringBuilder(connectionString);
+            var place = address.Host!.Contains(',', StringComparison.Ordinal)
+                ? address.Host
+                : string.Create(CultureInfo.InvariantCulture, $"{address.Host}, port {address.Port}");
+            var other = await OtherServer.NameAsync(e, address.Host, address.Port, cancellationToken).ConfigureAwait(false);
+            var reason = other is not null
+                ? $"{other} answers there, and dblock works with PostgreSQL alone: give the host and port of a PostgreSQL server"
+                : (e.InnerException is SocketException inner ? inner : e).Message;
+            throw new UnavailableException($"no connection to {place}: {reason}");
         }
     }
 
-    public static string Resolve(string? option) =>
-        Resolve(option is null ? null : Utf8("--connection", option),
-            name => Environment.GetEnvironmentVariable(name) is { } value ? Utf8(name, value) : null);
+    /// <summary>Returns the connection string of the database that is meant.</summary>
+    public static string Resolve(string? option) => Resolve(
+        option is null ? null : Utf8("--connection", option),
+        name => Environment.GetEnvironmentVariable(name) is { } value ? Utf8(name, value) : null);
 
-    // In libpq's order: what is given, the service, the other variables, what is usual.
+    // The order is libpq's: the option, the service, the other variables, the defaults.
     public static string Resolve(string? option, Func<string, string?> variable)
     {
         var given = option ?? NullIfEmpty(variable("DBLOCK_CONNECTION"));
@@ -88,7 +91,7 @@ internal static partial class ConnectionOption
             words.Remove("host");
             words.Remove("hostaddr");
 
-            // psql's own "host=… password=…" would come out as the name of a host.
+            // Npgsql reads psql's own "host=… password=…" as the name of a host.
             if (builder.Host!.Any(c => char.IsWhiteSpace(c) || c == '='))
             {
                 throw Malformed();
@@ -107,7 +110,7 @@ internal static partial class ConnectionOption
         SetPlace(builder, words, saysHost, variable);
         if (builder.Host![0] is '/' or '@' && !builder.Host.Contains(',', StringComparison.Ordinal))
         {
-            // On a socket of the machine there is none, as libpq knows.
+            // A socket of this machine has no encryption, and libpq asks for none there.
             builder.SslMode = SslMode.Disable;
         }
 
@@ -116,7 +119,7 @@ internal static partial class ConnectionOption
             builder.ApplicationName = "dblock";
         }
 
-        // What PGCLIENTENCODING says is for psql's terminal; what comes is read as UTF-8 here.
+        // PGCLIENTENCODING is for psql's terminal; dblock reads UTF-8.
         if (builder.ClientEncoding is null)
         {
             builder.ClientEncoding = "UTF8";
@@ -125,8 +128,9 @@ internal static partial class ConnectionOption
         builder.Pooling = false;
         builder.Multiplexing = false;
 
-        // Npgsql takes it for several hosts only; what a lock needs, a primary, is asked of the server anyway.
-        if (!builder.Host!.Contains(',', StringComparison.Ordinal) && builder.TargetSessionAttributes is "any" or "primary" or "read-write" or "prefer-primary")
+        // Npgsql accepts these for several hosts only. Whether one host is a primary, the lock asks the server anyway.
+        if (!builder.Host!.Contains(',', StringComparison.Ordinal)
+            && builder.TargetSessionAttributes is "any" or "primary" or "read-write" or "prefer-primary")
         {
             builder.TargetSessionAttributes = null;
         }
@@ -158,22 +162,26 @@ internal static partial class ConnectionOption
         if (names is not null && addresses is not null && names.Length != addresses.Length)
         {
             throw new UsageException(string.Create(
-                CultureInfo.InvariantCulture, $"{words.Source("hostaddr")} has {addresses.Length} addresses and {words.Source("host")} {names.Length} hosts: give an address for each host"));
+                CultureInfo.InvariantCulture,
+                $"{words.Source("hostaddr")} has {addresses.Length} addresses and {words.Source("host")} {names.Length} hosts: give an "
+                + $"address for each host"));
         }
 
         var count = (addresses ?? names ?? [""]).Length;
         var ports = port?.Split(',') ?? [""];
         if (ports.Length != 1 && ports.Length != count)
         {
+            var hosts = count == 1 ? "host" : "hosts";
             throw new UsageException(string.Create(
-                CultureInfo.InvariantCulture, $"{words.Source("port")} has {ports.Length} ports for {count} host{(count == 1 ? "" : "s")}: give one for all, or one for each"));
+                CultureInfo.InvariantCulture,
+                $"{words.Source("port")} has {ports.Length} ports for {count} {hosts}: give one for all, or one for each"));
         }
 
         if (addresses is not null && names is not null && builder.SslMode == SslMode.VerifyFull && !addresses.SequenceEqual(names))
         {
             throw new UsageException(
-                $"{words.Source("hostaddr")} beside a host whose certificate is verified in full: dblock would look for the address in the certificate; "
-                + $"unset {words.Source("hostaddr")}, or use sslmode verify-ca");
+                $"{words.Source("hostaddr")} beside a host whose certificate is verified in full: dblock would look for the address in "
+                + $"the certificate; unset {words.Source("hostaddr")}, or use sslmode verify-ca");
         }
 
         var places = Enumerable.Range(0, count).Select(i =>
@@ -186,8 +194,8 @@ internal static partial class ConnectionOption
             }
 
             var name = NullIfEmpty(names?[i].Trim());
-            return (Host: NullIfEmpty(addresses?[i].Trim()) ?? name ?? DefaultHost(number), Port: number,
-                Name: name ?? NullIfEmpty(addresses?[i].Trim()) ?? "localhost");
+            var address = NullIfEmpty(addresses?[i].Trim());
+            return (Host: address ?? name ?? DefaultHost(number), Port: number, Name: name ?? address ?? "localhost");
         }).ToList();
         if (places is [var (host, single, name)])
         {
@@ -197,14 +205,13 @@ internal static partial class ConnectionOption
         }
         else
         {
-            var list = places.Select(
-                place => place.Host.Contains(':', StringComparison.Ordinal)
-                    ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}");
+            var list = places.Select(place =>
+                place.Host.Contains(':', StringComparison.Ordinal) ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}");
             Set(builder, "Host", string.Join(',', list), words.Source("host"));
         }
     }
 
-    // Without a host, psql goes to the socket of this machine: to the folder it was built for, which is one of these.
+    // Without a host, psql connects to the socket of this machine, in the folder for which it was built: one of these.
     private static string DefaultHost(string port) =>
         SocketFolders.FirstOrDefault(folder => File.Exists($"{folder}/.s.PGSQL.{port}")) ?? "localhost";
 
@@ -216,14 +223,14 @@ internal static partial class ConnectionOption
         }
         catch (Exception e) when (e is ArgumentException or FormatException)
         {
-            // The message may quote what was given, a password too.
+            // The exception's message may quote what was given, a password included, and so it is not shown.
             throw Malformed();
         }
     }
 
     private static UsageException Malformed() => new($"the database is given in a way that is not understood: {Right}");
 
-    // Only the scheme is shown: what follows may have a password in it.
+    // The message shows the scheme alone, because a password may follow it.
     private static void RefuseOtherEngines(string? given)
     {
         if (given is null)
@@ -249,8 +256,8 @@ internal static partial class ConnectionOption
 
         if (OtherWords().Match(given) is { Success: true } word)
         {
-            throw new UsageException($"a connection string with {word.Value} is one of SQL Server or SQLite, and dblock works with "
-                + $"PostgreSQL alone: {Right}");
+            throw new UsageException(
+                $"a connection string with {word.Value} is one of SQL Server or SQLite, and dblock works with PostgreSQL alone: {Right}");
         }
 
         if (given.Contains("://", StringComparison.Ordinal) && scheme.Length > 0 && !Url().IsMatch(given))
@@ -296,11 +303,13 @@ internal static partial class ConnectionOption
     private static string Decoded(string text) => Uri.UnescapeDataString(text);
 
     [GeneratedRegex(
-        @"^postgres(ql)?://((?<user>[^:@/?]*)(:(?<password>[^@/?]*))?@)?(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?)(,(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?))*(/(?<database>[^?]*))?(\?(?<query>.*))?$",
+        @"^postgres(ql)?://((?<user>[^:@/?]*)(:(?<password>[^@/?]*))?@)?"
+        + @"(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?)(,(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?))*"
+        + @"(/(?<database>[^?]*))?(\?(?<query>.*))?$",
         RegexOptions.ExplicitCapture)]
     private static partial Regex Url();
 
-    // Npgsql's own builder says that it contains every keyword that it knows.
+    // Npgsql's own builder cannot be asked, since it says that it contains every keyword that it knows.
     private static bool IsSaid(NpgsqlConnectionStringBuilder builder, string keyword) =>
         new System.Data.Common.DbConnectionStringBuilder { ConnectionString = builder.ConnectionString }.ContainsKey(keyword);
 

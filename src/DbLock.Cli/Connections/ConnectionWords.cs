@@ -3,31 +3,49 @@ namespace DbLock.Cli;
 /// <summary>What libpq's own words say of a connection, and where each was found. What is found first stays.</summary>
 internal sealed class ConnectionWords
 {
-    // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS; where the keyword is null, Npgsql cannot do it.
+    // The words are those of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. A keyword that is null means
+    // that Npgsql cannot do it, and an empty one that the word is not a keyword of Npgsql's by itself.
     private static readonly (string Word, string? Variable, string? Keyword)[] Known =
     [
-        ("host", "PGHOST", ""), ("hostaddr", "PGHOSTADDR", ""), ("port", "PGPORT", ""),
-        ("dbname", "PGDATABASE", "Database"), ("user", "PGUSER", "Username"), ("password", "PGPASSWORD", "Password"), ("passfile",
-            "PGPASSFILE", "Passfile"),
-        ("sslmode", "PGSSLMODE", "SSL Mode"), (
-            "sslcert", "PGSSLCERT", "SSL Certificate"), ("sslkey", "PGSSLKEY", "SSL Key"), ("sslpassword", null, "SSL Password"),
-        ("sslrootcert", "PGSSLROOTCERT", "Root Certificate"), ("sslnegotiation", "PGSSLNEGOTIATION", "SSL Negotiation"),
-        ("channel_binding", "PGCHANNELBINDING", "Channel Binding"), ("require_auth", "PGREQUIREAUTH", "Require Auth"),
-        ("krbsrvname", "PGKRBSRVNAME", "Kerberos Service Name"), ("load_balance_hosts", "PGLOADBALANCEHOSTS", "Load Balance Hosts"),
-        ("application_name", "PGAPPNAME", "Application Name"), ("connect_timeout", "PGCONNECT_TIMEOUT", "Timeout"), ("options", "PGOPTIONS",
-            "Options"),
-        ("target_session_attrs", "PGTARGETSESSIONATTRS", "Target Session Attributes"), ("client_encoding", null, "Client Encoding"),
+        ("host", "PGHOST", ""),
+        ("hostaddr", "PGHOSTADDR", ""),
+        ("port", "PGPORT", ""),
+        ("dbname", "PGDATABASE", "Database"),
+        ("user", "PGUSER", "Username"),
+        ("password", "PGPASSWORD", "Password"),
+        ("passfile", "PGPASSFILE", "Passfile"),
+        ("sslmode", "PGSSLMODE", "SSL Mode"),
+        ("sslcert", "PGSSLCERT", "SSL Certificate"),
+        ("sslkey", "PGSSLKEY", "SSL Key"),
+        ("sslpassword", null, "SSL Password"),
+        ("sslrootcert", "PGSSLROOTCERT", "Root Certificate"),
+        ("sslnegotiation", "PGSSLNEGOTIATION", "SSL Negotiation"),
+        ("channel_binding", "PGCHANNELBINDING", "Channel Binding"),
+        ("require_auth", "PGREQUIREAUTH", "Require Auth"),
+        ("krbsrvname", "PGKRBSRVNAME", "Kerberos Service Name"),
+        ("load_balance_hosts", "PGLOADBALANCEHOSTS", "Load Balance Hosts"),
+        ("application_name", "PGAPPNAME", "Application Name"),
+        ("connect_timeout", "PGCONNECT_TIMEOUT", "Timeout"),
+        ("options", "PGOPTIONS", "Options"),
+        ("target_session_attrs", "PGTARGETSESSIONATTRS", "Target Session Attributes"),
+        ("client_encoding", null, "Client Encoding"),
         ("gssencmode", "PGGSSENCMODE", "GSS Encryption Mode"),
-        ("requirepeer", "PGREQUIREPEER", null), ("sslcrl", "PGSSLCRL", null), ("sslcrldir", "PGSSLCRLDIR", null), ("sslcertmode",
-            "PGSSLCERTMODE", null),
-        ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", null), ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", null),
-        ("service", "PGSERVICE", ""), ("servicefile", "PGSERVICEFILE", ""),
+        ("requirepeer", "PGREQUIREPEER", null),
+        ("sslcrl", "PGSSLCRL", null),
+        ("sslcrldir", "PGSSLCRLDIR", null),
+        ("sslcertmode", "PGSSLCERTMODE", null),
+        ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", null),
+        ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", null),
+        ("service", "PGSERVICE", ""),
+        ("servicefile", "PGSERVICEFILE", ""),
     ];
 
-    // They change neither where the connection leads nor how safe it is.
+    // These change neither where the connection leads nor how safe it is, and are passed over.
     private static readonly string[] Harmless =
-        ["fallback_application_name", "tcp_user_timeout", "sslcompression", "sslsni", "gsslib", "gssdelegation", "min_protocol_version",
-            "max_protocol_version"];
+    [
+        "fallback_application_name", "tcp_user_timeout", "sslcompression", "sslsni", "gsslib", "gssdelegation", "min_protocol_version",
+        "max_protocol_version",
+    ];
 
     private readonly Dictionary<string, (string Value, string Source)> _said = [];
 
@@ -48,8 +66,8 @@ internal sealed class ConnectionWords
 
         if (!Known.Any(known => known.Word == word))
         {
-            throw new UsageException(
-                $"{source}: there is no such parameter: use {string.Join(", ", Known.Where(known => known.Keyword is not null).Select(known => known.Word))}");
+            var words = string.Join(", ", Known.Where(known => known.Keyword is not null).Select(known => known.Word));
+            throw new UsageException($"{source}: there is no such parameter: use {words}");
         }
 
         if (value.Length > 0)
@@ -83,22 +101,24 @@ internal sealed class ConnectionWords
     {
         foreach (var (word, _, keyword) in Known)
         {
-            // What .NET does anyway.
-            var isUsual = (word, Value(word)) is ("sslcertmode", "allow") or ("ssl_min_protocol_version", "TLSv1" or "TLSv1.1" or "TLSv1.2")
+            // .NET does these anyway.
+            var isUsual = (word, Value(word)) is ("sslcertmode", "allow")
+                or ("ssl_min_protocol_version", "TLSv1" or "TLSv1.1" or "TLSv1.2")
                 or ("ssl_max_protocol_version", "TLSv1.3");
             if (keyword is null && _said.ContainsKey(word) && !isUsual)
             {
                 var how = Source(word).StartsWith("PG", StringComparison.Ordinal) ? $" (env -u {Source(word)} dblock …)" : "";
                 throw new UsageException(
-                    $"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{how}, or demand it of "
-                        + "the server");
+                    $"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{how}, or demand it of the "
+                    + "server");
             }
         }
 
         if (Value("sslrootcert") == "system")
         {
             throw new UsageException(
-                $"{Source("sslrootcert")} is 'system', which dblock does not know: name the file, such as /etc/ssl/certs/ca-certificates.crt");
+                $"{Source("sslrootcert")} is 'system', which dblock does not know: name the file, such as "
+                + "/etc/ssl/certs/ca-certificates.crt");
         }
     }
 

@@ -18,8 +18,10 @@ internal static class OtherServer
     public static async Task<string?> NameAsync(Exception failure, string host, int port, CancellationToken cancellationToken)
     {
         // A server that speaks PostgreSQL says what is wrong; one that cannot be reached, or says nothing, cannot be told.
-        if (failure is PostgresException or SocketException or TimeoutException || failure.InnerException is SocketException or TimeoutException
-            || host.StartsWith('/') || host.Contains(',', StringComparison.Ordinal))
+        if (failure is PostgresException or SocketException or TimeoutException
+            || failure.InnerException is SocketException or TimeoutException
+            || host.StartsWith('/')
+            || host.Contains(',', StringComparison.Ordinal))
         {
             return null;
         }
@@ -27,9 +29,18 @@ internal static class OtherServer
         try
         {
             // MySQL, MariaDB, SSH and mail servers speak first, SQL Server when it is asked.
-            return Greeting(await AnswerAsync(host, port, [], cancellationToken).ConfigureAwait(false))
-                ?? (await AnswerAsync(host, port, PreLogin, cancellationToken).ConfigureAwait(false) is [0x04, 0x01, ..] ? "SQL Server" : null)
-                ?? (failure is InvalidOperationException || failure.Message.Contains("SSLRequest", StringComparison.Ordinal) ? "something that is not PostgreSQL" : null);
+            if (Greeting(await AnswerAsync(host, port, [], cancellationToken).ConfigureAwait(false)) is { } speaker)
+            {
+                return speaker;
+            }
+
+            if (await AnswerAsync(host, port, PreLogin, cancellationToken).ConfigureAwait(false) is [0x04, 0x01, ..])
+            {
+                return "SQL Server";
+            }
+
+            var isStrange = failure is InvalidOperationException || failure.Message.Contains("SSLRequest", StringComparison.Ordinal);
+            return isStrange ? "something that is not PostgreSQL" : null;
         }
         catch (Exception e) when (e is SocketException or IOException)
         {

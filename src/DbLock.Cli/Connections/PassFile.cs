@@ -19,9 +19,10 @@ internal static class PassFile
         try
         {
             return !File.Exists(path) ? null : File.ReadLines(path)
-                .Where(line => line.Length > 0 && line[0] != '#').Select(Split)
-                .FirstOrDefault(
-                    fields => fields.Count >= 5 && wanted.Zip(fields).All(pair => pair.Second == "*" || pair.Second == pair.First))?[4];
+                .Where(line => line.Length > 0 && line[0] != '#')
+                .Select(Split)
+                .Where(fields => fields.Count >= 5)
+                .FirstOrDefault(fields => wanted.Zip(fields).All(pair => pair.Second == "*" || pair.Second == pair.First))?[4];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

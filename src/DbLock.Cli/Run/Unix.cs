@@ -3,7 +3,7 @@ using System.Text;
 
 namespace DbLock.Cli;
 
-/// <summary>What .NET does not have of the C library.</summary>
+/// <summary>Functions of the C library that .NET does not have.</summary>
 internal static unsafe partial class Unix
 {
     // The same on Linux and macOS: ENOENT, ENOEXEC, EACCES, ENOTDIR.
@@ -66,9 +66,9 @@ internal static unsafe partial class Unix
             _ = Control(PrSetChildSubreaper, 1, 0, 0, 0);
         }
 
-        // Who started us may have it ignored, and then the system throws the exit codes away. .NET's own handler, which is there since the
-        // first signal was asked for, collects all children when this is process 1 of a container: who comes too late waits for ever for a
-        // command that has ended.
+        // Whoever started dblock may have it ignore SIGCHLD, and then the system throws the exit codes away. And .NET's own handler, which
+        // is there since the first signal was asked for, collects all children when dblock is process 1 of a container: dblock would wait
+        // for ever for a command that has ended.
         Signal(Sigchld, Default);
     }
 
@@ -94,8 +94,11 @@ internal static unsafe partial class Unix
         var attributes = stackalloc byte[Room];
         var signals = stackalloc byte[Room];
         pid = 0;
-        var error = SpawnAttributes(attributes) | SetFlags(attributes, DefaultSignals) | NoSignals(signals) | AddSignal(signals,
-            Sigpipe) | SetDefaultSignals(attributes, signals);
+        var error = SpawnAttributes(attributes)
+            | SetFlags(attributes, DefaultSignals)
+            | NoSignals(signals)
+            | AddSignal(signals, Sigpipe)
+            | SetDefaultSignals(attributes, signals);
         var (words, variables) = (new Strings(arguments), new Strings(environment));
         error = error == 0 ? Spawn(out pid, Terminated(file), null, attributes, words.Pointers, variables.Pointers) : error;
         GC.KeepAlive(words);
