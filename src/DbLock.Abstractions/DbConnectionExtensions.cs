@@ -173,7 +173,7 @@ public static class DbConnectionExtensions
         {
             throw new ArgumentException(
                 "A lambda or a local function has no stable name to take as the key: the compiler names it anew with each change of the "
-                    + "file. Give a key, or a method.", nameof(method));
+                + "file. Give a key, or a method.", nameof(method));
         }
 
         var name = $"{type.Name}.{method.Method.Name}";

@@ -87,7 +87,7 @@ internal static class PostgreSqlHolders
     {
         using var json = JsonDocument.Parse(answer as string ?? throw new LockException(
             $"The server did not answer who holds lock '{key}', as PostgreSQL does: something between changes its answers. Connect to "
-                + "the server directly."));
+            + "the server directly."));
         if (json.RootElement.GetProperty("standby").GetBoolean())
         {
             throw PostgreSqlTrust.OnStandby();
