@@ -221,7 +221,11 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <inheritdoc />
     public bool Equals(LockKey? other) =>
         ReferenceEquals(this, other)
-        || (other is not null && _number == other._number && _isPair == other._isPair && Name == other.Name && Keys.Count == other.Keys.Count
+        || (other is not null
+            && _number == other._number
+            && _isPair == other._isPair
+            && Name == other.Name
+            && Keys.Count == other.Keys.Count
             && (!IsSeveral || Keys.SequenceEqual(other.Keys)));
 
     /// <inheritdoc />
@@ -248,7 +252,8 @@ public sealed class LockKey : IEquatable<LockKey>
             throw new ArgumentException(
                 $"The key has half of a surrogate pair at position {e.Index.ToString(CultureInfo.InvariantCulture)}: it is no valid "
                 + "text, and other programs would lock another name. Mend the text.",
-                nameof(text), e);
+                nameof(text),
+                e);
         }
     }
 
@@ -258,7 +263,8 @@ public sealed class LockKey : IEquatable<LockKey>
         return text is null || text == value.GetType().ToString()
             ? throw new ArgumentException(
                 $"A {value.GetType()} has no text of its own: every one of them would be the same lock. Give a string or a number "
-                + "instead.", nameof(value))
+                + "instead.",
+                nameof(value))
             : text;
     }
 

@@ -1,20 +1,19 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net.Sockets;
-using System.Text.RegularExpressions;
 using Npgsql;
 
 namespace DbLock.Cli;
 
-/// <summary>Where the database is: an option, DBLOCK_CONNECTION, or what psql would find. It is never shown.</summary>
-internal static partial class ConnectionOption
+/// <summary>
+/// The option that says where the database is. Without it, DBLOCK_CONNECTION says that, or what psql would look at. A connection string is
+/// never shown, because it may have a password in it.
+/// </summary>
+internal static class ConnectionOption
 {
     private const string DefaultPort = "5432";
 
     private static readonly string[] SocketFolders = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
-
-    private const string Right = "write postgres://user@host:5432/database, with %xx for special characters, or "
-        + "Host=…;Username=…;Database=…";
 
     public static Option<string?> Create() => new("--connection", "-c")
     {
@@ -23,7 +22,7 @@ internal static partial class ConnectionOption
         HelpName = "url",
     };
 
-    /// <summary>Opens a connection of its own session, which is ended with it.</summary>
+    /// <summary>Opens a connection.</summary>
     /// <exception cref="UnavailableException">There is no way to the database.</exception>
     public static async Task<NpgsqlConnection> OpenAsync(string connectionString, CancellationToken cancellationToken)
     {
@@ -66,14 +65,10 @@ internal static partial class ConnectionOption
     public static string Resolve(string? option, Func<string, string?> variable)
     {
         var given = option ?? NullIfEmpty(variable("DBLOCK_CONNECTION"));
-        RefuseOtherEngines(given);
+        OtherEngines.Refuse(given);
         var words = new ConnectionWords();
         NpgsqlConnectionStringBuilder builder = [];
-        if (given is not null && Url().Match(given) is { Success: true } url)
-        {
-            ReadUrl(url, words);
-        }
-        else if (given is not null)
+        if (given is not null && !ConnectionUrl.TryAddTo(words, given))
         {
             builder = FromConnectionString(given);
         }
@@ -94,11 +89,11 @@ internal static partial class ConnectionOption
             // Npgsql reads psql's own "host=… password=…" as the name of a host.
             if (builder.Host!.Any(c => char.IsWhiteSpace(c) || c == '='))
             {
-                throw Malformed();
+                throw ConnectionUrl.Malformed();
             }
         }
 
-        words.RefuseWhatIsNotKnown();
+        words.RefuseWhatNpgsqlCannot();
         foreach (var (keyword, value, source) in words.Keywords())
         {
             if (!IsSaid(builder, keyword))
@@ -224,90 +219,9 @@ internal static partial class ConnectionOption
         catch (Exception e) when (e is ArgumentException or FormatException)
         {
             // The exception's message may quote what was given, a password included, and so it is not shown.
-            throw Malformed();
+            throw ConnectionUrl.Malformed();
         }
     }
-
-    private static UsageException Malformed() => new($"the database is given in a way that is not understood: {Right}");
-
-    // The message shows the scheme alone, because a password may follow it.
-    private static void RefuseOtherEngines(string? given)
-    {
-        if (given is null)
-        {
-            return;
-        }
-
-        var scheme = Scheme().Match(given).Groups["scheme"].Value;
-        var name = scheme.ToUpperInvariant() switch
-        {
-            "MYSQL" or "MYSQLX" => "MySQL",
-            "MARIADB" => "MariaDB",
-            "SQLSERVER" or "MSSQL" or "TDS" => "SQL Server",
-            "SQLITE" or "SQLITE3" => "SQLite",
-            "ORACLE" or "ORACLEDB" => "Oracle",
-            "MONGODB" or "REDIS" or "REDISS" or "CONSUL" or "ETCD" => scheme,
-            _ => null,
-        };
-        if (name is not null)
-        {
-            throw new UsageException($"{scheme}: is an address of {name}, and dblock works with PostgreSQL alone: {Right}");
-        }
-
-        if (OtherWords().Match(given) is { Success: true } word)
-        {
-            throw new UsageException(
-                $"a connection string with {word.Value} is one of SQL Server or SQLite, and dblock works with PostgreSQL alone: {Right}");
-        }
-
-        if (given.Contains("://", StringComparison.Ordinal) && scheme.Length > 0 && !Url().IsMatch(given))
-        {
-            throw Malformed();
-        }
-    }
-
-    [GeneratedRegex(@"^\s*(jdbc:)?(?<scheme>[A-Za-z][A-Za-z0-9]*)(\+[A-Za-z0-9_+]+)?:", RegexOptions.ExplicitCapture)]
-    private static partial Regex Scheme();
-
-    [GeneratedRegex("\\b(Initial Catalog|Data Source|Integrated Security|Trusted_Connection)(?=\\s*=)", RegexOptions.IgnoreCase)]
-    private static partial Regex OtherWords();
-
-    // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
-    private static void ReadUrl(Match url, ConnectionWords words)
-    {
-        // libpq keeps an empty place in the list of ports for a host that names none.
-        words.Set("host", string.Join(',', url.Groups["host"].Captures.Select(host => Decoded(host.Value.Trim('[', ']')))), "the URL");
-        var ports = url.Groups["port"].Captures.Select(port => port.Value.TrimStart(':')).ToList();
-        if (ports.Any(port => port.Length > 0))
-        {
-            words.Set("port", string.Join(',', ports), "the URL");
-        }
-
-        words.Set("user", Decoded(url.Groups["user"].Value), "the URL");
-        words.Set("password", Decoded(url.Groups["password"].Value), "the URL");
-        words.Set("dbname", Decoded(url.Groups["database"].Value), "the URL");
-        foreach (var part in url.Groups["query"].Value.Split('&', StringSplitOptions.RemoveEmptyEntries))
-        {
-            var pair = part.Split('=', 2);
-            var name = Decoded(pair[0]);
-            if (name.Length == 0 || !name.All(c => char.IsAsciiLetterLower(c) || c == '_'))
-            {
-                // A password with a question mark in it that was not escaped looks like this.
-                throw Malformed();
-            }
-
-            words.Set(name, pair.Length > 1 ? Decoded(pair[1]) : "", $"the URL's {name}");
-        }
-    }
-
-    private static string Decoded(string text) => Uri.UnescapeDataString(text);
-
-    [GeneratedRegex(
-        @"^postgres(ql)?://((?<user>[^:@/?]*)(:(?<password>[^@/?]*))?@)?"
-        + @"(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?)(,(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?))*"
-        + @"(/(?<database>[^?]*))?(\?(?<query>.*))?$",
-        RegexOptions.ExplicitCapture)]
-    private static partial Regex Url();
 
     // Npgsql's own builder cannot be asked, since it says that it contains every keyword that it knows.
     private static bool IsSaid(NpgsqlConnectionStringBuilder builder, string keyword) =>
@@ -322,7 +236,7 @@ internal static partial class ConnectionOption
                 "SSL Mode" => value.Replace("-", "", StringComparison.Ordinal),
                 "Load Balance Hosts" => value switch { "random" => "true", "disable" => "false", _ => value },
 
-                // As for libpq, a negative time is none.
+                // A negative time means none to libpq, and zero does to Npgsql.
                 "Timeout" when int.TryParse(value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var seconds)
                     && seconds < 0 => "0",
                 _ => value,

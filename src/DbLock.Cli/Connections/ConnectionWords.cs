@@ -1,6 +1,6 @@
 namespace DbLock.Cli;
 
-/// <summary>What libpq's own words say of a connection, and where each was found. What is found first stays.</summary>
+/// <summary>The parameters of a connection in libpq's own words, each with the place where it was found.</summary>
 internal sealed class ConnectionWords
 {
     // The words are those of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. A keyword that is null means
@@ -55,7 +55,7 @@ internal sealed class ConnectionWords
 
     public void Remove(string word) => _said.Remove(word);
 
-    /// <summary>Says a word over; an empty value says nothing.</summary>
+    /// <summary>Sets a word, in place of what was said before; an empty value changes nothing.</summary>
     /// <exception cref="UsageException">libpq knows no such word, or dblock does not.</exception>
     public void Set(string word, string value, string source)
     {
@@ -76,6 +76,7 @@ internal sealed class ConnectionWords
         }
     }
 
+    /// <summary>Sets a word that was not said before.</summary>
     public void Add(string word, string value, string source)
     {
         if (!_said.ContainsKey(word))
@@ -84,6 +85,7 @@ internal sealed class ConnectionWords
         }
     }
 
+    /// <summary>Adds what the environment's variables say of words that were not said before.</summary>
     public void AddVariables(Func<string, string?> variable)
     {
         foreach (var (word, name, _) in Known)
@@ -95,9 +97,9 @@ internal sealed class ConnectionWords
         }
     }
 
-    /// <summary>Refuses what demands something that dblock cannot do: without it the connection would be less safe than psql's.</summary>
-    /// <exception cref="UsageException">Something is demanded that dblock cannot do.</exception>
-    public void RefuseWhatIsNotKnown()
+    /// <summary>Refuses words that Npgsql cannot obey: without them the connection would be less safe than psql's.</summary>
+    /// <exception cref="UsageException">There is such a word.</exception>
+    public void RefuseWhatNpgsqlCannot()
     {
         foreach (var (word, _, keyword) in Known)
         {
@@ -122,7 +124,7 @@ internal sealed class ConnectionWords
         }
     }
 
-    /// <summary>Returns what Npgsql is told; the place is not among it.</summary>
+    /// <summary>Returns the words as keywords of Npgsql's, without those that say which server.</summary>
     public IEnumerable<(string Keyword, string Value, string Source)> Keywords() =>
         from known in Known
         where known.Keyword is { Length: > 0 } && _said.ContainsKey(known.Word)

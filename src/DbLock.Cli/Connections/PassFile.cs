@@ -14,7 +14,7 @@ internal static class PassFile
         user ??= Environment.UserName;
         path ??= $"{variable("HOME")}/.pgpass";
 
-        // The folder of the usual socket is this machine.
+        // In the file, localhost stands for a socket in its usual folder, too.
         string[] wanted = [host is "/var/run/postgresql" or "/run/postgresql" or "/tmp" ? "localhost" : host, port, database ?? user, user];
         try
         {

@@ -6,11 +6,11 @@ namespace DbLock.Cli;
 /// <remarks>https://www.postgresql.org/docs/current/libpq-pgservice.html</remarks>
 internal static class ServiceFile
 {
-    // Where libpq looks is decided when it is built: Debian, Red Hat, and what is common elsewhere.
+    // The folder in which libpq looks is fixed when it is built. These are those of Debian and Red Hat, and others that are common.
     private static readonly string[] SystemFolders =
         ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc", "/usr/local/etc", "/usr/local/pgsql/etc"];
 
-    /// <summary>Adds what the service says that is asked for, if one is.</summary>
+    /// <summary>Adds what the service says whose name is given, if one is.</summary>
     /// <exception cref="UsageException">There is no such service, or its file cannot be understood.</exception>
     public static void AddTo(ConnectionWords words, Func<string, string?> variable)
     {

@@ -11,7 +11,7 @@ internal static class SavedOptions
     private const string FileName = "dblock.json";
 
     /// <summary>
-    /// Puts saved options where they are asked for. An option that is given on the command line as well is taken from there.
+    /// Replaces <c>--filter NAME</c> by the options that are saved under this name, but for those that the command line gives, too.
     /// </summary>
     public static string[] Expand(string[] args)
     {

@@ -67,10 +67,9 @@ internal sealed class Child
     }
 
     /// <summary>
-    /// Forwards a signal: what ends programs goes to all that the command has started, what means something to one of them to the command
-    /// alone.
+    /// Forwards a signal: one that ends programs to the command and all that it has started, any other to the command alone.
     /// </summary>
-    /// <remarks>What comes from the terminal has come to them already.</remarks>
+    /// <remarks>The terminal sends its own signals to all of them itself; those are not forwarded.</remarks>
     public void Forward(int signal)
     {
         if (signal is Unix.Sigint or Unix.Sigquit && Unix.IsInForeground())
@@ -91,8 +90,8 @@ internal sealed class Child
     /// <summary>Sends a signal to the command and to all that it has started and that lives, parents first.</summary>
     public void Send(int signal)
     {
-        // A whole process group is signalled at once where its leader is one of them, so that a process that is started in this moment gets
-        // the signal, too.
+        // A process group whose leader is one of them is signalled as a whole, so that a process that joins it in this moment gets the
+        // signal, too.
         var tree = Tree().Select(process => process.Pid).ToHashSet();
         var groups = new HashSet<int>();
         foreach (var pid in tree)
@@ -143,7 +142,7 @@ internal sealed class Child
                 return [.. tree.Select(process => process.Pid)];
             }
 
-            // Stopped first, until there is nobody new: what is stopped starts nothing more.
+            // All are stopped first, until no new one is found, because a process that is stopped starts no other.
             var stopped = new HashSet<int>();
             for (var isNew = true; isNew && Stopwatch.GetElapsedTime(start) < KillLimit; tree = Tree())
             {

@@ -17,7 +17,7 @@ internal static partial class UsageErrors
             return [NoSuchOption(command.Command, unknown)];
         }
 
-        // One word that is too many makes several errors of the parser.
+        // The parser makes several errors of one word that is too many.
         return parsed.Errors.Count > 0 && parsed.UnmatchedTokens is [var first, ..]
             ? [Unmatched(command.Command, first)]
             : [.. parsed.Errors.Select(error => InWords(command, error)).Distinct()];
@@ -35,7 +35,7 @@ internal static partial class UsageErrors
             .Where(name => name.StartsWith("--", StringComparison.Ordinal))
             .ToList();
 
-        // What is given to an option may have a password in it.
+        // The value of an option is not shown, because it may have a password in it.
         var name = given.Split('=', ':')[0];
         return $"there is no option {name}{DidYouMean(name, names)}; what begins so and is no option goes after --";
     }
@@ -69,7 +69,7 @@ internal static partial class UsageErrors
                 : $"dblock {command.Name} does not take '{given}': write {Usage(command)}";
     }
 
-    // To the parser, an option that it does not know is an argument where there is room for one. Negative numbers are meant.
+    // Returns an option that the parser does not know, and takes for an argument where there is room for one. A negative number is one.
     private static string? Unknown(ParseResult parsed)
     {
         var isRun = parsed.CommandResult.Command.Name == "run";
@@ -94,7 +94,7 @@ internal static partial class UsageErrors
                 ?? (commands.Count > 0 ? $"say what is to be done: dblock {InWords(commands)}" : error.Message);
         }
 
-        // The error of an option's value may be told of its argument.
+        // The parser may report the error of an option's value as one of the option's argument.
         var result = error.SymbolResult is ArgumentResult { Parent: OptionResult owner } ? owner : error.SymbolResult;
         Symbol? symbol = result is OptionResult { Option: var option } ? option : (result as ArgumentResult)?.Argument;
         if (result is null || symbol is null)
@@ -170,7 +170,8 @@ internal static partial class UsageErrors
             : Distance(given.ToUpperInvariant(), name.ToUpperInvariant());
     }
 
-    // How many letters have to be put in, left out, exchanged for another or for their neighbour (Damerau and Levenshtein).
+    // Returns how many letters must be put in, left out, or exchanged for another letter or for their neighbour (the distance of Damerau
+    // and Levenshtein).
     private static int Distance(string a, string b)
     {
         var table = new int[a.Length + 1, b.Length + 1];

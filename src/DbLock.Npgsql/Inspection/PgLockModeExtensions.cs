@@ -10,28 +10,30 @@ internal static class PgLockModeExtensions
         [PgLockMode.RowShare] = [PgLockMode.Exclusive, PgLockMode.AccessExclusive],
         [PgLockMode.RowExclusive] = [PgLockMode.Share, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive, PgLockMode.AccessExclusive],
         [PgLockMode.ShareUpdateExclusive] =
-            [PgLockMode.ShareUpdateExclusive, PgLockMode.Share, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive,
-                PgLockMode.AccessExclusive],
+        [
+            PgLockMode.ShareUpdateExclusive, PgLockMode.Share, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive,
+            PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.Share] =
-            [PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive,
-                PgLockMode.AccessExclusive],
+        [
+            PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive,
+            PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.ShareRowExclusive] =
-            [
-                PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share, PgLockMode.ShareRowExclusive,
-                    PgLockMode.Exclusive,
-                PgLockMode.AccessExclusive,
-            ],
+        [
+            PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share, PgLockMode.ShareRowExclusive,
+            PgLockMode.Exclusive, PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.Exclusive] =
-            [
-                PgLockMode.RowShare, PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share,
-                    PgLockMode.ShareRowExclusive,
-                PgLockMode.Exclusive, PgLockMode.AccessExclusive,
-            ],
+        [
+            PgLockMode.RowShare, PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share,
+            PgLockMode.ShareRowExclusive, PgLockMode.Exclusive, PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.AccessExclusive] =
-            [
-                PgLockMode.AccessShare, PgLockMode.RowShare, PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share,
-                PgLockMode.ShareRowExclusive, PgLockMode.Exclusive, PgLockMode.AccessExclusive,
-            ],
+        [
+            PgLockMode.AccessShare, PgLockMode.RowShare, PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share,
+            PgLockMode.ShareRowExclusive, PgLockMode.Exclusive, PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.SIRead] = [],
     };
 

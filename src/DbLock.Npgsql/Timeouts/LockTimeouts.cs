@@ -15,7 +15,7 @@ internal sealed class LockTimeouts
     private const string Ask = $"select {Now}::pg_catalog.text, pg_catalog.current_setting('lock_timeout'), "
         + "pg_catalog.pg_backend_pid()::pg_catalog.text";
 
-    // Outside a transaction block a local setting ends with its own statement, without a warning.
+    // Outside a transaction block this sets nothing: a local setting ends with its own statement there, without a warning.
     private const string SetLocal = $"select {Now}::pg_catalog.text, pg_catalog.set_config('lock_timeout', $1, true)";
     private const string SetSession = "select pg_catalog.set_config('lock_timeout', $1, false)";
     private const string GiveBack = $"""
@@ -171,7 +171,7 @@ internal sealed class LockTimeouts
         {
             isOwed = _owed.Contains(scope);
 
-            // While a transaction with a scope of its own goes on, that one is in force.
+            // While a transaction goes on that has a scope of its own, that scope is in force, and nothing is given back to the session.
             notIn = scope.Transaction == 0 && _open.Count > 0 ? _open[^1].Transaction : 0;
         }
 
@@ -220,7 +220,7 @@ internal sealed class LockTimeouts
 
     private static NpgsqlParameter<string> Text(string value) => new() { TypedValue = value };
 
-    // The settings of a session end with it, and one that comes from a pool begins with its own.
+    // A connection that is closed owes nothing: settings end with their session, and a pooled session is reset for its next user.
     private void OnStateChange(object sender, StateChangeEventArgs change)
     {
         if (change.CurrentState is ConnectionState.Closed or ConnectionState.Broken)

@@ -34,7 +34,8 @@ internal sealed class PostgreSqlGuardTexts(int next, PostgreSqlGuard guard)
         : Case;
 
     public string Acquired => guard.Session
-        ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end" : ThisTransaction;
+        ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end"
+        : ThisTransaction;
 
     public string Milliseconds => Parameter((guard.Session ? 1 : 0) + (guard.HeldIn ? 1 : 0), "int");
 
