@@ -26,7 +26,7 @@ internal static class DbErrorReader
             return new DbError(null, NotSent: true);
         }
 
-        // ODBC: OdbcException.Errors[0]. Others: SqlException.Number, MySqlException.Number; DbException.SqlState.
+        // ODBC has the codes in OdbcException.Errors[0]; the others have them in DbException.SqlState and their own Number.
         var first = (Property(error, "Errors") as IEnumerable)?.Cast<object>().FirstOrDefault();
         var sqlState = error.SqlState ?? (first is null ? null : Property(first, "SQLState") as string);
         var number = Property(error, "Number") ?? (first is null ? null : Property(first, "NativeError"));

@@ -51,7 +51,7 @@ internal sealed class InMemoryCarrier : LockCarrier
     private static string Text(CarriedLock one) => string.Create(
         CultureInfo.InvariantCulture, $"{Name(one)}:{(one.Shared ? "s" : "x")}:{one.Group}:{string.Join('+', Heeded(one).Select(Name))}");
 
-    // The claims of others that keep it from being taken.
+    // Returns the claims that keep the lock from being taken while others hold them.
     private static IEnumerable<CarriedLock> Heeded(CarriedLock one) =>
         one.Heeds == 0 ? [] : Enumerable.Range(one.Heeds, PoolTurn.HighestClaim - one.Heeds + 1).Select(level => one.Claim(level));
 

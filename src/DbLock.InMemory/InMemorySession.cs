@@ -197,7 +197,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
     }
 
-    // Whoever holds the lock, or is before us in its queue, may wait for one of ours.
+    // Says whether a session that holds the lock, or is ahead of this one in its queue, waits for this one.
     private bool IsWaitedForBy(LockQueue queue, HashSet<InMemorySession> seen)
     {
         var ahead = queue.Holds.Select(hold => hold.Session).Concat(

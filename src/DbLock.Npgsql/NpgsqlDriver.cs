@@ -116,13 +116,13 @@ internal sealed class NpgsqlDriver : ILockDriver
         }
         catch (MissingMethodException)
         {
-            // The command ends with its own timeout.
+            // This version of Npgsql has no such member. The command ends with its own timeout.
         }
     }
 
     public void Discard(DbConnection connection)
     {
-        // Clearing first makes the pool throw the physical connection away when it comes back, instead of keeping it with its locks.
+        // The pool is cleared before the close, so that it throws the physical connection away instead of keeping it with its locks.
         var npgsql = (NpgsqlConnection)connection;
         NpgsqlConnection.ClearPool(npgsql);
         DataSource(npgsql)?.Clear();
@@ -147,7 +147,7 @@ internal sealed class NpgsqlDriver : ILockDriver
         void OnNotification(object sender, NpgsqlNotificationEventArgs notification) => heard(notification.Payload);
     }
 
-    // ClearPool does nothing for the connection of an NpgsqlDataSource, and which data source that is Npgsql has in a private field.
+    // ClearPool does nothing for the connection of an NpgsqlDataSource, and Npgsql keeps the data source in a private field.
     private static NpgsqlDataSource? DataSource(NpgsqlConnection connection)
     {
         try
@@ -175,7 +175,7 @@ internal sealed class NpgsqlDriver : ILockDriver
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_EnlistedTransaction")]
     private static extern Transaction? EnlistedTransaction(NpgsqlConnection connection);
 
-    // A cancel would be of no use: preparing does not wait for anybody.
+    // Preparing takes no token, because it does not wait for anybody.
     private static async ValueTask Prepare(NpgsqlBatch batch, bool async)
     {
         if (async)

@@ -11,7 +11,7 @@ namespace DbLock;
 /// </summary>
 internal sealed class AdoNetDriver : ILockDriver
 {
-    // ODBC knows no names for parameters.
+    // ODBC has no names for parameters, and has a driver of its own here.
     public bool Supports(DbConnection connection) => !OdbcDriver.IsOdbc(connection);
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -109,7 +109,7 @@ internal sealed class AdoNetDriver : ILockDriver
 
     internal static void ClearPoolAndClose(DbConnection connection)
     {
-        // static void ClearPool(TConnection): Npgsql, SqlClient, MySqlConnector, MySql.Data, Oracle. static void ReleaseObjectPool(): ODBC.
+        // Npgsql, SqlClient, MySqlConnector, MySql.Data and Oracle have a static ClearPool(TConnection), ODBC has ReleaseObjectPool().
         var inner = Wrapper.Innermost(connection);
         var type = inner.GetType();
         var clear = type.GetMethod("ClearPool", BindingFlags.Public | BindingFlags.Static, [type]);
@@ -117,7 +117,7 @@ internal sealed class AdoNetDriver : ILockDriver
         {
             clear.Invoke(null, [inner]);
 
-            // Npgsql's ClearPool does nothing for the connection of a data source, which it shows to nobody.
+            // Npgsql's ClearPool does nothing for the connection of a data source, and Npgsql keeps the data source in a private member.
             var source = type.GetProperty("NpgsqlDataSource", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(inner);
             source?.GetType().GetMethod("Clear", [])?.Invoke(source, null);
         }
@@ -155,7 +155,7 @@ internal sealed class AdoNetDriver : ILockDriver
         return answer;
     }
 
-    // A cancel would be of no use: preparing does not wait for anybody.
+    // Preparing takes no token, because it does not wait for anybody.
     private static async ValueTask Prepare(DbCommand command, bool async)
     {
         if (async)

@@ -15,7 +15,7 @@ internal static class SavedOptions
     /// </summary>
     public static string[] Expand(string[] args)
     {
-        // dblock run has no filters.
+        // dblock run has no filters, and its -f may be the command's.
         if (args.Length == 0 || args[0] == "run")
         {
             return args;

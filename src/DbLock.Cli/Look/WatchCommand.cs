@@ -42,7 +42,7 @@ internal static class WatchCommand
                 throw new UsageException("--count takes 1 or more");
             }
 
-            // The console's own stream does not tell that nobody reads any more.
+            // The console's own stream hides the error when nobody reads any more, by which the command would end.
             if (!Output.IsTerminal)
             {
                 var standardOutput = new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0);

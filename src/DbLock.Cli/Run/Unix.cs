@@ -6,7 +6,7 @@ namespace DbLock.Cli;
 /// <summary>Functions of the C library that .NET does not have.</summary>
 internal static unsafe partial class Unix
 {
-    // The same on Linux and macOS: ENOENT, ENOEXEC, EACCES, ENOTDIR.
+    // These are the same on Linux and macOS: ENOENT, ENOEXEC, EACCES, ENOTDIR.
     public const int NoSuchFile = 2;
     public const int NoProgram = 8;
     public const int NoAccess = 13;
@@ -18,7 +18,7 @@ internal static unsafe partial class Unix
     public const int Sigkill = 9;
     public const int Sigterm = 15;
 
-    // The same on Linux and macOS: WNOHANG, X_OK, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL.
+    // These are the same on Linux and macOS: WNOHANG, X_OK, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL.
     private const int DoNotWait = 1;
     private const int Execute = 1;
     private const short DefaultSignals = 4;
@@ -26,7 +26,7 @@ internal static unsafe partial class Unix
     private const int Sigpipe = 13;
     private const nint Default = 0;
 
-    // Larger than sigset_t and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
+    // This is larger than sigset_t and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
     private const int Room = 1024;
 
     private const int PrSetChildSubreaper = 36;

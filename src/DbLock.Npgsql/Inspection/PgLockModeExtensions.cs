@@ -3,7 +3,7 @@ namespace DbLock;
 /// <summary>Which modes keep each other out.</summary>
 internal static class PgLockModeExtensions
 {
-    // https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES, the table of conflicts; each mode's row.
+    // The rows of the table of conflicts: https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
     private static readonly Dictionary<PgLockMode, PgLockMode[]> Conflicts = new()
     {
         [PgLockMode.AccessShare] = [PgLockMode.AccessExclusive],

@@ -92,7 +92,7 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
 
     private static readonly string WithWaitStart = Sql.Replace("{0}", "l.waitstart", StringComparison.Ordinal);
 
-    // Before PostgreSQL 14 there is no such column.
+    // pg_locks has no column waitstart before PostgreSQL 14.
     private static readonly string WithoutWaitStart = Sql.Replace("{0}", "null::timestamp with time zone", StringComparison.Ordinal);
 
     public async ValueTask<List<PgLock>> Run(NpgsqlConnection connection, bool async, CancellationToken cancellationToken)
@@ -211,7 +211,7 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
         _ => null,
     };
 
-    // https://www.postgresql.org/docs/current/catalog-pg-class.html
+    // The letters are those of pg_class.relkind: https://www.postgresql.org/docs/current/catalog-pg-class.html
     private static string? Kind(string? kind) => kind switch
     {
         "r" => "table",
