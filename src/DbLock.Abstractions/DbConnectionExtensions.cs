@@ -31,7 +31,7 @@ public static class DbConnectionExtensions
     /// <exception cref="LockNotAcquiredException">The lock was held elsewhere for the whole timeout. The method did not run.</exception>
     public static void RunLocked(
         this DbConnection connection, Action method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null,
-            LockOptions? options = null)
+        LockOptions? options = null)
     {
         using var @lock = ForMethod(connection, method, key, lockInterface, options);
         @lock.Run(method, timeout);
@@ -41,7 +41,7 @@ public static class DbConnectionExtensions
     /// <returns>What the method returns.</returns>
     public static T RunLocked<T>(
         this DbConnection connection, Func<T> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null,
-            LockOptions? options = null)
+        LockOptions? options = null)
     {
         using var @lock = ForMethod(connection, method, key, lockInterface, options);
         return @lock.Run(method, timeout);
@@ -57,8 +57,8 @@ public static class DbConnectionExtensions
     [Obsolete("use RunLockedAsync", error: true)]
     [ExcludeFromCodeCoverage]
     public static void RunLocked(
-        this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan? timeout = null, LockInterface? lockInterface = null,
-            LockOptions? options = null) =>
+        this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan? timeout = null,
+        LockInterface? lockInterface = null, LockOptions? options = null) =>
         throw new NotSupportedException("An asynchronous method needs RunLockedAsync.");
 
     /// <inheritdoc cref="RunLocked(DbConnection, Func{Task}, LockKey?, TimeSpan?, LockInterface?, LockOptions?)"/>
@@ -66,7 +66,7 @@ public static class DbConnectionExtensions
     [ExcludeFromCodeCoverage]
     public static T RunLocked<T>(
         this DbConnection connection, Func<Task<T>> method, LockKey? key = null, TimeSpan? timeout = null,
-            LockInterface? lockInterface = null, LockOptions? options = null) =>
+        LockInterface? lockInterface = null, LockOptions? options = null) =>
         throw new NotSupportedException("An asynchronous method needs RunLockedAsync.");
 
     /// <summary>Runs an asynchronous method under a lock, waiting for it.</summary>
@@ -80,8 +80,7 @@ public static class DbConnectionExtensions
     /// <inheritdoc cref="RunLocked(DbConnection, Action, LockKey?, TimeSpan?, LockInterface?, LockOptions?)" path="/exception"/>
     public static async Task RunLockedAsync(
         this DbConnection connection, Func<CancellationToken, Task> method, LockKey? key = null, TimeSpan? timeout = null,
-            LockInterface? lockInterface = null,
-        LockOptions? options = null, CancellationToken cancellationToken = default)
+        LockInterface? lockInterface = null, LockOptions? options = null, CancellationToken cancellationToken = default)
     {
         var @lock = ForMethod(connection, method, key, lockInterface, options);
         await using (@lock.ConfigureAwait(false))
@@ -95,8 +94,7 @@ public static class DbConnectionExtensions
     /// <returns>What the method returns.</returns>
     public static async Task<T> RunLockedAsync<T>(
         this DbConnection connection, Func<CancellationToken, Task<T>> method, LockKey? key = null, TimeSpan? timeout = null,
-            LockInterface? lockInterface = null,
-        LockOptions? options = null, CancellationToken cancellationToken = default)
+        LockInterface? lockInterface = null, LockOptions? options = null, CancellationToken cancellationToken = default)
     {
         var @lock = ForMethod(connection, method, key, lockInterface, options);
         await using (@lock.ConfigureAwait(false))
@@ -116,7 +114,7 @@ public static class DbConnectionExtensions
     /// <exception cref="ArgumentException">No key was given and the method is a lambda or a local function.</exception>
     public static bool TryRunLocked(
         this DbConnection connection, Action method, LockKey? key = null, TimeSpan timeout = default, LockInterface? lockInterface = null,
-            LockOptions? options = null)
+        LockOptions? options = null)
     {
         using var @lock = ForMethod(connection, method, key, lockInterface, options);
         return @lock.TryRun(method, timeout);
@@ -133,7 +131,7 @@ public static class DbConnectionExtensions
     [ExcludeFromCodeCoverage]
     public static bool TryRunLocked(
         this DbConnection connection, Func<Task> method, LockKey? key = null, TimeSpan timeout = default,
-            LockInterface? lockInterface = null, LockOptions? options = null) =>
+        LockInterface? lockInterface = null, LockOptions? options = null) =>
         throw new NotSupportedException("An asynchronous method needs TryRunLockedAsync.");
 
     /// <summary>Runs an asynchronous method under a lock, or skips it when the lock is held elsewhere.</summary>
@@ -148,8 +146,7 @@ public static class DbConnectionExtensions
     /// <inheritdoc cref="TryRunLocked(DbConnection, Action, LockKey?, TimeSpan, LockInterface?, LockOptions?)" path="/exception"/>
     public static async Task<bool> TryRunLockedAsync(
         this DbConnection connection, Func<CancellationToken, Task> method, LockKey? key = null, TimeSpan timeout = default,
-            LockInterface? lockInterface = null,
-        LockOptions? options = null, CancellationToken cancellationToken = default)
+        LockInterface? lockInterface = null, LockOptions? options = null, CancellationToken cancellationToken = default)
     {
         var @lock = ForMethod(connection, method, key, lockInterface, options);
         await using (@lock.ConfigureAwait(false))
@@ -174,7 +171,8 @@ public static class DbConnectionExtensions
         {
             throw new ArgumentException(
                 "A lambda or a local function has no stable name to take as the key: the compiler names it anew with each change of the "
-                    + "file. Give a key, or a method.", nameof(method));
+                + "file. Give a key, or a method.",
+                nameof(method));
         }
 
         var name = $"{type.Name}.{method.Method.Name}";

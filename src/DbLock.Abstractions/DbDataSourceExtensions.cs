@@ -16,11 +16,10 @@ public static class DbDataSourceExtensions
     /// <exception cref="ArgumentException">The options ask for transaction scope.</exception>
     public static HeldLock AcquireLock(
         this DbDataSource dataSource, LockKey key, TimeSpan? timeout = null, LockInterface? lockInterface = null,
-            LockOptions? options = null) =>
-        Synchronously.Completed(
-            HeldLock.TryAcquire(
-                dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: false,
-                    CancellationToken.None))!;
+        LockOptions? options = null) =>
+        Synchronously.Completed(HeldLock.TryAcquire(
+            dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: false,
+            CancellationToken.None))!;
 
     /// <summary>Acquires a lock, waiting for it.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
@@ -34,7 +33,7 @@ public static class DbDataSourceExtensions
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
     public static ValueTask<HeldLock> AcquireLockAsync(
         this DbDataSource dataSource, LockKey key, TimeSpan? timeout = null, LockInterface? lockInterface = null,
-            LockOptions? options = null, CancellationToken cancellationToken = default) =>
+        LockOptions? options = null, CancellationToken cancellationToken = default) =>
         HeldLock.TryAcquire(
             dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: true, cancellationToken)!;
 
@@ -48,7 +47,7 @@ public static class DbDataSourceExtensions
     /// <exception cref="ArgumentException">The options ask for transaction scope.</exception>
     public static HeldLock? TryAcquireLock(
         this DbDataSource dataSource, LockKey key, TimeSpan timeout = default, LockInterface? lockInterface = null,
-            LockOptions? options = null) =>
+        LockOptions? options = null) =>
         Synchronously.Completed(
             HeldLock.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow: false, async: false, CancellationToken.None));
 
@@ -64,6 +63,6 @@ public static class DbDataSourceExtensions
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
     public static ValueTask<HeldLock?> TryAcquireLockAsync(
         this DbDataSource dataSource, LockKey key, TimeSpan timeout = default, LockInterface? lockInterface = null,
-            LockOptions? options = null, CancellationToken cancellationToken = default) =>
+        LockOptions? options = null, CancellationToken cancellationToken = default) =>
         HeldLock.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow: false, async: true, cancellationToken);
 }

@@ -75,8 +75,8 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
         if (options is { Shared: true } or { Reentrant: true } or { Scope: LockScope.Transaction })
         {
             throw new ArgumentException(
-                "The locks of a pool are of session scope and not re-entrant, and each is said to be shared when it is acquired: "
-                + "leave these options out.",
+                "The locks of a pool are of session scope and not re-entrant, and each is said to be shared when it is acquired: leave "
+                + "these options out.",
                 nameof(options));
         }
 

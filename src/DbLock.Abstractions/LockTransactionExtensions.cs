@@ -47,23 +47,34 @@ public static class LockTransactionExtensions
     /// <exception cref="OperationCanceledException">The wait was cancelled. The body did not run.</exception>
     public static Task RunInTransactionAsync(
         this Lock @lock, Func<DbTransaction, CancellationToken, Task> body, TimeSpan? timeout = null,
-            CancellationToken cancellationToken = default)
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(@lock);
         ArgumentNullException.ThrowIfNull(body);
-        return Run(
-            @lock, (transaction, token) => new ValueTask(body(transaction, token)), timeout, async: true, cancellationToken).AsTask();
+        return Run(@lock, Body, timeout, async: true, cancellationToken).AsTask();
+
+        ValueTask Body(DbTransaction transaction, CancellationToken token) => new(body(transaction, token));
     }
 
     private static ValueTask Run(
         Lock @lock, Func<DbTransaction, CancellationToken, ValueTask> body, TimeSpan? timeout, bool async,
-            CancellationToken cancellationToken) =>
-        @lock.Transaction is { } outer && outer.IsOpen() ? RunInSavepoint(@lock, outer, body, timeout, async, cancellationToken)
-        : @lock.Scope == LockScope.Session
-            ? @lock.RunOrThrow(
-                token => Begin(@lock, transaction => body(transaction, token), async, token), timeout, async, cancellationToken)
-            : Begin(@lock, transaction => @lock.RunOrThrow(token => body(transaction, token), timeout, async, cancellationToken), async,
-                cancellationToken);
+        CancellationToken cancellationToken)
+    {
+        if (@lock.Transaction is { } outer && outer.IsOpen())
+        {
+            return RunInSavepoint(@lock, outer, body, timeout, async, cancellationToken);
+        }
+
+        return @lock.Scope == LockScope.Session
+            ? @lock.RunOrThrow(BodyInTransaction, timeout, async, cancellationToken)
+            : Begin(@lock, BodyUnderLock, async, cancellationToken);
+
+        ValueTask BodyInTransaction(CancellationToken token) =>
+            Begin(@lock, transaction => body(transaction, token), async, token);
+
+        ValueTask BodyUnderLock(DbTransaction transaction) =>
+            @lock.RunOrThrow(token => body(transaction, token), timeout, async, cancellationToken);
+    }
 
     // A transaction that is disposed of before its commit is rolled back.
     private static async ValueTask Begin(Lock @lock, Func<DbTransaction, ValueTask> body, bool async, CancellationToken cancellationToken)
@@ -105,12 +116,13 @@ public static class LockTransactionExtensions
 
     private static async ValueTask RunInSavepoint(
         Lock @lock, DbTransaction outer, Func<DbTransaction, CancellationToken, ValueTask> body, TimeSpan? timeout, bool async,
-            CancellationToken cancellationToken)
+        CancellationToken cancellationToken)
     {
         // MySQL forgets a savepoint when another of its name is made.
         var savepoint = string.Create(CultureInfo.InvariantCulture, $"dblock_body_{Interlocked.Increment(ref _savepoints)}");
         var (set, goBack, forget) = @lock.Dialect.SystemName == "microsoft.sql_server"
-            ? ("save transaction", "rollback transaction", null) : ("savepoint", "rollback to savepoint", "release savepoint");
+            ? ("save transaction", "rollback transaction", null)
+            : ("savepoint", "rollback to savepoint", "release savepoint");
         await Say(@lock, outer, set, savepoint, async).ConfigureAwait(false);
         var isAcquired = false;
         try

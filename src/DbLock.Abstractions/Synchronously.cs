@@ -4,8 +4,8 @@ namespace DbLock;
 internal static class Synchronously
 {
     public static T Completed<T>(ValueTask<T> call) =>
-        call.IsCompleted ? call.Result : throw new NotSupportedException("The driver went on asynchronously when it was asked not to: "
-            + "mend the driver.");
+        call.IsCompleted ? call.Result : throw new NotSupportedException(
+            "The driver went on asynchronously when it was asked not to: mend the driver.");
 
     public static void Completed(ValueTask call) => Completed(Answered(call));
 

@@ -12,12 +12,12 @@ internal static class DbErrorReader
         var error = exception as DbException ?? exception.InnerException as DbException;
         if (error is null)
         {
-            // So providers refuse what they do not send: an open reader, a transaction that was not given, what they cannot do.
-            // A cancel that came before anything was sent has no error of the server's inside. What is disposed of belongs to a connection
-            // that is broken.
-            return new DbError(
-                null,
-                NotSent: exception is InvalidOperationException and not ObjectDisposedException or NotSupportedException or OperationCanceledException { InnerException: null });
+            // With these exceptions providers refuse what they do not send: while a reader is open, without the connection's transaction,
+            // or what they cannot do. A cancel that came before anything was sent has no error of the server's inside. An object that is
+            // disposed belongs to a connection that is broken, and tells nothing of what was sent.
+            var isRefused = exception is InvalidOperationException and not ObjectDisposedException or NotSupportedException
+                or OperationCanceledException { InnerException: null };
+            return new DbError(null, NotSent: isRefused);
         }
 
         // Npgsql names the command that is in the way of the one that was not sent.
@@ -26,15 +26,15 @@ internal static class DbErrorReader
             return new DbError(null, NotSent: true);
         }
 
-        // ODBC: OdbcException.Errors[0]. Others: SqlException.Number, MySqlException.Number; DbException.SqlState.
+        // ODBC has the codes in OdbcException.Errors[0]; the others have them in DbException.SqlState and their own Number.
         var first = (Property(error, "Errors") as IEnumerable)?.Cast<object>().FirstOrDefault();
         var sqlState = error.SqlState ?? (first is null ? null : Property(first, "SQLState") as string);
         var number = Property(error, "Number") ?? (first is null ? null : Property(first, "NativeError"));
 
         var code = number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture);
 
-        // An open reader is in the way: ODBC's "invalid cursor state"; of MySql.Data an exception with neither a number nor the network's
-        // exception inside (measured with 26.10).
+        // So two providers say that an open reader is in the way: ODBC with "invalid cursor state", MySql.Data with an exception that has
+        // neither a number nor the network's exception inside (measured with 26.10).
         var isNotSent = sqlState == "24000"
             || (code == 0 && error.InnerException is null && error.GetType().Namespace == "MySql.Data.MySqlClient");
         return new DbError(sqlState, code, isNotSent);

@@ -7,7 +7,7 @@ namespace DbLock;
 /// <summary>All commands of a statement as one command of any provider.</summary>
 internal static class OneText
 {
-    // What a wait needs beyond its own time before the provider's default timeout may cut it.
+    // The provider's default timeout is left alone when it is longer than the wait by so much.
     private const int MarginSeconds = 10;
 
     /// <summary>Returns the text with named markers, which one name stands for once only.</summary>
@@ -85,13 +85,14 @@ internal static class OneText
         return isAsBefore;
     }
 
-    // psqlODBC sets statement_timeout on the server whenever the timeout is another than before, in a round trip of its own; so a limit to
-    // silence, which no server could end, is left out.
+    // psqlODBC sets statement_timeout on the server, in a round trip of its own, whenever the timeout is another than before. So the
+    // timeout is set only for a wait, and not as a limit for a server that has fallen silent, which statement_timeout could not end anyway.
     private static bool SetTimeout(DbCommand command, LockStatement statement)
     {
-        if (statement.Wait is null || statement.CommandTimeout is not { } seconds
+        if (statement.Wait is null
+            || statement.CommandTimeout is not { } seconds
             || command.CommandTimeout == 0
-                || (statement.Wait >= TimeSpan.Zero && statement.Wait.Value.TotalSeconds + MarginSeconds <= command.CommandTimeout))
+            || (statement.Wait >= TimeSpan.Zero && statement.Wait.Value.TotalSeconds + MarginSeconds <= command.CommandTimeout))
         {
             return false;
         }
@@ -108,10 +109,11 @@ internal static class OneText
         command.Parameters.Add(parameter);
     }
 
-    // One text has one space of names: only the first command with parameters can have them as they are.
+    // All commands of one text share their parameters' names, so only the first command with parameters keeps its names as they are.
     private static string Prefix(LockStatement statement, int index) =>
         Array.FindIndex(statement.Commands, command => command.Parameters.Length > 0) is var first && index <= first
-            ? "p" : string.Create(CultureInfo.InvariantCulture, $"c{index}p");
+            ? "p"
+            : string.Create(CultureInfo.InvariantCulture, $"c{index}p");
 
     private static string Name(string prefix, int n) => string.Create(CultureInfo.InvariantCulture, $"{prefix}{n}");
 }

@@ -81,13 +81,21 @@ public static class DbLockServiceCollectionExtensions
         return services;
     }
 
+    private static InvalidOperationException NoDataSource(string? name)
+    {
+        var (missing, add) = name is null
+            ? ("DbDataSource", "AddSingleton<DbDataSource>(")
+            : ($"DbDataSource with the key '{name}'", $"AddKeyedSingleton<DbDataSource>(\"{name}\", ");
+        return new InvalidOperationException(
+            $"AddDbLock found no {missing} among the services, and has no database to lock on: add one, such as "
+            + $"services.{add}NpgsqlDataSource.Create(connectionString)).");
+    }
+
     private static LockPool Create(IServiceProvider provider, DbDataSource? dataSource, string? name)
     {
         var options = provider.GetRequiredService<IOptionsMonitor<DbLockOptions>>().Get(name);
         return new LockPool(
-            dataSource ?? throw new InvalidOperationException(
-                $"AddDbLock found no {(name is null ? "DbDataSource" : $"DbDataSource with the key '{name}'")} among the services, and has no database to lock on: add one, such as "
-                + $"services.Add{(name is null ? "" : "Keyed")}Singleton<DbDataSource>({(name is null ? "" : $"\"{name}\", ")}NpgsqlDataSource.Create(connectionString))."),
+            dataSource ?? throw NoDataSource(name),
             options: new LockOptions
             {
                 TrustPooler = options.TrustPooler,

@@ -4,8 +4,8 @@ using System.Globalization;
 namespace DbLock;
 
 /// <summary>
-/// What is said to a server in memory over a session that carries the locks of many: each statement is one text, whose parts the driver
-/// takes apart again.
+/// The statements for a session of a server in memory that carries the locks of many. Each parameter that lists locks is one text, which
+/// the driver takes apart again.
 /// </summary>
 internal sealed class InMemoryCarrier : LockCarrier
 {
@@ -27,24 +27,31 @@ internal sealed class InMemoryCarrier : LockCarrier
     public override long ReadRoom(object? answer) => long.MaxValue;
 
     public override LockStatement Carry(
-        IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing,
-            bool counts) => new(new LockCommand(
-        CarrySql, Text(releases), new(DbType.String, bell), Text(acquires), new(DbType.Int32, fencing ? 1 : 0), new(DbType.Int32,
-            counts ? 1 : 0)));
+        IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts) =>
+        new(new LockCommand(
+            CarrySql,
+            Text(releases),
+            new(DbType.String, bell),
+            Text(acquires),
+            new(DbType.Int32, fencing ? 1 : 0),
+            new(DbType.Int32, counts ? 1 : 0)));
 
     public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Text(locks)));
 
     /// <summary>Takes apart what <see cref="Carry"/> and <see cref="AreHeld"/> say.</summary>
     public static (string Name, bool Shared, string Group, string[] Heeds)[] Parse(object text) =>
-        [.. ((string)text).Split(';', StringSplitOptions.RemoveEmptyEntries).Select(one => one.Split(':'))
-            .Select(parts => (parts[0], parts[1] == "s", parts[2], parts[3].Split('+', StringSplitOptions.RemoveEmptyEntries)))];
+    [
+        .. ((string)text).Split(';', StringSplitOptions.RemoveEmptyEntries)
+            .Select(one => one.Split(':'))
+            .Select(parts => (parts[0], parts[1] == "s", parts[2], parts[3].Split('+', StringSplitOptions.RemoveEmptyEntries))),
+    ];
 
     private static LockParameter Text(IReadOnlyList<CarriedLock> locks) => new(DbType.String, string.Join(";", locks.Select(Text)));
 
     private static string Text(CarriedLock one) => string.Create(
         CultureInfo.InvariantCulture, $"{Name(one)}:{(one.Shared ? "s" : "x")}:{one.Group}:{string.Join('+', Heeded(one).Select(Name))}");
 
-    // The claims of others that keep it from being taken.
+    // Returns the claims that keep the lock from being taken while others hold them.
     private static IEnumerable<CarriedLock> Heeded(CarriedLock one) =>
         one.Heeds == 0 ? [] : Enumerable.Range(one.Heeds, PoolTurn.HighestClaim - one.Heeds + 1).Select(level => one.Claim(level));
 

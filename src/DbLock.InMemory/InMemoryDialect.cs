@@ -3,7 +3,8 @@ using System.Data;
 namespace DbLock;
 
 /// <summary>
-/// What is said to a server in memory. Its locks are those of PostgreSQL: numbers and pairs, shared or not, of a session or a transaction.
+/// The statements for a server in memory. Its locks are those of PostgreSQL: numbers and pairs, shared or not, of a session or a
+/// transaction.
 /// </summary>
 internal sealed class InMemoryDialect : LockDialect
 {
@@ -34,14 +35,17 @@ internal sealed class InMemoryDialect : LockDialect
     public override string Identify(LockKey key) => LockDialect.PostgreSql.Identify(key);
 
     public override LockStatement Acquire(in LockRequest request) => new(Command(
-        AcquireSql, request,
-        new(DbType.Int64, request.Milliseconds), new(DbType.Int32, request.Shared ? 1 : 0), new(
-            DbType.Int32, request.Scope == LockScope.Transaction ? 1 : 0), new(DbType.Int32, request.Fencing ? 1 : 0)))
+        AcquireSql,
+        request,
+        new(DbType.Int64, request.Milliseconds),
+        new(DbType.Int32, request.Shared ? 1 : 0),
+        new(DbType.Int32, request.Scope == LockScope.Transaction ? 1 : 0),
+        new(DbType.Int32, request.Fencing ? 1 : 0)))
     {
         Wait = request.Try ? null : request.Timeout,
     };
 
-    // An acquire that fails has taken nothing, and says so in the same breath.
+    // There is nothing to undo: an acquire that fails has taken nothing.
     public override LockStatement Undo(in LockRequest request, LockOutcome outcome) => new(new LockCommand(UndoSql));
 
     public override LockStatement IsHeld(in LockRequest request) =>

@@ -34,14 +34,15 @@ internal sealed class InMemoryDriver : ILockDriver
 
             return command.Sql == InMemoryDialect.IsHeldSql ? (memory.Session.IsHeld(Names(1), Flag(0)) ? 1 : 0)
                 : command.Sql == InMemoryDialect.ReleaseSql ? (memory.Session.Release(Names(1), Flag(0)) ? 1 : 0)
-                : command.Sql == InMemoryDialect.UndoSql || command.Sql == InMemoryCarrier.LookSql
-                    || command.Sql == InMemoryCarrier.ListenSql ? 0
+                : command.Sql == InMemoryDialect.UndoSql ? 0
+                : command.Sql == InMemoryCarrier.LookSql ? 0
+                : command.Sql == InMemoryCarrier.ListenSql ? 0
                 : command.Sql == InMemoryCarrier.CarrySql ? await Carry(memory.Session, parameters).ConfigureAwait(false)
                 : command.Sql == InMemoryCarrier.AreHeldSql
                     ? Digits(InMemoryCarrier.Parse(parameters[0].Value).Select(one => memory.Session.IsHeld([one.Name], one.Shared)))
                 : command.Sql == InMemoryCarrier.EndSql ? memory.Session.ReleaseAll()
-                : throw new NotSupportedException("A connection in memory understands DbLock's own statements and no SQL, so not this "
-                    + $"one: {command.Sql}");
+                : throw new NotSupportedException(
+                    $"A connection in memory understands DbLock's own statements and no SQL, so not this one: {command.Sql}");
         }
         catch (InMemoryException e) when (e.SqlState == InMemoryException.SessionEnded)
         {
@@ -63,7 +64,7 @@ internal sealed class InMemoryDriver : ILockDriver
         _ => new DbError(null, NotSent: exception is InvalidOperationException or NotSupportedException),
     };
 
-    // What PostgreSQL does in one statement: let go, ring if anybody listens, take what is free.
+    // Releases, rings if anybody listens, then takes what is free: PostgreSQL does this in one statement.
     private static async ValueTask<string> Carry(InMemorySession session, LockParameter[] parameters)
     {
         session.CheckAlive();
@@ -99,7 +100,9 @@ internal sealed class InMemoryDriver : ILockDriver
             acquired += string.Concat(taken.Select(one => !one ? '0' : taken.Contains(false) ? '2' : '1'));
         }
 
-        return string.Create(CultureInfo.InvariantCulture, $"{released}|{(listens ? "1" : "")}|{acquired}|{(parameters[3].Value is 1 ? session.NextToken() : 0)}|{(parameters[4].Value is 1 ? session.Count() : null)}");
+        var token = parameters[3].Value is 1 ? session.NextToken() : 0;
+        var count = parameters[4].Value is 1 ? session.Count() : default(int?);
+        return string.Create(CultureInfo.InvariantCulture, $"{released}|{(listens ? "1" : "")}|{acquired}|{token}|{count}");
 
         ValueTask<bool> Try(string name, bool shared) =>
             session.Acquire([name], shared, null, TimeSpan.Zero, async: false, CancellationToken.None);

@@ -32,7 +32,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             foreach (var name in names)
             {
                 var left = timeout <= TimeSpan.Zero
-                    ? timeout : TimeSpan.FromTicks(Math.Max(0, (timeout - Stopwatch.GetElapsedTime(start)).Ticks));
+                    ? timeout
+                    : TimeSpan.FromTicks(Math.Max(0, (timeout - Stopwatch.GetElapsedTime(start)).Ticks));
                 if (!await AcquireOne(name, shared, transaction, left, async, cancellationToken).ConfigureAwait(false))
                 {
                     cancellationToken.ThrowIfCancellationRequested();
@@ -64,10 +65,11 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         lock (server.Gate)
         {
             CheckAlive();
-            return Array.TrueForAll(
-                names, name => server.TryQueue(name, out var queue)
-                    && queue.Holds.Exists(hold => hold.Session == this && hold.Shared == shared));
+            return Array.TrueForAll(names, IsHeldByThis);
         }
+
+        bool IsHeldByThis(string name) =>
+            server.TryQueue(name, out var queue) && queue.Holds.Exists(hold => hold.Session == this && hold.Shared == shared);
     }
 
     /// <summary>Says whether another session holds a lock.</summary>
@@ -158,7 +160,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             CheckAlive();
             var queue = server.Queue(name);
 
-            // Who holds it already does not queue behind those who wait for it.
+            // A session that holds the lock already does not queue behind those who wait for it.
             if (queue.Admits(this, shared) && (queue.Waiters.Count == 0 || queue.Holds.Exists(hold => hold.Session == this)))
             {
                 queue.Holds.Add(new(this, shared, transaction));
@@ -195,22 +197,18 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
     }
 
-    // Whoever holds the lock, or is before us in its queue, may wait for one of ours.
+    // Says whether a session that holds the lock, or is ahead of this one in its queue, waits for this one.
     private bool IsWaitedForBy(LockQueue queue, HashSet<InMemorySession> seen)
     {
         var ahead = queue.Holds.Select(hold => hold.Session).Concat(
             queue.Waiters.TakeWhile(waiter => waiter.Session != this).Select(waiter => waiter.Session));
-        foreach (var other in ahead.Where(other => other != this && seen.Add(other)))
-        {
-            if (other.Waiter is { IsOver: false, Queue: var next }
-                && (next.Holds.Exists(hold => hold.Session == this) || next.Waiters.TakeWhile(waiter => waiter.Session != other).Any(waiter => waiter.Session == this) || IsWaitedForBy(next, seen)))
-            {
-                return true;
-            }
-        }
-
-        return false;
+        return ahead.Where(other => other != this && seen.Add(other))
+            .Any(other => other.Waiter is { IsOver: false, Queue: var next } && (IsAheadOf(other, next) || IsWaitedForBy(next, seen)));
     }
+
+    private bool IsAheadOf(InMemorySession other, LockQueue queue) =>
+        queue.Holds.Exists(hold => hold.Session == this)
+        || queue.Waiters.TakeWhile(waiter => waiter.Session != other).Any(waiter => waiter.Session == this);
 
     private void Leave(string name, LockQueue.Waiter waiter)
     {
@@ -223,7 +221,14 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
 
     private bool LetGo(string name, bool shared, DbTransaction? transaction)
     {
-        if (!server.TryQueue(name, out var queue) || queue.Holds.FindIndex(hold => hold.Session == this && hold.Shared == shared && hold.Transaction == transaction) is not (>= 0 and var index))
+        if (!server.TryQueue(name, out var queue))
+        {
+            return false;
+        }
+
+        var index = queue.Holds.FindIndex(hold =>
+            hold.Session == this && hold.Shared == shared && hold.Transaction == transaction);
+        if (index < 0)
         {
             return false;
         }

@@ -11,7 +11,7 @@ internal sealed class InMemoryTransaction(
 
     public override IsolationLevel IsolationLevel => isolationLevel;
 
-    // As other providers do: a transaction that has ended has no connection.
+    // A transaction that has ended has no connection, as with other providers.
     protected override DbConnection? DbConnection => _connection;
 
     public override void Commit() => EndOrThrow();

@@ -54,7 +54,8 @@ internal sealed class LockQueue
                 for (var start = Environment.TickCount64; !IsOver;)
                 {
                     var left = timeout == Timeout.InfiniteTimeSpan
-                        ? -1 : (long)timeout.TotalMilliseconds - (Environment.TickCount64 - start);
+                        ? -1
+                        : (long)timeout.TotalMilliseconds - (Environment.TickCount64 - start);
                     if (timeout != Timeout.InfiniteTimeSpan && left <= 0)
                     {
                         return;

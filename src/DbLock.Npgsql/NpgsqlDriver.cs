@@ -43,8 +43,8 @@ internal sealed class NpgsqlDriver : ILockDriver
             }
             catch (PostgresException e) when (place?.IsGone(command, e) == true && transaction is null)
             {
-                // Once more, and not prepared. Npgsql must hear of it too (it has only a synchronous way to be told, which waits for
-                // nobody): it would go on to believe in its statements, for the next user of a pooled session as well.
+                // The statement is sent once more, not prepared. Npgsql must be told as well: it would go on to believe that its statements
+                // are prepared, for the next user of a pooled session, too. It can be told only synchronously, but that waits for nobody.
                 npgsql.UnprepareAll();
             }
         }
@@ -57,6 +57,7 @@ internal sealed class NpgsqlDriver : ILockDriver
 
         // A cancel that came before anything was sent has no answer of the server's inside.
         OperationCanceledException { InnerException: null } => new DbError(null, NotSent: true),
+
         // Npgsql 10.0 opens connections that are broken inside, when the peer resets the first one because of the encryption that was asked
         // for. Nobody knows what was sent.
         ObjectDisposedException => default,
@@ -64,7 +65,7 @@ internal sealed class NpgsqlDriver : ILockDriver
             null, NotSent: exception is NpgsqlOperationInProgressException or InvalidOperationException or NotSupportedException),
     };
 
-    // With Multiplexing each command or transaction may go to another session. None has the number -1.
+    // With Multiplexing each command or transaction may go to another session: the answer is -1, which is no session's number.
     public int? SessionId(DbConnection connection) =>
         connection.ConnectionString.Contains("multiplexing", StringComparison.OrdinalIgnoreCase)
         && new NpgsqlConnectionStringBuilder(connection.ConnectionString).Multiplexing
@@ -102,26 +103,26 @@ internal sealed class NpgsqlDriver : ILockDriver
 
     public bool CanAbort(DbConnection connection) => true;
 
-    // To close a connection that waits for an answer is to wait with it. What breaks it ends the wait, too.
+    // Closing a connection that waits for an answer would wait with it. Breaking it ends its wait.
     public void Abort(DbConnection connection)
     {
         try
         {
             if (Connector((NpgsqlConnection)connection) is { } connector)
             {
-                Break(connector, new TimeoutException("DbLock has given the connection up, because the server did not answer in time."),
-                    false);
+                var reason = new TimeoutException("DbLock has given the connection up, because the server did not answer in time.");
+                Break(connector, reason, false);
             }
         }
         catch (MissingMethodException)
         {
-            // The command ends with its own timeout.
+            // This version of Npgsql has no such member. The command ends with its own timeout.
         }
     }
 
     public void Discard(DbConnection connection)
     {
-        // Clearing first makes the pool throw the physical connection away when it comes back, instead of keeping it with its locks.
+        // The pool is cleared before the close, so that it throws the physical connection away instead of keeping it with its locks.
         var npgsql = (NpgsqlConnection)connection;
         NpgsqlConnection.ClearPool(npgsql);
         DataSource(npgsql)?.Clear();
@@ -146,7 +147,7 @@ internal sealed class NpgsqlDriver : ILockDriver
         void OnNotification(object sender, NpgsqlNotificationEventArgs notification) => heard(notification.Payload);
     }
 
-    // ClearPool does nothing for the connection of an NpgsqlDataSource, and Npgsql shows nobody which one that is.
+    // ClearPool does nothing for the connection of an NpgsqlDataSource, and Npgsql keeps the data source in a private field.
     private static NpgsqlDataSource? DataSource(NpgsqlConnection connection)
     {
         try
@@ -162,7 +163,7 @@ internal sealed class NpgsqlDriver : ILockDriver
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_dataSource")]
     private static extern ref NpgsqlDataSource? DataSourceField(NpgsqlConnection connection);
 
-    // Npgsql shows none of these to anybody.
+    // None of these members of Npgsql is public.
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_Connector")]
     [return: UnsafeAccessorType("Npgsql.Internal.NpgsqlConnector, Npgsql")]
     private static extern object? Connector(NpgsqlConnection connection);
@@ -174,7 +175,7 @@ internal sealed class NpgsqlDriver : ILockDriver
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_EnlistedTransaction")]
     private static extern Transaction? EnlistedTransaction(NpgsqlConnection connection);
 
-    // A cancel would be of no use: preparing does not wait for anybody.
+    // Preparing takes no token, because it does not wait for anybody.
     private static async ValueTask Prepare(NpgsqlBatch batch, bool async)
     {
         if (async)

@@ -14,7 +14,7 @@ internal static class RoundTrip
     /// <param name="cancellationToken">Cancels what the server does, and returns when it has answered.</param>
     public static async ValueTask<List<string?[]>> Send(
         NpgsqlConnection connection, IEnumerable<NpgsqlBatchCommand> commands, bool async, TimeSpan? wait = null, bool apart = false,
-            CancellationToken cancellationToken = default)
+        CancellationToken cancellationToken = default)
     {
         var rows = new List<string?[]>();
         var batch = new NpgsqlBatch(connection) { EnableErrorBarriers = apart };
@@ -33,9 +33,8 @@ internal static class RoundTrip
                 {
                     while (async ? await reader.ReadAsync(cancellationToken).ConfigureAwait(false) : reader.Read())
                     {
-                        rows.Add(
-                            [.. Enumerable.Range(0, reader.FieldCount).Select(
-                                column => reader.IsDBNull(column) ? null : reader.GetString(column))]);
+                        var columns = Enumerable.Range(0, reader.FieldCount);
+                        rows.Add([.. columns.Select(column => reader.IsDBNull(column) ? null : reader.GetString(column))]);
                     }
                 }
                 while (async ? await reader.NextResultAsync(cancellationToken).ConfigureAwait(false) : reader.NextResult());

@@ -14,25 +14,29 @@ internal static partial class Log
     [LoggerMessage(3, LogLevel.Debug, "Lock '{Key}' released.")]
     public static partial void Released(ILogger logger, LockKey key);
 
-    [LoggerMessage(4, LogLevel.Warning, "Lock '{Key}' was lost: the server no longer held it when it was to be released. The work under "
-        + "it may not have been alone.")]
+    [LoggerMessage(4, LogLevel.Warning,
+        "Lock '{Key}' was lost: the server no longer held it when it was to be released. The work under it may not have been alone.")]
     public static partial void Lost(ILogger logger, LockKey key, Exception? error);
 
-    [LoggerMessage(5, LogLevel.Warning, "Lock '{Key}' is released inside an open transaction: the next holder cannot see its "
-        + "uncommitted work. Commit first, or use LockScope.Transaction.")]
+    [LoggerMessage(5, LogLevel.Warning,
+        "Lock '{Key}' is released inside an open transaction: the next holder cannot see its uncommitted work. Commit first, or use "
+        + "LockScope.Transaction.")]
     public static partial void ReleasedBeforeCommit(ILogger logger, LockKey key);
 
-    [LoggerMessage(6, LogLevel.Warning, "Lock '{Key}' is acquired in a {IsolationLevel} transaction: its snapshot is older than the "
-        + "grant and hides the last holder's work. Acquire before the transaction begins, or use ReadCommitted.")]
+    [LoggerMessage(6, LogLevel.Warning,
+        "Lock '{Key}' is acquired in a {IsolationLevel} transaction: its snapshot is older than the grant and hides the last holder's "
+        + "work. Acquire before the transaction begins, or use ReadCommitted.")]
     public static partial void OldSnapshot(ILogger logger, LockKey key, System.Data.IsolationLevel isolationLevel);
 
-    [LoggerMessage(7, LogLevel.Error, "The database session was ended, because it could not be verified that lock '{Key}' is not held: "
-        + "its transaction and its other locks are gone too.")]
+    [LoggerMessage(7, LogLevel.Error,
+        "The database session was ended, because it could not be verified that lock '{Key}' is not held: its transaction and its other "
+        + "locks are gone too.")]
     public static partial void SessionEnded(ILogger logger, LockKey key, Exception? error);
 
-    [LoggerMessage(20, LogLevel.Error, "The database session was ended, because its role may not ask whether it holds lock '{Key}', "
-        + "which was in doubt: its transaction and its other locks are gone too. PostgreSQL gives that right to every role: grant "
-        + "select on pg_locks, and execute on function pg_lock_status, to it again.")]
+    [LoggerMessage(20, LogLevel.Error,
+        "The database session was ended, because its role may not ask whether it holds lock '{Key}', which was in doubt: its transaction "
+        + "and its other locks are gone too. PostgreSQL gives that right to every role: grant select on pg_locks, and execute on "
+        + "function pg_lock_status, to it again.")]
     public static partial void MayNotAsk(ILogger logger, LockKey key, Exception? error);
 
     [LoggerMessage(8, LogLevel.Warning, "The transaction under lock '{Key}' could not be rolled back after an error.")]
@@ -41,54 +45,62 @@ internal static partial class Log
     [LoggerMessage(9, LogLevel.Error, "Lock '{Key}' could not be released after an error, and is still held: it ends with the session.")]
     public static partial void ReleaseFailed(ILogger logger, LockKey key, Exception error);
 
-    [LoggerMessage(10, LogLevel.Warning, "A connection was closed while it held lock '{Key}', by the program or because its session "
-        + "ended: the lock is lost, and the pool was cleared so that it does not stay on the server. Where the program closed it, "
-        + "release before closing.")]
+    [LoggerMessage(10, LogLevel.Warning,
+        "A connection was closed while it held lock '{Key}', by the program or because its session ended: the lock is lost, and the pool "
+        + "was cleared so that it does not stay on the server. Where the program closed it, release before closing.")]
     public static partial void ClosedWhileHeld(ILogger logger, LockKey key);
 
     [LoggerMessage(11, LogLevel.Warning, "{Session}: it was sent the signal {Signal}.")]
     public static partial void Signalled(ILogger logger, string session, Enum signal);
 
-    [LoggerMessage(12, LogLevel.Error, "Who blocks the session with pid {Pid} is no longer looked for, because that failed: its waits "
-        + "take as long as they take.")]
+    [LoggerMessage(12, LogLevel.Error,
+        "Who blocks the session with pid {Pid} is no longer looked for, because that failed: its waits take as long as they take.")]
     public static partial void PriorityFailed(ILogger logger, int pid, Exception error);
 
-    [LoggerMessage(13, LogLevel.Warning, "The connection that carried {Count} locks of a LockPool was lost, and they with it: the work "
-        + "under them may not have been alone.")]
+    [LoggerMessage(13, LogLevel.Warning,
+        "The connection that carried {Count} locks of a LockPool was lost, and they with it: the work under them may not have been "
+        + "alone.")]
     public static partial void CarrierLost(ILogger logger, int count, Exception? error);
 
-    [LoggerMessage(14, LogLevel.Warning, "A LockPool cannot hear of releases by others: its tasks that wait for other processes are "
-        + "tried again at intervals of up to a second.")]
+    [LoggerMessage(14, LogLevel.Warning,
+        "A LockPool cannot hear of releases by others: its tasks that wait for other processes are tried again at intervals of up to a "
+        + "second.")]
     public static partial void CannotListen(ILogger logger, Exception error);
 
-    [LoggerMessage(15, LogLevel.Error, "Lock '{Key}' was never disposed and nobody has it any more: its session was ended, so that the "
-        + "lock is free. Dispose what AcquireLock returns.")]
+    [LoggerMessage(15, LogLevel.Error,
+        "Lock '{Key}' was never disposed and nobody has it any more: its session was ended, so that the lock is free. Dispose what "
+        + "AcquireLock returns.")]
     public static partial void Abandoned(ILogger logger, LockKey key);
 
-    [LoggerMessage(17, LogLevel.Warning, "Lock '{Key}' was neither released nor disposed and nobody has it any more: it is held until "
-        + "its connection closes, and nobody can release it. Release it, or dispose it.")]
+    [LoggerMessage(17, LogLevel.Warning,
+        "Lock '{Key}' was neither released nor disposed and nobody has it any more: it is held until its connection closes, and nobody "
+        + "can release it. Release it, or dispose it.")]
     public static partial void Forgotten(ILogger logger, LockKey key);
 
-    [LoggerMessage(30, LogLevel.Error, "Lock '{Key}' of a LockPool was never released or disposed and nobody has it any more: it was "
-        + "let go. Dispose what AcquireLockAsync returns.")]
+    [LoggerMessage(30, LogLevel.Error,
+        "Lock '{Key}' of a LockPool was never released or disposed and nobody has it any more: it was let go. Dispose what "
+        + "AcquireLockAsync returns.")]
     public static partial void AbandonedInPool(ILogger logger, LockKey key);
 
-    [LoggerMessage(31, LogLevel.Warning, "Lock '{Key}' of a LockPool has been waited for for a second where it was acquired around the "
-        + "wait, and is still held: unless another task lets go of it, the wait does not end.")]
+    [LoggerMessage(31, LogLevel.Warning,
+        "Lock '{Key}' of a LockPool has been waited for for a second where it was acquired around the wait, and is still held: unless "
+        + "another task lets go of it, the wait does not end.")]
     public static partial void MayWaitForItself(ILogger logger, LockKey key);
 
     [LoggerMessage(32, LogLevel.Warning, "A LockPool has no connection; its tasks that waited already go on waiting, and it tries again.")]
     public static partial void CannotConnect(ILogger logger, Exception error);
 
-    [LoggerMessage(16, LogLevel.Information, "The server does not let a session of its own for locks be set to last (keepalives, idle "
-        + "timeouts): it is as the server has it.")]
+    [LoggerMessage(16, LogLevel.Information,
+        "The server does not let a session of its own for locks be set to last (keepalives, idle timeouts): it is as the server has it.")]
     public static partial void CannotSet(ILogger logger, Exception error);
 
-    [LoggerMessage(21, LogLevel.Warning, "Lock '{Key}' was let go, and stays locked until the transaction ends in which it was waited "
-        + "for, which the lock does not know: give the transaction to Lock.Transaction, or end it before the release.")]
+    [LoggerMessage(21, LogLevel.Warning,
+        "Lock '{Key}' was let go, and stays locked until the transaction ends in which it was waited for, which the lock does not know: "
+        + "give the transaction to Lock.Transaction, or end it before the release.")]
     public static partial void KeptByTransaction(ILogger logger, LockKey key);
 
-    [LoggerMessage(22, LogLevel.Error, "The server has not answered for lock '{Key}' in time: the connection was given up, and its "
-        + "session with its transaction and its other locks.")]
+    [LoggerMessage(22, LogLevel.Error,
+        "The server has not answered for lock '{Key}' in time: the connection was given up, and its session with its transaction and its "
+        + "other locks.")]
     public static partial void Silent(ILogger logger, LockKey key);
 }

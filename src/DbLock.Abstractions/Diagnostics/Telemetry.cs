@@ -52,7 +52,7 @@ internal static class Telemetry
     /// <param name="options">How the lock is held.</param>
     public static async ValueTask<T> Tell<T>(
         Func<ValueTask<T>> acquire, Func<T, bool> isAcquired, Func<(string? Database, LockDialect? Dialect)> where, LockKey key,
-            LockOptions options)
+        LockOptions options)
     {
         using var activity = Source.StartActivity("acquire", ActivityKind.Client);
         var start = Stopwatch.GetTimestamp();
@@ -120,7 +120,7 @@ internal static class Telemetry
 
     private static void Waited(
         Activity? activity, (string? Database, LockDialect? Dialect) where, LockKey key, LockOptions options, string outcome,
-            Exception? error, long start)
+        Exception? error, long start)
     {
         var tags = Tags(where.Database, where.Dialect, key, options);
         tags.Add("dblock.outcome", outcome);

@@ -67,9 +67,9 @@ internal static class Wrapper
         [UnconditionalSuppressMessage("Trimming", "IL2075", Justification = Trimmed)]
         private static Sight<T> Of(Type type)
         {
-            var property = Array.ConvertAll(
-                Names, name => type.GetProperty(name, BindingFlags.Instance | BindingFlags.Public)).FirstOrDefault(
-                found => found is { CanRead: true } && found.GetIndexParameters().Length == 0 && MayBe(found.PropertyType));
+            var found = Array.ConvertAll(Names, name => type.GetProperty(name, BindingFlags.Instance | BindingFlags.Public));
+            var property = Array.Find(
+                found, one => one is { CanRead: true } && one.GetIndexParameters().Length == 0 && MayBe(one.PropertyType));
             List<FieldInfo> fields = [];
             for (var declaring = type; property is null && declaring is not null && declaring != typeof(T); declaring = declaring.BaseType)
             {

@@ -21,8 +21,8 @@ public sealed record LockHolder(PgSession? Session, bool Shared, string? Prepare
         { PreparedTransaction: { } name } => $"the prepared transaction '{name}' (end it with COMMIT PREPARED or ROLLBACK PREPARED)",
         { Session: null } => "a session that has ended since",
         { Session: var session, HeldFor: { } time } => $"{session} for {time.InWords()}",
-        { Session: { IsPartial: true } session } => $"{session}, whose activity is hidden from this role (grant pg_read_all_stats "
-            + "to see it)",
+        { Session: { IsPartial: true } session } =>
+            $"{session}, whose activity is hidden from this role (grant pg_read_all_stats to see it)",
 
         // The server does not know since when: but who idles took the lock before that, unless he asks whether he holds it.
         { Session: { IsWatched: false, StateAge: { } age, State: { } state } session }

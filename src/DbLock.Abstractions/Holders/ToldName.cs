@@ -101,7 +101,8 @@ internal static partial class ToldName
     /// <summary>Reads the comment before a statement: the lock's name as it is written there; null when there is none.</summary>
     public static string? ReadComment(string? query) =>
         query is not null && CommentPattern().Match(query).Groups[1] is { Success: true, Length: <= MostInComment } name
-            ? name.Value : null;
+            ? name.Value
+            : null;
 
     /// <summary>Returns a name in words: of several keys with ", " between them.</summary>
     public static string InWords(string written) => string.Join(", ", Names(written));

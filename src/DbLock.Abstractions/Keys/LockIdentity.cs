@@ -24,8 +24,8 @@ internal sealed class LockIdentity
         private readonly string _text = text;
 
         public bool Equals(Name? other) =>
-            ReferenceEquals(this, other) || (
-                other is not null && _hash == other._hash && _dialect == other._dialect && _text == other._text);
+            ReferenceEquals(this, other)
+            || (other is not null && _hash == other._hash && _dialect == other._dialect && _text == other._text);
 
         public override bool Equals(object? obj) => Equals(obj as Name);
 

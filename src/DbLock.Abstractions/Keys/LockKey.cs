@@ -131,8 +131,8 @@ public sealed class LockKey : IEquatable<LockKey>
             $"{scheme} has no numeric keys: give it a text, such as \"{number.ToString(CultureInfo.InvariantCulture)}\"."),
         KeyScheme.Pals => throw new NotSupportedException(
             $"{scheme} has no numeric keys: it locks a number as a text behind the name of its application, so give it "
-                + $"\"app.{number.ToString(CultureInfo.InvariantCulture)}\" for lock({number.ToString(CultureInfo.InvariantCulture)}) "
-                + "of an application named app."),
+            + $"\"app.{number.ToString(CultureInfo.InvariantCulture)}\" for lock({number.ToString(CultureInfo.InvariantCulture)}) of an "
+            + "application named app."),
         _ => throw new ArgumentOutOfRangeException(nameof(scheme), scheme, "There is no such key scheme."),
     };
 
@@ -191,8 +191,10 @@ public sealed class LockKey : IEquatable<LockKey>
         sbyte or byte or short or ushort or int or uint or long => From(Convert.ToInt64(value, CultureInfo.InvariantCulture)),
         ulong number => number <= long.MaxValue
             ? From((long)number)
-            : throw new ArgumentOutOfRangeException(nameof(value), value, "A numeric key has 64 bits with a sign: give a smaller "
-                + "number, or a text."),
+            : throw new ArgumentOutOfRangeException(
+                nameof(value),
+                value,
+                "A numeric key has 64 bits with a sign: give a smaller number, or a text."),
         ValueTuple<int, int> pair => From(pair.Item1, pair.Item2),
         Guid guid => From(guid),
         _ => From(Text(value)),
@@ -219,8 +221,12 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <inheritdoc />
     public bool Equals(LockKey? other) =>
         ReferenceEquals(this, other)
-        || (other is not null && _number == other._number && _isPair == other._isPair && Name == other.Name
-            && Keys.Count == other.Keys.Count && (!IsSeveral || Keys.SequenceEqual(other.Keys)));
+        || (other is not null
+            && _number == other._number
+            && _isPair == other._isPair
+            && Name == other.Name
+            && Keys.Count == other.Keys.Count
+            && (!IsSeveral || Keys.SequenceEqual(other.Keys)));
 
     /// <inheritdoc />
     public override bool Equals(object? obj) => Equals(obj as LockKey);
@@ -232,8 +238,8 @@ public sealed class LockKey : IEquatable<LockKey>
     public override string ToString() =>
         Name.Length <= MostToShow ? Name : string.Create(CultureInfo.InvariantCulture, $"{Name[..MostToShow]}… ({Name.Length} characters)");
 
-    private InvalidOperationException Several() => new($"'{this}' stands for several keys, and each has a number of its own: take them "
-        + "from LockKey.Keys.");
+    private InvalidOperationException Several() => new(
+        $"'{this}' stands for several keys, and each has a number of its own: take them from LockKey.Keys.");
 
     internal static byte[] Utf8(string text)
     {
@@ -245,8 +251,9 @@ public sealed class LockKey : IEquatable<LockKey>
         {
             throw new ArgumentException(
                 $"The key has half of a surrogate pair at position {e.Index.ToString(CultureInfo.InvariantCulture)}: it is no valid "
-                    + "text, and other programs would lock another name. Mend the text.",
-                nameof(text), e);
+                + "text, and other programs would lock another name. Mend the text.",
+                nameof(text),
+                e);
         }
     }
 
@@ -256,7 +263,8 @@ public sealed class LockKey : IEquatable<LockKey>
         return text is null || text == value.GetType().ToString()
             ? throw new ArgumentException(
                 $"A {value.GetType()} has no text of its own: every one of them would be the same lock. Give a string or a number "
-                    + "instead.", nameof(value))
+                + "instead.",
+                nameof(value))
             : text;
     }
 

@@ -11,7 +11,7 @@ namespace DbLock;
 /// </summary>
 internal sealed class AdoNetDriver : ILockDriver
 {
-    // ODBC knows no names for parameters.
+    // ODBC has no names for parameters, and has a driver of its own here.
     public bool Supports(DbConnection connection) => !OdbcDriver.IsOdbc(connection);
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -29,8 +29,8 @@ internal sealed class AdoNetDriver : ILockDriver
             }
             catch (DbException e) when (place.IsGone(kept, e) && transaction is null)
             {
-                // Not prepared, then. Npgsql must hear of it too: it would go on to believe in its statements, for the next user of a
-                // pooled session as well.
+                // The statement is sent once more below, not prepared. Npgsql must be told as well: it would go on to believe that its
+                // statements are prepared, for the next user of a pooled session, too.
                 var inner = Wrapper.Innermost(connection);
                 inner.GetType().GetMethod("UnprepareAll", [])?.Invoke(inner, null);
             }
@@ -42,18 +42,21 @@ internal sealed class AdoNetDriver : ILockDriver
             parameters.Add(name, value, type);
         }
 
-        // Dapper keeps something for each text, and a comment makes many.
+        // Dapper keeps something for each text for ever, and statements with comments have many texts.
         var flags = statement.Comment is null ? CommandFlags.Buffered : CommandFlags.NoCache;
         var command = new CommandDefinition(
             OneText.Named(statement), parameters, transaction, statement.CommandTimeout, flags: flags,
             cancellationToken: cancellationToken);
-        var reader = async ? await connection.ExecuteReaderAsync(command).ConfigureAwait(false) : (DbDataReader)connection.ExecuteReader(command);
+        var reader = async
+            ? await connection.ExecuteReaderAsync(command).ConfigureAwait(false)
+            : (DbDataReader)connection.ExecuteReader(command);
         return await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
     }
 
     public DbError Read(Exception exception) => DbErrorReader.Read(exception);
 
-    // Npgsql's. With its Multiplexing each command or transaction may go to another session. None has the number -1.
+    // Only Npgsql's connections tell. With Multiplexing each command or transaction may go to another session: the answer is -1, which is
+    // no session's number.
     public int? SessionId(DbConnection connection)
     {
         var inner = Wrapper.Innermost(connection);
@@ -70,12 +73,12 @@ internal sealed class AdoNetDriver : ILockDriver
         }
         catch (TargetInvocationException)
         {
-            // What is seen inside is not open, so that it is not where the commands go.
+            // The connection that is seen inside the wrapper is not open, so that the commands go elsewhere.
             return ILockDriver.HiddenSession;
         }
     }
 
-    // Npgsql's, which it shows to nobody. The commands of a wrapper are the wrapper's own.
+    // Npgsql has one in a member that is not public. Behind a wrapper it is no use, because the commands of a wrapper are its own.
     public object? PhysicalConnection(DbConnection connection) =>
         connection.GetType().Namespace == "Npgsql"
             ? connection.GetType().GetProperty("Connector", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(connection)
@@ -83,7 +86,8 @@ internal sealed class AdoNetDriver : ILockDriver
 
     // A provider that is not known to heed the token of a command is not trusted to. MySql.Data ignores it (measured with 26.10).
     public bool CanCancel(DbConnection connection) =>
-        Wrapper.Innermost(connection).GetType().Namespace is "Npgsql" or "Microsoft.Data.SqlClient" or "System.Data.SqlClient" or "MySqlConnector";
+        Wrapper.Innermost(connection).GetType().Namespace
+            is "Npgsql" or "Microsoft.Data.SqlClient" or "System.Data.SqlClient" or "MySqlConnector";
 
     bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction) =>
         Enlistment.TryFind(connection, out transaction);
@@ -94,7 +98,7 @@ internal sealed class AdoNetDriver : ILockDriver
     {
         if (PhysicalConnection(Wrapper.Innermost(connection)) is { } connector)
         {
-            // As NpgsqlDriver.
+            // This does what NpgsqlDriver.Abort does.
             var reason = new TimeoutException("DbLock has given the connection up, because the server did not answer in time.");
             connector.GetType().GetMethod("Break", BindingFlags.NonPublic | BindingFlags.Instance, [typeof(Exception), typeof(bool)])
                 ?.Invoke(connector, [reason, false]);
@@ -105,7 +109,7 @@ internal sealed class AdoNetDriver : ILockDriver
 
     internal static void ClearPoolAndClose(DbConnection connection)
     {
-        // static void ClearPool(TConnection): Npgsql, SqlClient, MySqlConnector, MySql.Data, Oracle. static void ReleaseObjectPool(): ODBC.
+        // Npgsql, SqlClient, MySqlConnector, MySql.Data and Oracle have a static ClearPool(TConnection), ODBC has ReleaseObjectPool().
         var inner = Wrapper.Innermost(connection);
         var type = inner.GetType();
         var clear = type.GetMethod("ClearPool", BindingFlags.Public | BindingFlags.Static, [type]);
@@ -113,7 +117,7 @@ internal sealed class AdoNetDriver : ILockDriver
         {
             clear.Invoke(null, [inner]);
 
-            // Npgsql's ClearPool does nothing for the connection of a data source, which it shows to nobody.
+            // Npgsql's ClearPool does nothing for the connection of a data source, and Npgsql keeps the data source in a private member.
             var source = type.GetProperty("NpgsqlDataSource", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(inner);
             source?.GetType().GetMethod("Clear", [])?.Invoke(source, null);
         }
@@ -125,12 +129,11 @@ internal sealed class AdoNetDriver : ILockDriver
         connection.Close();
     }
 
-    // Dapper makes each command anew, and prepares none.
+    // This way does without Dapper, which makes each command anew and prepares none.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<object?> ExecutePrepared(
         KeptCommands<DbCommand>.Place place, KeptCommands<DbCommand>.Command command, DbConnection connection, DbTransaction? transaction,
-            LockStatement statement, bool async,
-        CancellationToken cancellationToken)
+        LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         if (command.Value.Connection != connection)
         {
@@ -144,13 +147,15 @@ internal sealed class AdoNetDriver : ILockDriver
             command.IsPrepared = true;
         }
 
-        var reader = async ? await command.Value.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false) : command.Value.ExecuteReader();
+        var reader = async
+            ? await command.Value.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false)
+            : command.Value.ExecuteReader();
         var answer = await LockStatement.ReadAnswer(reader, async, cancellationToken).ConfigureAwait(false);
         place.GiveBack(command);
         return answer;
     }
 
-    // A cancel would be of no use: preparing does not wait for anybody.
+    // Preparing takes no token, because it does not wait for anybody.
     private static async ValueTask Prepare(DbCommand command, bool async)
     {
         if (async)

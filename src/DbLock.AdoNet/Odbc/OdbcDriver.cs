@@ -116,8 +116,8 @@ internal sealed class OdbcDriver : ILockDriver
         Timer? cancel = null;
         cancel = new Timer(_ =>
         {
-            // Under the gate a cancel has ended before its command has, so that it cannot hit the next one. One at a time: the next is due
-            // when it has ended.
+            // The gate keeps the command from ending while it is cancelled, so that a cancel cannot hit the next command. The next cancel
+            // is due only when this one has ended.
             lock (gate)
             {
                 if (running is not null)
@@ -139,9 +139,8 @@ internal sealed class OdbcDriver : ILockDriver
         });
     }
 
-    // One text for all commands: psqlODBC sends it in one round trip, and only so does it leave the transaction to us when a command fails.
-    // Given a failing command of its own it rolls back the whole transaction, and silently begins another, when it sees nothing in it to
-    // save.
+    // All commands are one text, which psqlODBC sends in one round trip. When a command fails that is a text of its own, psqlODBC rolls
+    // back the whole transaction, and silently begins another, if it sees nothing in it to save.
     private object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running)
     {
         // The statement of a wait that was cancelled is in no state to be used again (psqlODBC: "The cursor is open").

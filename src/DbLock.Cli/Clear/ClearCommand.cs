@@ -6,12 +6,12 @@ namespace DbLock.Cli;
 /// <summary><c>dblock cancel</c> and <c>dblock terminate</c>: clear the way.</summary>
 internal static class ClearCommand
 {
-    private const int ShownWaiters = 5;
+    private const int MostShown = 5;
 
-    private static readonly string[] Columns = ["pid", "user", "application", "object", "outcome", "signal", "reason", "state", "state_s",
-        "waiters", "query"];
-    private static readonly string[] Important = ["pid", "outcome", "reason", "object", "state", "waiters", "query", "user", "application",
-        "signal", "state_s"];
+    private static readonly string[] Columns =
+        ["pid", "user", "application", "object", "outcome", "signal", "reason", "state", "state_s", "waiters", "query"];
+    private static readonly string[] Important =
+        ["pid", "outcome", "reason", "object", "state", "waiters", "query", "user", "application", "signal", "state_s"];
     private static readonly string[] LockColumns = ["pid", "user", "application", "object"];
 
     public static Command Create(string name, PgSignal signal)
@@ -20,17 +20,11 @@ internal static class ClearCommand
         var pids = new Argument<int[]>("PID")
         {
             Description = "The server processes; options narrow them further",
-            Arity = ArgumentArity.ZeroOrMore
+            Arity = ArgumentArity.ZeroOrMore,
         };
         var yes = new Option<bool>("--yes", "-y") { Description = "Do not ask" };
         var dry = new Option<bool>("--dry-run") { Description = "Only say what would be done" };
-        var grace = new Option<TimeSpan?>("--grace")
-        {
-            Description = "How long a session has to end or let go, before it is reported as "
-            + "left. Default: 5s",
-            HelpName = "duration",
-            CustomParser = Duration.Parse
-        };
+        var grace = Duration.Option("How long a session has to end or let go, before it is reported as left. Default: 5s", "--grace");
         var max = new Option<int?>("--max") { Description = "Do nothing when more sessions than this would be hit", HelpName = "n" };
         var escalate = new Option<bool>("--then-terminate") { Description = "Terminate what is left after the grace" };
         var superusers = new Option<bool>("--include-superusers") { Description = "Superusers' sessions too" };
@@ -40,16 +34,18 @@ internal static class ClearCommand
         var exceptApplications = new Option<string[]>("--except-application")
         {
             Description = "Never sessions with this application_name",
-            HelpName = "name"
+            HelpName = "name",
         };
         var output = Output.Option();
         var wide = Output.WideOption();
-        var command = new Command(name, (signal == PgSignal.Cancel
-                ? "Cancels the running statement of the sessions that have locks which match. A session that is idle does not notice: "
-                    + "dblock terminate ends it."
-                : "Ends the sessions that have locks which match, with their transactions.")
-            + " Shows them and asks first. Exit code 0: nothing is left in the way; 1: something is, or the answer was no. "
-            + "With --dry-run 0: nothing would be spared; 1: something would be.")
+        var what = signal == PgSignal.Cancel
+            ? "Cancels the running statement of the sessions that have locks which match. A session that is idle does not notice: dblock "
+                + "terminate ends it."
+            : "Ends the sessions that have locks which match, with their transactions.";
+        var command = new Command(
+            name,
+            $"{what} Shows them and asks first. Exit code 0: nothing is left in the way; 1: something is, or the answer was no. With "
+            + "--dry-run 0: nothing would be spared; 1: something would be.")
         { pids, connection, yes, dry, grace, max, superusers, replication, autovacuum, exceptUsers, exceptApplications, output, wide };
         if (signal == PgSignal.Cancel)
         {
@@ -62,8 +58,9 @@ internal static class ClearCommand
             var which = filter.Filter(parsed, parsed.GetValue(pids));
             if (which == new PgLockFilter())
             {
-                throw new UsageException($"say whose locks are meant: dblock {name} PID, or an option such as --key or --blocking; "
-                    + "without one every session would be hit");
+                throw new UsageException(
+                    $"say whose locks are meant: dblock {name} PID, or an option such as --key or --blocking; without one every session "
+                    + "would be hit");
             }
 
             var format = parsed.GetValue(output)!;
@@ -109,8 +106,8 @@ internal static class ClearCommand
                 }
                 catch (LockException) when (options.MaxSessions is not null)
                 {
-                    Dblock.Say($"more sessions than --max {options.MaxSessions} would be hit, so none was: narrow the filter, or "
-                        + "allow more");
+                    Dblock.Say(
+                        $"more sessions than --max {options.MaxSessions} would be hit, so none was: narrow the filter, or allow more");
                     return ExitCode.NotDone;
                 }
 
@@ -118,7 +115,8 @@ internal static class ClearCommand
                 if (asks)
                 {
                     Show(result, waiters);
-                    if (planned > 0 && !Ask($"{(sent == PgSignal.Cancel ? "Cancel" : "Terminate")} {planned} session{(planned == 1 ? "" : "s")}? (y/N) "))
+                    var verb = sent == PgSignal.Cancel ? "Cancel" : "Terminate";
+                    if (planned > 0 && !Ask($"{verb} {planned} session{(planned == 1 ? "" : "s")}? (y/N) "))
                     {
                         Dblock.Say("nothing was done");
                         return ExitCode.NotDone;
@@ -127,8 +125,8 @@ internal static class ClearCommand
 
                 if (planned > 0 && !parsed.GetValue(dry))
                 {
-                    result = await opened.ClearLocksAsync(
-                        locks, sent, options with { DryRun = false }, cancellationToken).ConfigureAwait(false);
+                    result = await opened
+                        .ClearLocksAsync(locks, sent, options with { DryRun = false }, cancellationToken).ConfigureAwait(false);
                 }
 
                 if (parsed.GetValue(dry) && Output.IsTerminal && Output.IsTable(format) && !parsed.GetValue(wide))
@@ -140,7 +138,7 @@ internal static class ClearCommand
                     Write(format, result, waiters, parsed.GetValue(wide));
                 }
 
-                // What a dry run would signal is no failure of its.
+                // A dry run leaves the sessions that it would signal, and that is no failure.
                 return result.All(session => !session.IsLeft || session.Outcome == PgClearOutcome.Planned) ? ExitCode.Ok : ExitCode.NotDone;
             }
         });
@@ -153,21 +151,25 @@ internal static class ClearCommand
         return Console.In.ReadLine()?.Trim().ToUpperInvariant() is "Y" or "YES";
     }
 
-    // Who waits for whom, by the process that is in the way: through others too.
-    private static Dictionary<int, List<int>> Waiters(PgWaitGraph graph) =>
-        graph.Roots.SelectMany(root => root.SelfAndAllWaiters()).Distinct().Where(node => node.Pid is not null && node.Waiters.Count > 0)
-            .ToDictionary(
-                node => node.Pid!.Value, node => node.SelfAndAllWaiters().Where(
-                    waiter => waiter != node && waiter.Pid is not null).Select(waiter => waiter.Pid!.Value).ToList());
+    // The processes that wait for each process, directly or through others.
+    private static Dictionary<int, List<int>> Waiters(PgWaitGraph graph) => graph.Roots
+        .SelectMany(root => root.SelfAndAllWaiters())
+        .Distinct()
+        .Where(node => node.Pid is not null && node.Waiters.Count > 0)
+        .ToDictionary(
+            node => node.Pid!.Value,
+            node => node.SelfAndAllWaiters().Where(waiter => waiter != node).Select(waiter => waiter.Pid).OfType<int>().ToList());
 
-    private static string InWords(List<int> pids) =>
-        string.Join(", ", pids.Take(ShownWaiters).Select(pid => pid.ToString(CultureInfo.InvariantCulture)))
-        + (pids.Count > ShownWaiters ? string.Create(CultureInfo.InvariantCulture, $" and {pids.Count - ShownWaiters} more") : "");
+    private static string InWords(List<int> pids) => FirstOf(pids, pid => pid.ToString(CultureInfo.InvariantCulture));
+
+    private static string FirstOf<T>(IReadOnlyCollection<T> all, Func<T, string> inWords) =>
+        string.Join(", ", all.Take(MostShown).Select(inWords))
+        + (all.Count > MostShown ? string.Create(CultureInfo.InvariantCulture, $" and {all.Count - MostShown} more") : "");
 
     private static List<int> Of(Dictionary<int, List<int>> waiters, PgClearedSession session) =>
         (session.Session?.LeaderPid ?? session.Locks[0].Pid) is { } pid && waiters.TryGetValue(pid, out var pids) ? pids : [];
 
-    // What a person needs to say yes: who it is, what he does, since when, on which locks, and who waits for it.
+    // Shows what a person must know to say yes: the session, what it does and since when, its locks, and who waits for it.
     private static void Show(PgClearResult result, Dictionary<int, List<int>> waiters)
     {
         List<string> lines = result.Count == 0 ? ["Nothing matches."] : [];
@@ -177,10 +179,11 @@ internal static class ClearCommand
             Add(Output.Bold, session.Session is { IsWatched: false, State: { } state, StateAge: { } age }
                 ? string.Create(CultureInfo.InvariantCulture, $"{who}: {state} for {age.TotalSeconds:0} s")
                 : who + session.Session?.Doing());
-            Add(null, $"  locks: {string.Join(", ", session.Locks.OrderBy(@lock => @lock is { Relation: null, Key: null }).Take(ShownWaiters).Select(Lock))}"
-                + (session.Locks.Count > ShownWaiters ? string.Create(CultureInfo.InvariantCulture, $" and {session.Locks.Count - ShownWaiters} more") : ""));
+            var locks = session.Locks.OrderBy(@lock => @lock is { Relation: null, Key: null }).ToList();
+            Add(null, $"  locks: {FirstOf(locks, Lock)}");
             var pids = Of(waiters, session);
-            Add(null, pids.Count == 0 ? "  nobody waits for it" : $"  waiting for it: {(pids.Count == 1 ? "process" : "processes")} {InWords(pids)}");
+            var processes = pids.Count == 1 ? "process" : "processes";
+            Add(null, pids.Count == 0 ? "  nobody waits for it" : $"  waiting for it: {processes} {InWords(pids)}");
             if (session.Session?.Query is { Length: > 0 } query)
             {
                 Add(null, $"  {(session.Session.State == "active" ? "its" : "its last")} statement: {query}");
@@ -217,14 +220,19 @@ internal static class ClearCommand
 
         var rows = result.Select(session => (object?[])
         [
-            .. LockRows.Row(session.Locks[0], LockColumns), session.Outcome.ToString(), session.Signal?.ToString(),
-                AsOption(session.Reason), session.Session?.State,
-            LockRows.Seconds(session.Session?.StateAge), InWords(Of(waiters, session)), session.Session?.Query,
+            .. LockRows.Row(session.Locks[0], LockColumns),
+            session.Outcome.ToString(),
+            session.Signal?.ToString(),
+            AsOption(session.Reason),
+            session.Session?.State,
+            LockRows.Seconds(session.Session?.StateAge),
+            InWords(Of(waiters, session)),
+            session.Session?.Query,
         ]);
         Output.Write(format, Columns, [.. rows], wide ? null : Important);
     }
 
-    // What the library calls an option of its own is one of the command line here.
+    // Replaces the library's names of options with those of the command line.
     private static string? AsOption(string? reason) => reason?
         .Replace("PgClearOptions.IncludeSuperusers is not set", "--include-superusers was not given", StringComparison.Ordinal)
         .Replace("PgClearOptions.IncludeReplication is not set", "--include-replication was not given", StringComparison.Ordinal)

@@ -1,30 +1,28 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net.Sockets;
-using System.Text.RegularExpressions;
 using Npgsql;
 
 namespace DbLock.Cli;
 
-/// <summary>Where the database is: an option, DBLOCK_CONNECTION, or what psql would find. It is never shown.</summary>
-internal static partial class ConnectionOption
+/// <summary>
+/// The option that says where the database is. Without it, DBLOCK_CONNECTION says that, or what psql would look at. A connection string is
+/// never shown, because it may have a password in it.
+/// </summary>
+internal static class ConnectionOption
 {
     private const string DefaultPort = "5432";
 
     private static readonly string[] SocketFolders = ["/var/run/postgresql", "/run/postgresql", "/tmp"];
 
-    private const string Right = "write postgres://user@host:5432/database, with %xx for special characters, or "
-        + "Host=…;Username=…;Database=…";
-
     public static Option<string?> Create() => new("--connection", "-c")
     {
         Description = "The database: a postgres:// URL or an Npgsql connection string. Else $DBLOCK_CONNECTION, else where psql would "
-            + "go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, "
-            + "PGDATABASE, PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE and the others",
+            + "go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE and the others",
         HelpName = "url",
     };
 
-    /// <summary>Opens a connection of its own session, which is ended with it.</summary>
+    /// <summary>Opens a connection.</summary>
     /// <exception cref="UnavailableException">There is no way to the database.</exception>
     public static async Task<NpgsqlConnection> OpenAsync(string connectionString, CancellationToken cancellationToken)
     {
@@ -38,39 +36,39 @@ internal static partial class ConnectionOption
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             await connection.DisposeAsync().ConfigureAwait(false);
-            // Npgsql takes what another engine answers for a fault of its own.
-            if (e is NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException or InvalidOperationException or IOException)
+
+            // Npgsql fails in many ways at the answer of another engine, as if the fault were its own.
+            if (e is not (NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException
+                or InvalidOperationException or IOException))
             {
-                var address = new NpgsqlConnectionStringBuilder(connectionString);
-                var place = address.Host!.Contains(',', StringComparison.Ordinal)
-                    ? address.Host : string.Create(CultureInfo.InvariantCulture, $"{address.Host}, port {address.Port}");
-                var reason = await OtherServer.NameAsync(
-                    e, address.Host, address.Port, cancellationToken).ConfigureAwait(false) is { } other
-                    ? $"{other} answers there, and dblock works with PostgreSQL alone: give the host and port of a PostgreSQL server"
-                    : (e.InnerException is SocketException inner ? inner : e).Message;
-                throw new UnavailableException($"no connection to {place}: {reason}");
+                throw;
             }
 
-            throw;
+            var address = new NpgsqlConnectionStringBuilder(connectionString);
+            var place = address.Host!.Contains(',', StringComparison.Ordinal)
+                ? address.Host
+                : string.Create(CultureInfo.InvariantCulture, $"{address.Host}, port {address.Port}");
+            var other = await OtherServer.NameAsync(e, address.Host, address.Port, cancellationToken).ConfigureAwait(false);
+            var reason = other is not null
+                ? $"{other} answers there, and dblock works with PostgreSQL alone: give the host and port of a PostgreSQL server"
+                : (e.InnerException is SocketException inner ? inner : e).Message;
+            throw new UnavailableException($"no connection to {place}: {reason}");
         }
     }
 
-    public static string Resolve(string? option) =>
-        Resolve(option is null ? null : Utf8("--connection", option),
-            name => Environment.GetEnvironmentVariable(name) is { } value ? Utf8(name, value) : null);
+    /// <summary>Returns the connection string of the database that is meant.</summary>
+    public static string Resolve(string? option) => Resolve(
+        option is null ? null : Utf8("--connection", option),
+        name => Environment.GetEnvironmentVariable(name) is { } value ? Utf8(name, value) : null);
 
-    // In libpq's order: what is given, the service, the other variables, what is usual.
+    // The order is libpq's: the option, the service, the other variables, the defaults.
     public static string Resolve(string? option, Func<string, string?> variable)
     {
         var given = option ?? NullIfEmpty(variable("DBLOCK_CONNECTION"));
-        RefuseOtherEngines(given);
+        OtherEngines.Refuse(given);
         var words = new ConnectionWords();
         NpgsqlConnectionStringBuilder builder = [];
-        if (given is not null && Url().Match(given) is { Success: true } url)
-        {
-            ReadUrl(url, words);
-        }
-        else if (given is not null)
+        if (given is not null && !ConnectionUrl.TryAddTo(words, given))
         {
             builder = FromConnectionString(given);
         }
@@ -88,14 +86,14 @@ internal static partial class ConnectionOption
             words.Remove("host");
             words.Remove("hostaddr");
 
-            // psql's own "host=… password=…" would come out as the name of a host.
+            // Npgsql reads psql's own "host=… password=…" as the name of a host.
             if (builder.Host!.Any(c => char.IsWhiteSpace(c) || c == '='))
             {
-                throw Malformed();
+                throw ConnectionUrl.Malformed();
             }
         }
 
-        words.RefuseWhatIsNotKnown();
+        words.RefuseWhatNpgsqlCannot();
         foreach (var (keyword, value, source) in words.Keywords())
         {
             if (!IsSaid(builder, keyword))
@@ -107,7 +105,7 @@ internal static partial class ConnectionOption
         SetPlace(builder, words, saysHost, variable);
         if (builder.Host![0] is '/' or '@' && !builder.Host.Contains(',', StringComparison.Ordinal))
         {
-            // On a socket of the machine there is none, as libpq knows.
+            // A socket of this machine has no encryption, and libpq asks for none there.
             builder.SslMode = SslMode.Disable;
         }
 
@@ -116,7 +114,7 @@ internal static partial class ConnectionOption
             builder.ApplicationName = "dblock";
         }
 
-        // What PGCLIENTENCODING says is for psql's terminal; what comes is read as UTF-8 here.
+        // PGCLIENTENCODING is for psql's terminal; dblock reads UTF-8.
         if (builder.ClientEncoding is null)
         {
             builder.ClientEncoding = "UTF8";
@@ -125,8 +123,9 @@ internal static partial class ConnectionOption
         builder.Pooling = false;
         builder.Multiplexing = false;
 
-        // Npgsql takes it for several hosts only; what a lock needs, a primary, is asked of the server anyway.
-        if (!builder.Host!.Contains(',', StringComparison.Ordinal) && builder.TargetSessionAttributes is "any" or "primary" or "read-write" or "prefer-primary")
+        // Npgsql accepts these for several hosts only. Whether one host is a primary, the lock asks the server anyway.
+        if (!builder.Host!.Contains(',', StringComparison.Ordinal)
+            && builder.TargetSessionAttributes is "any" or "primary" or "read-write" or "prefer-primary")
         {
             builder.TargetSessionAttributes = null;
         }
@@ -158,22 +157,26 @@ internal static partial class ConnectionOption
         if (names is not null && addresses is not null && names.Length != addresses.Length)
         {
             throw new UsageException(string.Create(
-                CultureInfo.InvariantCulture, $"{words.Source("hostaddr")} has {addresses.Length} addresses and {words.Source("host")} {names.Length} hosts: give an address for each host"));
+                CultureInfo.InvariantCulture,
+                $"{words.Source("hostaddr")} has {addresses.Length} addresses and {words.Source("host")} {names.Length} hosts: give an "
+                + $"address for each host"));
         }
 
         var count = (addresses ?? names ?? [""]).Length;
         var ports = port?.Split(',') ?? [""];
         if (ports.Length != 1 && ports.Length != count)
         {
+            var hosts = count == 1 ? "host" : "hosts";
             throw new UsageException(string.Create(
-                CultureInfo.InvariantCulture, $"{words.Source("port")} has {ports.Length} ports for {count} host{(count == 1 ? "" : "s")}: give one for all, or one for each"));
+                CultureInfo.InvariantCulture,
+                $"{words.Source("port")} has {ports.Length} ports for {count} {hosts}: give one for all, or one for each"));
         }
 
         if (addresses is not null && names is not null && builder.SslMode == SslMode.VerifyFull && !addresses.SequenceEqual(names))
         {
             throw new UsageException(
-                $"{words.Source("hostaddr")} beside a host whose certificate is verified in full: dblock would look for the address in the certificate; "
-                + $"unset {words.Source("hostaddr")}, or use sslmode verify-ca");
+                $"{words.Source("hostaddr")} beside a host whose certificate is verified in full: dblock would look for the address in "
+                + $"the certificate; unset {words.Source("hostaddr")}, or use sslmode verify-ca");
         }
 
         var places = Enumerable.Range(0, count).Select(i =>
@@ -186,8 +189,8 @@ internal static partial class ConnectionOption
             }
 
             var name = NullIfEmpty(names?[i].Trim());
-            return (Host: NullIfEmpty(addresses?[i].Trim()) ?? name ?? DefaultHost(number), Port: number,
-                Name: name ?? NullIfEmpty(addresses?[i].Trim()) ?? "localhost");
+            var address = NullIfEmpty(addresses?[i].Trim());
+            return (Host: address ?? name ?? DefaultHost(number), Port: number, Name: name ?? address ?? "localhost");
         }).ToList();
         if (places is [var (host, single, name)])
         {
@@ -197,14 +200,13 @@ internal static partial class ConnectionOption
         }
         else
         {
-            var list = places.Select(
-                place => place.Host.Contains(':', StringComparison.Ordinal)
-                    ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}");
+            var list = places.Select(place =>
+                place.Host.Contains(':', StringComparison.Ordinal) ? $"[{place.Host}]:{place.Port}" : $"{place.Host}:{place.Port}");
             Set(builder, "Host", string.Join(',', list), words.Source("host"));
         }
     }
 
-    // Without a host, psql goes to the socket of this machine: to the folder it was built for, which is one of these.
+    // Without a host, psql connects to the socket of this machine, in the folder for which it was built: one of these.
     private static string DefaultHost(string port) =>
         SocketFolders.FirstOrDefault(folder => File.Exists($"{folder}/.s.PGSQL.{port}")) ?? "localhost";
 
@@ -216,91 +218,12 @@ internal static partial class ConnectionOption
         }
         catch (Exception e) when (e is ArgumentException or FormatException)
         {
-            // The message may quote what was given, a password too.
-            throw Malformed();
+            // The exception's message may quote what was given, a password included, and so it is not shown.
+            throw ConnectionUrl.Malformed();
         }
     }
 
-    private static UsageException Malformed() => new($"the database is given in a way that is not understood: {Right}");
-
-    // Only the scheme is shown: what follows may have a password in it.
-    private static void RefuseOtherEngines(string? given)
-    {
-        if (given is null)
-        {
-            return;
-        }
-
-        var scheme = Scheme().Match(given).Groups["scheme"].Value;
-        var name = scheme.ToUpperInvariant() switch
-        {
-            "MYSQL" or "MYSQLX" => "MySQL",
-            "MARIADB" => "MariaDB",
-            "SQLSERVER" or "MSSQL" or "TDS" => "SQL Server",
-            "SQLITE" or "SQLITE3" => "SQLite",
-            "ORACLE" or "ORACLEDB" => "Oracle",
-            "MONGODB" or "REDIS" or "REDISS" or "CONSUL" or "ETCD" => scheme,
-            _ => null,
-        };
-        if (name is not null)
-        {
-            throw new UsageException($"{scheme}: is an address of {name}, and dblock works with PostgreSQL alone: {Right}");
-        }
-
-        if (OtherWords().Match(given) is { Success: true } word)
-        {
-            throw new UsageException($"a connection string with {word.Value} is one of SQL Server or SQLite, and dblock works with "
-                + $"PostgreSQL alone: {Right}");
-        }
-
-        if (given.Contains("://", StringComparison.Ordinal) && scheme.Length > 0 && !Url().IsMatch(given))
-        {
-            throw Malformed();
-        }
-    }
-
-    [GeneratedRegex(@"^\s*(jdbc:)?(?<scheme>[A-Za-z][A-Za-z0-9]*)(\+[A-Za-z0-9_+]+)?:", RegexOptions.ExplicitCapture)]
-    private static partial Regex Scheme();
-
-    [GeneratedRegex("\\b(Initial Catalog|Data Source|Integrated Security|Trusted_Connection)(?=\\s*=)", RegexOptions.IgnoreCase)]
-    private static partial Regex OtherWords();
-
-    // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
-    private static void ReadUrl(Match url, ConnectionWords words)
-    {
-        // libpq keeps an empty place in the list of ports for a host that names none.
-        words.Set("host", string.Join(',', url.Groups["host"].Captures.Select(host => Decoded(host.Value.Trim('[', ']')))), "the URL");
-        var ports = url.Groups["port"].Captures.Select(port => port.Value.TrimStart(':')).ToList();
-        if (ports.Any(port => port.Length > 0))
-        {
-            words.Set("port", string.Join(',', ports), "the URL");
-        }
-
-        words.Set("user", Decoded(url.Groups["user"].Value), "the URL");
-        words.Set("password", Decoded(url.Groups["password"].Value), "the URL");
-        words.Set("dbname", Decoded(url.Groups["database"].Value), "the URL");
-        foreach (var part in url.Groups["query"].Value.Split('&', StringSplitOptions.RemoveEmptyEntries))
-        {
-            var pair = part.Split('=', 2);
-            var name = Decoded(pair[0]);
-            if (name.Length == 0 || !name.All(c => char.IsAsciiLetterLower(c) || c == '_'))
-            {
-                // A password with a question mark in it that was not escaped looks like this.
-                throw Malformed();
-            }
-
-            words.Set(name, pair.Length > 1 ? Decoded(pair[1]) : "", $"the URL's {name}");
-        }
-    }
-
-    private static string Decoded(string text) => Uri.UnescapeDataString(text);
-
-    [GeneratedRegex(
-        @"^postgres(ql)?://((?<user>[^:@/?]*)(:(?<password>[^@/?]*))?@)?(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?)(,(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?))*(/(?<database>[^?]*))?(\?(?<query>.*))?$",
-        RegexOptions.ExplicitCapture)]
-    private static partial Regex Url();
-
-    // Npgsql's own builder says that it contains every keyword that it knows.
+    // Npgsql's own builder cannot be asked, since it says that it contains every keyword that it knows.
     private static bool IsSaid(NpgsqlConnectionStringBuilder builder, string keyword) =>
         new System.Data.Common.DbConnectionStringBuilder { ConnectionString = builder.ConnectionString }.ContainsKey(keyword);
 
@@ -313,7 +236,7 @@ internal static partial class ConnectionOption
                 "SSL Mode" => value.Replace("-", "", StringComparison.Ordinal),
                 "Load Balance Hosts" => value switch { "random" => "true", "disable" => "false", _ => value },
 
-                // As for libpq, a negative time is none.
+                // A negative time means none to libpq, and zero does to Npgsql.
                 "Timeout" when int.TryParse(value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var seconds)
                     && seconds < 0 => "0",
                 _ => value,

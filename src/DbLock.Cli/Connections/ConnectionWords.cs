@@ -1,33 +1,51 @@
 namespace DbLock.Cli;
 
-/// <summary>What libpq's own words say of a connection, and where each was found. What is found first stays.</summary>
+/// <summary>The parameters of a connection in libpq's own words, each with the place where it was found.</summary>
 internal sealed class ConnectionWords
 {
-    // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS; where the keyword is null, Npgsql cannot do it.
+    // The words are those of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS. A keyword that is null means
+    // that Npgsql cannot do it, and an empty one that the word is not a keyword of Npgsql's by itself.
     private static readonly (string Word, string? Variable, string? Keyword)[] Known =
     [
-        ("host", "PGHOST", ""), ("hostaddr", "PGHOSTADDR", ""), ("port", "PGPORT", ""),
-        ("dbname", "PGDATABASE", "Database"), ("user", "PGUSER", "Username"), ("password", "PGPASSWORD", "Password"), ("passfile",
-            "PGPASSFILE", "Passfile"),
-        ("sslmode", "PGSSLMODE", "SSL Mode"), (
-            "sslcert", "PGSSLCERT", "SSL Certificate"), ("sslkey", "PGSSLKEY", "SSL Key"), ("sslpassword", null, "SSL Password"),
-        ("sslrootcert", "PGSSLROOTCERT", "Root Certificate"), ("sslnegotiation", "PGSSLNEGOTIATION", "SSL Negotiation"),
-        ("channel_binding", "PGCHANNELBINDING", "Channel Binding"), ("require_auth", "PGREQUIREAUTH", "Require Auth"),
-        ("krbsrvname", "PGKRBSRVNAME", "Kerberos Service Name"), ("load_balance_hosts", "PGLOADBALANCEHOSTS", "Load Balance Hosts"),
-        ("application_name", "PGAPPNAME", "Application Name"), ("connect_timeout", "PGCONNECT_TIMEOUT", "Timeout"), ("options", "PGOPTIONS",
-            "Options"),
-        ("target_session_attrs", "PGTARGETSESSIONATTRS", "Target Session Attributes"), ("client_encoding", null, "Client Encoding"),
+        ("host", "PGHOST", ""),
+        ("hostaddr", "PGHOSTADDR", ""),
+        ("port", "PGPORT", ""),
+        ("dbname", "PGDATABASE", "Database"),
+        ("user", "PGUSER", "Username"),
+        ("password", "PGPASSWORD", "Password"),
+        ("passfile", "PGPASSFILE", "Passfile"),
+        ("sslmode", "PGSSLMODE", "SSL Mode"),
+        ("sslcert", "PGSSLCERT", "SSL Certificate"),
+        ("sslkey", "PGSSLKEY", "SSL Key"),
+        ("sslpassword", null, "SSL Password"),
+        ("sslrootcert", "PGSSLROOTCERT", "Root Certificate"),
+        ("sslnegotiation", "PGSSLNEGOTIATION", "SSL Negotiation"),
+        ("channel_binding", "PGCHANNELBINDING", "Channel Binding"),
+        ("require_auth", "PGREQUIREAUTH", "Require Auth"),
+        ("krbsrvname", "PGKRBSRVNAME", "Kerberos Service Name"),
+        ("load_balance_hosts", "PGLOADBALANCEHOSTS", "Load Balance Hosts"),
+        ("application_name", "PGAPPNAME", "Application Name"),
+        ("connect_timeout", "PGCONNECT_TIMEOUT", "Timeout"),
+        ("options", "PGOPTIONS", "Options"),
+        ("target_session_attrs", "PGTARGETSESSIONATTRS", "Target Session Attributes"),
+        ("client_encoding", null, "Client Encoding"),
         ("gssencmode", "PGGSSENCMODE", "GSS Encryption Mode"),
-        ("requirepeer", "PGREQUIREPEER", null), ("sslcrl", "PGSSLCRL", null), ("sslcrldir", "PGSSLCRLDIR", null), ("sslcertmode",
-            "PGSSLCERTMODE", null),
-        ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", null), ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", null),
-        ("service", "PGSERVICE", ""), ("servicefile", "PGSERVICEFILE", ""),
+        ("requirepeer", "PGREQUIREPEER", null),
+        ("sslcrl", "PGSSLCRL", null),
+        ("sslcrldir", "PGSSLCRLDIR", null),
+        ("sslcertmode", "PGSSLCERTMODE", null),
+        ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", null),
+        ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", null),
+        ("service", "PGSERVICE", ""),
+        ("servicefile", "PGSERVICEFILE", ""),
     ];
 
-    // They change neither where the connection leads nor how safe it is.
+    // These change neither where the connection leads nor how safe it is, and are passed over.
     private static readonly string[] Harmless =
-        ["fallback_application_name", "tcp_user_timeout", "sslcompression", "sslsni", "gsslib", "gssdelegation", "min_protocol_version",
-            "max_protocol_version"];
+    [
+        "fallback_application_name", "tcp_user_timeout", "sslcompression", "sslsni", "gsslib", "gssdelegation", "min_protocol_version",
+        "max_protocol_version",
+    ];
 
     private readonly Dictionary<string, (string Value, string Source)> _said = [];
 
@@ -37,7 +55,7 @@ internal sealed class ConnectionWords
 
     public void Remove(string word) => _said.Remove(word);
 
-    /// <summary>Says a word over; an empty value says nothing.</summary>
+    /// <summary>Sets a word, in place of what was said before; an empty value changes nothing.</summary>
     /// <exception cref="UsageException">libpq knows no such word, or dblock does not.</exception>
     public void Set(string word, string value, string source)
     {
@@ -48,8 +66,8 @@ internal sealed class ConnectionWords
 
         if (!Known.Any(known => known.Word == word))
         {
-            throw new UsageException(
-                $"{source}: there is no such parameter: use {string.Join(", ", Known.Where(known => known.Keyword is not null).Select(known => known.Word))}");
+            var words = string.Join(", ", Known.Where(known => known.Keyword is not null).Select(known => known.Word));
+            throw new UsageException($"{source}: there is no such parameter: use {words}");
         }
 
         if (value.Length > 0)
@@ -58,6 +76,7 @@ internal sealed class ConnectionWords
         }
     }
 
+    /// <summary>Sets a word that was not said before.</summary>
     public void Add(string word, string value, string source)
     {
         if (!_said.ContainsKey(word))
@@ -66,6 +85,7 @@ internal sealed class ConnectionWords
         }
     }
 
+    /// <summary>Adds what the environment's variables say of words that were not said before.</summary>
     public void AddVariables(Func<string, string?> variable)
     {
         foreach (var (word, name, _) in Known)
@@ -77,32 +97,34 @@ internal sealed class ConnectionWords
         }
     }
 
-    /// <summary>Refuses what demands something that dblock cannot do: without it the connection would be less safe than psql's.</summary>
-    /// <exception cref="UsageException">Something is demanded that dblock cannot do.</exception>
-    public void RefuseWhatIsNotKnown()
+    /// <summary>Refuses words that Npgsql cannot obey: without them the connection would be less safe than psql's.</summary>
+    /// <exception cref="UsageException">There is such a word.</exception>
+    public void RefuseWhatNpgsqlCannot()
     {
         foreach (var (word, _, keyword) in Known)
         {
-            // What .NET does anyway.
-            var isUsual = (word, Value(word)) is ("sslcertmode", "allow") or ("ssl_min_protocol_version", "TLSv1" or "TLSv1.1" or "TLSv1.2")
+            // .NET does these anyway.
+            var isUsual = (word, Value(word)) is ("sslcertmode", "allow")
+                or ("ssl_min_protocol_version", "TLSv1" or "TLSv1.1" or "TLSv1.2")
                 or ("ssl_max_protocol_version", "TLSv1.3");
             if (keyword is null && _said.ContainsKey(word) && !isUsual)
             {
                 var how = Source(word).StartsWith("PG", StringComparison.Ordinal) ? $" (env -u {Source(word)} dblock …)" : "";
                 throw new UsageException(
-                    $"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{how}, or demand it of "
-                        + "the server");
+                    $"{Source(word)} is set, and dblock cannot do what it demands: leave it out for dblock{how}, or demand it of the "
+                    + "server");
             }
         }
 
         if (Value("sslrootcert") == "system")
         {
             throw new UsageException(
-                $"{Source("sslrootcert")} is 'system', which dblock does not know: name the file, such as /etc/ssl/certs/ca-certificates.crt");
+                $"{Source("sslrootcert")} is 'system', which dblock does not know: name the file, such as "
+                + "/etc/ssl/certs/ca-certificates.crt");
         }
     }
 
-    /// <summary>Returns what Npgsql is told; the place is not among it.</summary>
+    /// <summary>Returns the words as keywords of Npgsql's, without those that say which server.</summary>
     public IEnumerable<(string Keyword, string Value, string Source)> Keywords() =>
         from known in Known
         where known.Keyword is { Length: > 0 } && _said.ContainsKey(known.Word)

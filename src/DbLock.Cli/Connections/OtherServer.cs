@@ -4,7 +4,7 @@ using Npgsql;
 
 namespace DbLock.Cli;
 
-/// <summary>What listens where PostgreSQL was looked for.</summary>
+/// <summary>Finds out which server listens at an address where PostgreSQL was expected.</summary>
 internal static class OtherServer
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
@@ -17,19 +17,30 @@ internal static class OtherServer
     /// <summary>Names the server when a connection failed because it is another engine's; null when it may be PostgreSQL.</summary>
     public static async Task<string?> NameAsync(Exception failure, string host, int port, CancellationToken cancellationToken)
     {
-        // A server that speaks PostgreSQL says what is wrong; one that cannot be reached, or says nothing, cannot be told.
-        if (failure is PostgresException or SocketException or TimeoutException || failure.InnerException is SocketException or TimeoutException
-            || host.StartsWith('/') || host.Contains(',', StringComparison.Ordinal))
+        // A PostgreSQL server says itself what is wrong, and a server that cannot be reached, or says nothing, cannot be asked.
+        if (failure is PostgresException or SocketException or TimeoutException
+            || failure.InnerException is SocketException or TimeoutException
+            || host.StartsWith('/')
+            || host.Contains(',', StringComparison.Ordinal))
         {
             return null;
         }
 
         try
         {
-            // MySQL, MariaDB, SSH and mail servers speak first, SQL Server when it is asked.
-            return Greeting(await AnswerAsync(host, port, [], cancellationToken).ConfigureAwait(false))
-                ?? (await AnswerAsync(host, port, PreLogin, cancellationToken).ConfigureAwait(false) is [0x04, 0x01, ..] ? "SQL Server" : null)
-                ?? (failure is InvalidOperationException || failure.Message.Contains("SSLRequest", StringComparison.Ordinal) ? "something that is not PostgreSQL" : null);
+            // MySQL, MariaDB and SSH servers speak first; SQL Server answers a packet of its own protocol.
+            if (Greeting(await AnswerAsync(host, port, [], cancellationToken).ConfigureAwait(false)) is { } speaker)
+            {
+                return speaker;
+            }
+
+            if (await AnswerAsync(host, port, PreLogin, cancellationToken).ConfigureAwait(false) is [0x04, 0x01, ..])
+            {
+                return "SQL Server";
+            }
+
+            var isStrange = failure is InvalidOperationException || failure.Message.Contains("SSLRequest", StringComparison.Ordinal);
+            return isStrange ? "something that is not PostgreSQL" : null;
         }
         catch (Exception e) when (e is SocketException or IOException)
         {
@@ -39,7 +50,8 @@ internal static class OtherServer
 
     private static string? Greeting(byte[] answer) => answer switch
     {
-        // Length, number 0, then version 10 of the protocol and the server's own; or an error packet, to a host that may not connect.
+        // A packet begins with its length and the number 0. A greeting goes on with the protocol's version, 10, and the server's. A host
+        // that may not connect gets an error packet instead.
         [_, _, 0, 0, 10, .. var rest] =>
             Encoding.ASCII.GetString(rest).Contains("MariaDB", StringComparison.OrdinalIgnoreCase) ? "MariaDB" : "MySQL",
         [_, _, 0, 0, 0xff, .. var rest] =>

@@ -14,14 +14,15 @@ internal static class PassFile
         user ??= Environment.UserName;
         path ??= $"{variable("HOME")}/.pgpass";
 
-        // The folder of the usual socket is this machine.
+        // In the file, localhost stands for a socket in its usual folder, too.
         string[] wanted = [host is "/var/run/postgresql" or "/run/postgresql" or "/tmp" ? "localhost" : host, port, database ?? user, user];
         try
         {
             return !File.Exists(path) ? null : File.ReadLines(path)
-                .Where(line => line.Length > 0 && line[0] != '#').Select(Split)
-                .FirstOrDefault(
-                    fields => fields.Count >= 5 && wanted.Zip(fields).All(pair => pair.Second == "*" || pair.Second == pair.First))?[4];
+                .Where(line => line.Length > 0 && line[0] != '#')
+                .Select(Split)
+                .Where(fields => fields.Count >= 5)
+                .FirstOrDefault(fields => wanted.Zip(fields).All(pair => pair.Second == "*" || pair.Second == pair.First))?[4];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -6,11 +6,11 @@ namespace DbLock.Cli;
 /// <remarks>https://www.postgresql.org/docs/current/libpq-pgservice.html</remarks>
 internal static class ServiceFile
 {
-    // Where libpq looks is decided when it is built: Debian, Red Hat, and what is common elsewhere.
-    private static readonly string[] SystemFolders = ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc", "/usr/local/etc",
-        "/usr/local/pgsql/etc"];
+    // The folder in which libpq looks is fixed when it is built. These are those of Debian and Red Hat, and others that are common.
+    private static readonly string[] SystemFolders =
+        ["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc", "/usr/local/etc", "/usr/local/pgsql/etc"];
 
-    /// <summary>Adds what the service says that is asked for, if one is.</summary>
+    /// <summary>Adds what the service says whose name is given, if one is.</summary>
     /// <exception cref="UsageException">There is no such service, or its file cannot be understood.</exception>
     public static void AddTo(ConnectionWords words, Func<string, string?> variable)
     {
@@ -20,17 +20,16 @@ internal static class ServiceFile
             return;
         }
 
-        var own = words.Value("servicefile") ?? (variable("PGSERVICEFILE") is { Length: > 0 } file ? file : $"{variable("HOME")}/.pg_service.conf");
-        string[] files =
-        [
-            own,
-            .. (variable("PGSYSCONFDIR") is { Length: > 0 } folder ? [folder] : SystemFolders).Select(folder => $"{folder}/pg_service.conf"),
-        ];
+        var own = words.Value("servicefile")
+            ?? (variable("PGSERVICEFILE") is { Length: > 0 } file ? file : $"{variable("HOME")}/.pg_service.conf");
+        var folders = variable("PGSYSCONFDIR") is { Length: > 0 } only ? [only] : SystemFolders;
+        string[] files = [own, .. folders.Select(folder => $"{folder}/pg_service.conf")];
         if (!files.Any(path => File.Exists(path) && Read(path, name, words)))
         {
             var who = words.Value("service") is null ? "PGSERVICE" : words.Source("service");
             throw new UsageException(
-                $"{who} asks for the service '{name}', which is in no file ({string.Join(", ", files)}): define it there, or name its file with PGSERVICEFILE");
+                $"{who} asks for the service '{name}', which is in no file ({string.Join(", ", files)}): define it there, or name its "
+                + "file with PGSERVICEFILE");
         }
     }
 
@@ -62,8 +61,9 @@ internal static class ServiceFile
                     var isLdap = line.StartsWith("ldap", StringComparison.Ordinal) && line.Contains("://", StringComparison.Ordinal);
                     if (pair.Length < 2 || pair[0] is "service" or "servicefile")
                     {
-                        var why = isLdap ? "dblock asks no LDAP server: write the connection into the file" : "in a service each line "
-                            + "is word=value, and none names another service";
+                        var why = isLdap
+                            ? "dblock asks no LDAP server: write the connection into the file"
+                            : "in a service each line is word=value, and none names another service";
                         throw new UsageException(string.Create(CultureInfo.InvariantCulture, $"{path}, line {number}: {why}"));
                     }
 

@@ -5,8 +5,8 @@ namespace DbLock.Cli;
 /// <summary>The graph of waits, for people and for programs.</summary>
 internal static class BlockedTree
 {
-    private static readonly string[] Columns = ["pid", "blocked_by", "hard", "type", "object", "mode", "wait_s", "user", "application",
-        "query"];
+    private static readonly string[] Columns =
+        ["pid", "blocked_by", "hard", "type", "object", "mode", "wait_s", "user", "application", "query"];
 
     public static void Write(string format, PgWaitGraph graph, bool wide)
     {

@@ -1,63 +1,40 @@
 using System.CommandLine;
-using System.Globalization;
-using Npgsql;
 
 namespace DbLock.Cli;
 
 /// <summary><c>dblock doctor</c>: what breaks locks on a connection.</summary>
 internal static class DoctorCommand
 {
-    private const string Good = "ok";
-    private const string Warning = "warning";
-    private const string Error = "error";
-
     private static readonly string[] Columns = ["check", "result", "finding", "remedy"];
-
-    // What is asked at once. pg_settings has what the role may see; units are milliseconds, or seconds for those of TCP.
-    private const string Questions = """
-        select pg_catalog.version(), pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), current_user::text, pg_catalog.current_setting('server_version_num')::int,
-          pg_catalog.has_function_privilege('pg_catalog.pg_try_advisory_lock(bigint)', 'execute'),
-          pg_catalog.pg_has_role('pg_signal_backend', 'usage') or (select r.rolsuper from pg_catalog.pg_roles as r where r.rolname = current_user),
-          pg_catalog.pg_has_role('pg_read_all_stats', 'usage'),
-          (select pg_catalog.count(*) from pg_catalog.pg_locks as l where not l.fastpath),
-          (select pg_catalog.sum(s.setting::bigint) from pg_catalog.pg_settings as s where s.name in ('max_connections', 'max_prepared_transactions'))
-            * pg_catalog.current_setting('max_locks_per_transaction')::bigint
-        """;
-
-    private const string Timeouts = """
-        select s.name, s.setting::bigint from pg_catalog.pg_settings as s
-        where s.name in ('idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout') and s.setting::bigint > 0
-        order by s.name
-        """;
 
     public static Command Create()
     {
         var connection = ConnectionOption.Create();
-        var trust = new Option<bool>("--trust-pooler")
-        {
-            Description = "The connection pooler in between keeps one server session for "
-            + "each client (PgBouncer's session mode)"
-        };
+        var trust = PoolerOption.Create();
         var output = Output.Option();
-        var command = new Command("doctor", "Checks a connection for what breaks locks, and says what helps. Exit code 0: no error was "
-            + "found; 1: one was.") { connection, trust, output };
+        var command = new Command(
+            "doctor",
+            "Checks a connection for what breaks locks, and says what helps. Exit code 0: no error was found; 1: one was.")
+        { connection, trust, output };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var address = ConnectionOption.Resolve(parsed.GetValue(connection));
             var opened = await ConnectionOption.OpenAsync(address, cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
-                var findings = await ExamineAsync(opened, address, parsed.GetValue(trust), cancellationToken).ConfigureAwait(false);
+                var findings = await Examination
+                    .RunAsync(opened, address, parsed.GetValue(trust), cancellationToken).ConfigureAwait(false);
                 if (Output.IsTable(parsed.GetValue(output)!) && Output.IsTerminal)
                 {
                     Output.WriteLines(findings.SelectMany(InLines));
-                    return findings.Any(finding => finding.Result == Error) ? ExitCode.NotDone : ExitCode.Ok;
+                }
+                else
+                {
+                    var rows = findings.Select(finding => (object?[])[finding.Check, finding.Result, finding.Text, finding.Remedy]);
+                    Output.Write(parsed.GetValue(output)!, Columns, [.. rows]);
                 }
 
-                Output.Write(
-                    parsed.GetValue(output)!, Columns, [.. findings.Select(
-                        finding => (object?[])[finding.Check, finding.Result, finding.Text, finding.Remedy])]);
-                return findings.Any(finding => finding.Result == Error) ? ExitCode.NotDone : ExitCode.Ok;
+                return findings.Any(finding => finding.Result == Finding.Error) ? ExitCode.NotDone : ExitCode.Ok;
             }
         });
         return command;
@@ -69,129 +46,9 @@ internal static class DoctorCommand
         const int Indent = 9;
         var lines = Output.Wrap(Output.OneLine($"{finding.Check}: {finding.Text}"), Output.Width - Indent, indent: 0)
             .Concat(finding.Remedy is null ? [] : Output.Wrap(Output.OneLine($"→ {finding.Remedy}"), Output.Width - Indent, indent: 2));
-        return lines.Select((line, i) => (i > 0 ? "" : finding.Result == Good ? finding.Result : Output.Styled(Output.Red, finding.Result))
-            + new string(' ', i > 0 ? Indent : Indent - finding.Result.Length) + line);
+        var result = finding.Result == Finding.Good ? finding.Result : Output.Styled(Output.Red, finding.Result);
+        return lines.Select((line, i) => i > 0
+            ? new string(' ', Indent) + line
+            : result + new string(' ', Indent - finding.Result.Length) + line);
     }
-
-    private static async Task<List<Finding>> ExamineAsync(
-        NpgsqlConnection connection, string address, bool trustPooler, CancellationToken cancellationToken)
-    {
-        var findings = new List<Finding>();
-        using (var command = new NpgsqlCommand(Questions, connection))
-        {
-            var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
-            await using (reader.ConfigureAwait(false))
-            {
-                await reader.ReadAsync(cancellationToken).ConfigureAwait(false);
-                findings.AddRange(Read(reader, connection.ProcessID, trustPooler));
-            }
-        }
-
-        using (var command = new NpgsqlCommand(Timeouts, connection))
-        {
-            var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
-            await using (reader.ConfigureAwait(false))
-            {
-                var any = false;
-                for (; await reader.ReadAsync(cancellationToken).ConfigureAwait(false); any = true)
-                {
-                    var (name, milliseconds) = (reader.GetString(0), reader.GetInt64(1));
-                    findings.Add(
-                        new("timeouts", Warning, string.Create(CultureInfo.InvariantCulture, $"{name} is {milliseconds} ms"),
-                            name == "statement_timeout"
-                        ? "a wait for a lock is cut after that: set it to 0 for the sessions that wait"
-                        : "a session that holds a lock and idles is ended after that, and the lock is lost: set it to 0 for the "
-                            + "sessions that hold locks"));
-                }
-
-                if (!any)
-                {
-                    findings.Add(new("timeouts", Good, "no timeout ends an idle session or cuts a wait", null));
-                }
-            }
-        }
-
-        findings.Add(await TryAsync(connection, address, cancellationToken).ConfigureAwait(false));
-        return findings;
-    }
-
-    private static IEnumerable<Finding> Read(NpgsqlDataReader reader, int processId, bool trustPooler)
-    {
-        var version = reader.GetString(0);
-        yield return version.StartsWith("PostgreSQL ", StringComparison.Ordinal) && !version.Contains("-YB-", StringComparison.Ordinal)
-            && !version.Contains("CockroachDB", StringComparison.Ordinal)
-            ? reader.GetInt32(4) >= 130000
-                ? new("engine", Good, version.Split(" on ")[0], null)
-                : new("engine", Warning, version.Split(" on ")[0], "locks work; who holds them can be asked from PostgreSQL 13 on: "
-                    + "upgrade the server")
-            : new("engine", Error, version.Split(" on ")[0], "this is not PostgreSQL, and its advisory locks may answer true and lock "
-                + "nothing: lock on a PostgreSQL server");
-        yield return reader.GetInt32(1) == processId
-            ? new("pooler", Good, "the connection goes straight to the server", null)
-            : trustPooler
-                ? new("pooler", Warning, "a connection pooler is in between, and trusted", "make sure that it is in session mode: in "
-                    + "transaction mode two clients get the same lock")
-                : new("pooler", Error, "a connection pooler is in between", "in transaction mode two clients get the same lock: connect "
-                    + "to the server directly, or say --trust-pooler if it is in session mode");
-        yield return reader.GetBoolean(2)
-            ? new("standby", Error, "this is a hot standby, whose locks are its own", "connect to the primary: "
-                + "target_session_attrs=primary with all hosts")
-            : new("standby", Good, "this is the primary", null);
-        yield return reader.GetBoolean(5)
-            ? new("right to lock", Good, $"role {reader.GetString(3)} may take advisory locks", null)
-            : new("right to lock", Error, $"role {reader.GetString(3)} may not take advisory locks", "grant execute on function "
-                + "pg_try_advisory_lock(bigint) and its like to it");
-        yield return reader.GetBoolean(6)
-            ? new("right to signal", Good, "it may cancel and terminate other roles' sessions", null)
-            : new("right to signal", Warning, "it may cancel and terminate sessions of its own roles only", "grant pg_signal_backend to "
-                + "it, if dblock cancel and terminate are to reach others");
-        yield return reader.GetBoolean(7)
-            ? new("right to see", Good, "it sees what other roles' sessions do", null)
-            : new("right to see", Warning, "other roles' sessions are hidden from it", "grant pg_read_all_stats to it, so that holders "
-                + "can be named in full");
-        var (used, capacity) = (reader.GetInt64(8), reader.GetInt64(9));
-        var room = string.Create(CultureInfo.InvariantCulture, $"{used} of about {capacity} locks are in use");
-        yield return used < capacity / 2
-            ? new("capacity", Good, room, null)
-            : new("capacity", used < capacity * 9 / 10 ? Warning : Error, room, "when the table is full, new sessions and statements "
-                + "fail: raise max_locks_per_transaction, or hold fewer locks");
-    }
-
-    // Whatever the server says of itself: a lock that two sessions get is none.
-    private static async Task<Finding> TryAsync(NpgsqlConnection connection, string address, CancellationToken cancellationToken)
-    {
-        const string Check = "exclusion";
-        try
-        {
-            var other = await ConnectionOption.OpenAsync(address, cancellationToken).ConfigureAwait(false);
-            await using (other.ConfigureAwait(false))
-            {
-                LockKey key = $"dblock doctor {Guid.NewGuid()}";
-                var options = new LockOptions { TrustPooler = true };
-                var (first, second) = (
-                    new Lock(connection, key, LockInterface.Npgsql, options), new Lock(other, key, LockInterface.Npgsql, options));
-                await using (first.ConfigureAwait(false))
-                await using (second.ConfigureAwait(false))
-                {
-                    return !await first.AcquireAsync(block: false, cancellationToken).ConfigureAwait(false)
-                        ? new(Check, Error, "a lock that nobody else can know was refused", "something between answers in the server's "
-                            + "place: connect to the server directly")
-                        : await second.AcquireAsync(block: false, cancellationToken).ConfigureAwait(false)
-                            ? new(Check, Error, "two sessions got the same lock at the same time", "locks are worth nothing on this "
-                                + "connection: connect to the server directly")
-                            : new(Check, Good, "a lock that one session holds is refused to another", null);
-                }
-            }
-        }
-        catch (UnavailableException e)
-        {
-            return new(Check, Warning, $"it could not be tried: {e.Message}", "allow the role a second connection");
-        }
-        catch (Exception e) when (e is LockException or PostgresException)
-        {
-            return new(Check, Error, e.Message, "see the other checks");
-        }
-    }
-
-    private sealed record Finding(string Check, string Result, string Text, string? Remedy);
 }

@@ -11,8 +11,10 @@ internal sealed class FilterOptions
 
     // https://www.postgresql.org/docs/current/monitoring-stats.html#WAIT-EVENT-LOCK-TABLE
     private static readonly string[] Types =
-        [Advisory, "applytransaction", "extend", "frozenid", "object", "page", "relation", "spectoken", "transactionid", "tuple",
-            "userlock", "virtualxid"];
+    [
+        Advisory, "applytransaction", "extend", "frozenid", "object", "page", "relation", "spectoken", "transactionid", "tuple", "userlock",
+        "virtualxid",
+    ];
 
     // https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
     private static readonly string[] States =
@@ -22,9 +24,8 @@ internal sealed class FilterOptions
     private readonly Option<string[]> _databases = new("--database", "-d") { Description = "In this database", HelpName = "name" };
     private readonly Option<string[]> _relations = new("--relation", "-r")
     {
-        Description = "On this table or index, name or "
-        + "schema.name, exactly as it was created",
-        HelpName = "name"
+        Description = "On this table or index, name or schema.name, exactly as it was created",
+        HelpName = "name",
     };
     private readonly Option<string[]> _keys = new("--key", "-k") { Description = "On the advisory lock with this key", HelpName = "key" };
     private readonly Option<string[]> _names = new("--name")
@@ -35,14 +36,13 @@ internal sealed class FilterOptions
     private readonly Option<string> _scheme = KeyOption.Create();
     private readonly Option<string[]> _types = new("--type")
     {
-        Description = "Of this type, as pg_locks has it: relation, advisory, "
-        + "transactionid, tuple …",
-        HelpName = "type"
+        Description = "Of this type, as pg_locks has it: relation, advisory, transactionid, tuple …",
+        HelpName = "type",
     };
     private readonly Option<PgLockMode[]> _modes = new("--mode")
     {
         Description = "In this mode: AccessShare, Exclusive …",
-        HelpName = "mode"
+        HelpName = "mode",
     };
     private readonly Option<bool> _granted = new("--granted") { Description = "Only locks that are held" };
     private readonly Option<bool> _waiting = new("--waiting") { Description = "Only locks that are waited for" };
@@ -50,18 +50,20 @@ internal sealed class FilterOptions
     private readonly Option<string[]> _applications = new("--application", "-a")
     {
         Description = "Of sessions with this application_name",
-        HelpName = "name"
+        HelpName = "name",
     };
     private readonly Option<string[]> _users = new("--user", "-u") { Description = "Of this role's sessions", HelpName = "role" };
     private readonly Option<string[]> _states = new("--state")
     {
-        Description = "Of sessions in this state: active, idle, \"idle in "
-        + "transaction\" …",
-        HelpName = "state"
+        Description = "Of sessions in this state: active, idle, \"idle in transaction\" …",
+        HelpName = "state",
     };
-    private readonly Option<TimeSpan?> _transactionAge = Age("--min-transaction-age", "Of sessions whose transaction is at least so old");
-    private readonly Option<TimeSpan?> _stateAge = Age("--min-state-age", "Of sessions that have been in their state at least so long");
-    private readonly Option<TimeSpan?> _wait = Age("--min-wait", "Waited for at least so long (PostgreSQL 14 and later)");
+    private readonly Option<TimeSpan?> _transactionAge = Duration.Option(
+        "Of sessions whose transaction is at least so old", "--min-transaction-age");
+    private readonly Option<TimeSpan?> _stateAge = Duration.Option(
+        "Of sessions that have been in their state at least so long", "--min-state-age");
+    private readonly Option<TimeSpan?> _wait = Duration.Option(
+        "Waited for at least so long (PostgreSQL 14 and later)", "--min-wait");
 
     private readonly Option<string?> _filter = new("--filter", "-f")
     {
@@ -83,7 +85,7 @@ internal sealed class FilterOptions
             command.Add(option);
         }
 
-        // Expanded before the parser sees it.
+        // SavedOptions puts the saved options in its place before the parser sees it; here it is for the help.
         command.Add(options._filter);
         return options;
     }
@@ -96,8 +98,9 @@ internal sealed class FilterOptions
             throw new UsageException("--filter was not understood: write --filter NAME");
         }
 
-        Refuse(parsed.GetValue(_granted) && parsed.GetValue(_waiting), "--granted and --waiting match nothing together: leave both out "
-            + "for all locks");
+        UsageException.ThrowIf(
+            parsed.GetValue(_granted) && parsed.GetValue(_waiting),
+            "--granted and --waiting match nothing together: leave both out for all locks");
         var filter = new PgLockFilter
         {
             Pids = Given<int>([.. pids ?? [], .. parsed.GetValue(_pids) ?? []]),
@@ -126,62 +129,64 @@ internal sealed class FilterOptions
         {
             throw new UsageException(
                 $"--relation and --database {databases[0]} match nothing together: names of tables are known in the connection's own "
-                    + $"database alone, which is {database}; connect to the other one");
+                + $"database alone, which is {database}; connect to the other one");
         }
     }
 
-    // An empty answer must not mean that nothing could have been found.
+    // Options that match nothing together are refused, so that an empty answer means that there are no such locks.
     private static void RefuseWhatCannotMatch(PgLockFilter filter)
     {
         var waits = filter.MinWait is not null ? "--min-wait" : filter.Granted == false ? "--waiting" : null;
         var granted = filter.BlockingOnly ? "--blocking" : filter.Granted == true ? "--granted" : null;
-        Refuse(granted is not null && waits is not null, $"{granted} and {waits} match nothing together: {granted} means locks that are "
-            + $"held, {waits} locks that are waited for");
-        Refuse(filter is { Keys: not null, Relations: not null }, "--key and --relation match nothing together: a lock is on a key or "
-            + "on a table");
+        UsageException.ThrowIf(
+            granted is not null && waits is not null,
+            $"{granted} and {waits} match nothing together: {granted} means locks that are held, {waits} locks that are waited for");
+        UsageException.ThrowIf(
+            filter is { Keys: not null, Relations: not null },
+            "--key and --relation match nothing together: a lock is on a key or on a table");
         var kind = filter.Keys is not null ? "--key" : filter.Relations is not null ? "--relation" : null;
+        var thing = filter.Keys is not null ? "key" : "table";
         string[] possible = filter.Keys is not null ? [Advisory] : ["relation", "extend", "page", "tuple"];
-        Refuse(
+        UsageException.ThrowIf(
             kind is not null && filter.LockTypes is { } types && !types.Intersect(possible).Any(),
-            $"{kind} and --type {filter.LockTypes?[0]} match nothing together: locks on a {(filter.Keys is not null ? "key" : "table")} are of type {string.Join(", ", possible)}");
+            $"{kind} and --type {filter.LockTypes?[0]} match nothing together: locks on a {thing} are of type "
+            + $"{string.Join(", ", possible)}");
+        var advisory = filter.Keys is not null ? "--key" : "--type advisory";
         var isAdvisory = filter.Keys is not null || filter.LockTypes is { } only && only.All(type => type == Advisory);
-        Refuse(
+        UsageException.ThrowIf(
             isAdvisory && filter.Modes is { } modes && !modes.Any(mode => mode is PgLockMode.Exclusive or PgLockMode.Share),
-            $"{(filter.Keys is not null ? "--key" : "--type advisory")} and --mode {filter.Modes?[0]} match nothing together: advisory locks are Exclusive or Share");
-        Refuse(
-            (waits ?? (filter.BlockingOnly ? granted : null)) is not null && filter.Modes is { } harmless
-                && harmless.All(mode => mode == PgLockMode.SIRead),
+            $"{advisory} and --mode {filter.Modes?[0]} match nothing together: advisory locks are Exclusive or Share");
+        UsageException.ThrowIf(
+            (waits is not null || filter.BlockingOnly) && filter.Modes is { } harmless && harmless.All(mode => mode == PgLockMode.SIRead),
             $"{waits ?? granted} and --mode SIRead match nothing together: nobody waits for such a lock");
-        Refuse(
+        UsageException.ThrowIf(
             waits is not null && filter.States is { } idle && idle.All(state => state.StartsWith("idle", StringComparison.Ordinal)),
             $"{waits} and --state \"{filter.States?[0]}\" match nothing together: a session that waits for a lock is active");
-        Refuse(
+        UsageException.ThrowIf(
             filter.MinTransactionAge is not null && filter.States is { } without && without.All(state => state == "idle"),
             "--min-transaction-age and --state idle match nothing together: a session that is idle has no transaction; \"idle in "
-                + "transaction\" has one, and --min-state-age goes with both");
-        Refuse(filter.Pids is { } pids && pids.All(pid => pid < 1), $"{filter.Pids?[0]} is no process id: they begin with 1");
+            + "transaction\" has one, and --min-state-age goes with both");
+        UsageException.ThrowIf(
+            filter.Pids is { } pids && pids.All(pid => pid < 1),
+            $"{filter.Pids?[0]} is no process id: they begin with 1");
     }
 
-    private static void Refuse(bool isImpossible, string why)
-    {
-        if (isImpossible)
-        {
-            throw new UsageException(why);
-        }
-    }
-
-    // The server cuts what is longer, and a session that has no name matches none.
+    // The server cuts a name at 63 bytes, and no session has an empty one.
     private static string[]? Names(string option, string[]? given)
     {
-        Refuse(given?.Any(name => name.Length == 0) == true, $"{option} matches nothing without a name: write one, or leave it out");
-        Refuse(given?.Any(name => Encoding.UTF8.GetByteCount(name) > 63) == true, $"{option} matches nothing with a name of over 63 "
-            + "bytes: PostgreSQL keeps no more of one");
+        UsageException.ThrowIf(
+            given?.Any(name => name.Length == 0) == true,
+            $"{option} matches nothing without a name: write one, or leave it out");
+        UsageException.ThrowIf(
+            given?.Any(name => Encoding.UTF8.GetByteCount(name) > 63) == true,
+            $"{option} matches nothing with a name of over 63 bytes: PostgreSQL keeps no more of one");
         return Given(given);
     }
 
     private static string[]? Among(string name, string[]? given, string[] known) =>
-        Given(given)?.Select(
-            value => known.Contains(value) ? value : throw new UsageException(UsageErrors.NoSuchChoice(name, value, known))).ToArray();
+        Given(given)
+            ?.Select(value => known.Contains(value) ? value : throw new UsageException(UsageErrors.NoSuchChoice(name, value, known)))
+            .ToArray();
 
     /// <summary>Returns the keys whose names are known.</summary>
     public LockKey[] Names(ParseResult parsed) =>
@@ -201,10 +206,9 @@ internal sealed class FilterOptions
 
     private static T[]? Given<T>(T[]? values) => values is { Length: > 0 } ? values : null;
 
-    private static Option<TimeSpan?> Age(string name, string description) =>
-        new(name) { Description = description, HelpName = "duration", CustomParser = Duration.Parse };
-
     private IEnumerable<Option> All() =>
-        [_pids, _databases, _relations, _keys, _scheme, _names, _types, _modes, _granted, _waiting, _blocking, _applications, _users,
-            _states, _transactionAge, _stateAge, _wait];
+    [
+        _pids, _databases, _relations, _keys, _scheme, _names, _types, _modes, _granted, _waiting, _blocking, _applications, _users,
+        _states, _transactionAge, _stateAge, _wait,
+    ];
 }

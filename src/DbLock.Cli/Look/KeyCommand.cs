@@ -13,8 +13,10 @@ internal static class KeyCommand
         var name = new Argument<string>("NAME") { Description = "The name" };
         var output = Output.Option();
         var wide = Output.WideOption();
-        var command = new Command("key", "Prints the number or pair that a name is under each scheme, how it looks in pg_locks, and the "
-            + "SQL that takes the lock by hand. It needs no database.")
+        var command = new Command(
+            "key",
+            "Prints the number or pair that a name is under each scheme, how it looks in pg_locks, and the SQL that takes the lock by "
+            + "hand. It needs no database.")
         { name, output, wide };
         command.SetAction(parsed =>
         {
@@ -38,7 +40,7 @@ internal static class KeyCommand
         }
         else if (text.Split(',') is [var first, var second]
             && int.TryParse(first, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var a)
-                && int.TryParse(second, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var b))
+            && int.TryParse(second, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var b))
         {
             yield return ("pair", (a, b));
         }

@@ -29,8 +29,8 @@ internal static class KeyOption
     {
         var option = new Option<string>("--key-scheme")
         {
-            Description = "How a key becomes the number that PostgreSQL locks: as a library does it (" + string.Join(", ", Names[..^2])
-                + "), or number (42) or pair (1,2) for keys that are numbers",
+            Description = "How a key becomes the number that PostgreSQL locks: as a library does it "
+                + $"({string.Join(", ", Names[..^2])}), or number (42) or pair (1,2) for keys that are numbers",
             HelpName = "scheme",
             DefaultValueFactory = _ => Names[0],
         };

@@ -4,20 +4,19 @@ namespace DbLock.Cli;
 internal static class LockRows
 {
     /// <summary>Gets the columns of a table, which has little room.</summary>
-    public static IReadOnlyList<string> Short { get; } = ["pid", "database", "type", "object", "mode", "granted", "wait_s", "user",
-        "application", "state", "state_s", "query"];
+    public static IReadOnlyList<string> Short { get; } =
+        ["pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "state", "state_s", "query"];
 
     /// <summary>Gets the columns of a table from the most important on: as many are shown as fit the terminal.</summary>
-    public static IReadOnlyList<string> Important { get; } = ["pid", "object", "mode", "granted", "wait_s", "query", "state", "application",
-        "user", "state_s", "type", "database"];
+    public static IReadOnlyList<string> Important { get; } =
+        ["pid", "object", "mode", "granted", "wait_s", "query", "state", "application", "user", "state_s", "type", "database"];
 
     /// <summary>Gets all columns.</summary>
     public static IReadOnlyList<string> All { get; } =
     [
         "pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "client", "state", "state_s",
-            "transaction_s", "query", "backend_start",
-        "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid", "transactionid", "virtualxid", "prepared_transaction",
-        "partial", "held_s",
+        "transaction_s", "query", "backend_start", "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid",
+        "transactionid", "virtualxid", "prepared_transaction", "partial", "held_s",
     ];
 
     public static object?[] Row(PgLock @lock, IReadOnlyList<string> columns) => [.. columns.Select(column => Value(@lock, column))];

@@ -8,24 +8,24 @@ internal static class LookCommand
 {
     public static Command List() => Create(
         "list",
-        "Lists the locks of the server, those that are waited for first. Options of one kind add up, options of different kinds must "
-            + "all match. "
-            + "Nothing found is an empty list and exit code 0.",
+        "Lists the locks of the server, those that are waited for first. Options of one kind add up, options of different kinds must all "
+        + "match. Nothing found is an empty list and exit code 0.",
         ShowLocksAsync);
 
     public static Command Blocked() => Create(
         "blocked",
-        "Shows who waits for whom: those who block others and wait for nobody first, and below each those who wait for it. "
-            + "The options keep the trees in which a lock matches. Nobody waiting is an empty answer and exit code 0.",
+        "Shows who waits for whom: those who block others and wait for nobody first, and below each those who wait for it. The options "
+        + "keep the trees in which a lock matches. Nobody waiting is an empty answer and exit code 0.",
         ShowBlockedAsync);
 
     /// <summary>Returns the locks as lines of a table.</summary>
     public static async Task<List<string>> LocksAsync(
-        NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken) =>
-        Output.Lines(
-            LockRows.Short,
-            [.. (await connection.GetLocksAsync(filter, names, cancellationToken).ConfigureAwait(false)).Select(@lock => LockRows.Row(@lock, LockRows.Short))],
-            Output.IsTerminal && !wide ? LockRows.Important : null);
+        NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken)
+    {
+        var locks = await connection.GetLocksAsync(filter, names, cancellationToken).ConfigureAwait(false);
+        var rows = locks.Select(@lock => LockRows.Row(@lock, LockRows.Short));
+        return Output.Lines(LockRows.Short, [.. rows], Output.IsTerminal && !wide ? LockRows.Important : null);
+    }
 
     /// <summary>Returns who waits for whom as lines of a tree.</summary>
     public static async Task<List<string>> BlockedAsync(

@@ -11,11 +11,11 @@ internal static class SavedOptions
     private const string FileName = "dblock.json";
 
     /// <summary>
-    /// Puts saved options where they are asked for. An option that is given on the command line as well is taken from there.
+    /// Replaces <c>--filter NAME</c> by the options that are saved under this name, but for those that the command line gives, too.
     /// </summary>
     public static string[] Expand(string[] args)
     {
-        // dblock run has no filters.
+        // dblock run has no filters, and its -f may be the command's.
         if (args.Length == 0 || args[0] == "run")
         {
             return args;
@@ -49,14 +49,11 @@ internal static class SavedOptions
         var path = "";
         try
         {
-            path = Find() ?? throw new UsageException($"--filter {name}: there is no {FileName} in this folder or above it, nor in the "
-                + "configuration folder; $DBLOCK_CONFIG names another");
-            using var json = JsonDocument.Parse(
-                File.ReadAllBytes(path), new JsonDocumentOptions
-                {
-                    CommentHandling = JsonCommentHandling.Skip,
-                    AllowTrailingCommas = true
-                });
+            path = Find() ?? throw new UsageException(
+                $"--filter {name}: there is no {FileName} in this folder or above it, nor in the configuration folder; $DBLOCK_CONFIG "
+                + "names another");
+            var asWritten = new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true };
+            using var json = JsonDocument.Parse(File.ReadAllBytes(path), asWritten);
             if (!json.RootElement.TryGetProperty("filters", out var filters) || !filters.TryGetProperty(name, out var saved))
             {
                 throw new UsageException($"--filter {name}: {path} has no such filter under \"filters\"");
@@ -65,10 +62,10 @@ internal static class SavedOptions
             var options = new List<string>();
             foreach (var option in saved.EnumerateObject())
             {
-                // What acts, and where, is for the command line alone to say: the file may be somebody else's.
+                // The file may be somebody else's, and so it may not say what is done, nor on which database.
                 var aliases = FilterOptions.AliasesOf($"--{option.Name}")
-                    ?? throw new UsageException($"--filter {name}: {path} has \"{option.Name}\" in it, and only options that filter can "
-                        + "be saved");
+                    ?? throw new UsageException(
+                        $"--filter {name}: {path} has \"{option.Name}\" in it, and only options that filter can be saved");
                 if (!given.Any(arg => aliases.Any(alias => IsGiven(arg, alias))))
                 {
                     var values = option.Value.ValueKind == JsonValueKind.Array ? option.Value.EnumerateArray().ToList() : [option.Value];
@@ -77,8 +74,8 @@ internal static class SavedOptions
                         JsonValueKind.True => $"--{option.Name}",
                         JsonValueKind.String => $"--{option.Name}={value.GetString()}",
                         JsonValueKind.Number => $"--{option.Name}={value.GetRawText()}",
-                        _ => throw new UsageException($"--filter {name}: {path} has a value for \"{option.Name}\" that is no text, "
-                            + "number or truth"),
+                        _ => throw new UsageException(
+                            $"--filter {name}: {path} has a value for \"{option.Name}\" that is no text, number or truth"),
                     }));
                 }
             }

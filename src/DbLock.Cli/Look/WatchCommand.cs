@@ -16,19 +16,16 @@ internal static class WatchCommand
         var what = new Argument<string>("WHAT")
         {
             Description = "blocked (who waits for whom) or list (the locks)",
-            DefaultValueFactory = _ => Blocked
+            DefaultValueFactory = _ => Blocked,
         };
         what.AcceptOnlyFromAmong(Blocked, List);
-        var interval = new Option<TimeSpan?>("--interval", "-i")
-        {
-            Description = "From one look to the next. Default: 2s",
-            HelpName = "duration",
-            CustomParser = Duration.Parse
-        };
+        var interval = Duration.Option("From one look to the next. Default: 2s", "--interval", "-i");
         var count = new Option<int?>("--count") { Description = "How many looks. Default: until Ctrl-C", HelpName = "n" };
         var wide = Output.WideOption();
-        var command = new Command("watch", "Shows the same as dblock blocked, or list, again and again. On a terminal the picture is "
-            + "renewed in place, elsewhere one follows the other.")
+        var command = new Command(
+            "watch",
+            "Shows the same as dblock blocked, or list, again and again. On a terminal the picture is renewed in place, elsewhere one "
+            + "follows the other.")
         { what, connection, interval, count, wide };
         var filter = FilterOptions.AddTo(command);
         command.SetAction(async (parsed, _) =>
@@ -45,13 +42,11 @@ internal static class WatchCommand
                 throw new UsageException("--count takes 1 or more");
             }
 
-            // The console's own stream does not tell that nobody reads any more.
+            // The console's own stream hides the error when nobody reads any more, by which the command would end.
             if (!Output.IsTerminal)
             {
-                Console.SetOut(
-                    new StreamWriter(
-                        new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0))
-                    { AutoFlush = true });
+                var standardOutput = new FileStream(new SafeFileHandle(1, ownsHandle: false), FileAccess.Write, bufferSize: 0);
+                Console.SetOut(new StreamWriter(standardOutput) { AutoFlush = true });
             }
 
             using var signals = new Signals();

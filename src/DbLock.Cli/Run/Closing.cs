@@ -16,7 +16,7 @@ internal static class Closing
             return;
         }
 
-        // Not here: before the first await it may block, on a connection that waits for an answer.
+        // It runs on a thread of its own, because Close may block on a connection that waits for an answer.
         await Task.Factory.StartNew(connection.Close, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)
             .WaitAsync(Limit).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }

@@ -7,13 +7,19 @@ internal sealed class Signals : IDisposable
 {
     private static readonly (PosixSignal Signal, int Number)[] Known =
     [
-        (PosixSignal.SIGHUP, 1), (PosixSignal.SIGINT, Unix.Sigint), (PosixSignal.SIGQUIT, Unix.Sigquit), (PosixSignal.SIGTERM,
-            Unix.Sigterm),
+        (PosixSignal.SIGHUP, Unix.Sighup),
+        (PosixSignal.SIGINT, Unix.Sigint),
+        (PosixSignal.SIGQUIT, Unix.Sigquit),
+        (PosixSignal.SIGTERM, Unix.Sigterm),
 
-        // Raw numbers, of Linux: SIGUSR1, SIGUSR2, and those that would end dblock and leave its command: SIGALRM, SIGXCPU, SIGVTALRM,
+        // Linux's own numbers: SIGUSR1 and SIGUSR2, and those that would end dblock and leave its command: SIGALRM, SIGXCPU, SIGVTALRM,
         // SIGIO.
-        ((PosixSignal)10, 10), ((PosixSignal)12, 12), ((PosixSignal)14, 14), ((PosixSignal)24, 24), ((PosixSignal)26, 26), ((PosixSignal)29,
-            29),
+        ((PosixSignal)10, 10),
+        ((PosixSignal)12, 12),
+        ((PosixSignal)14, 14),
+        ((PosixSignal)24, 24),
+        ((PosixSignal)26, 26),
+        ((PosixSignal)29, 29),
     ];
 
     private readonly List<PosixSignalRegistration> _registrations = [];
@@ -59,7 +65,7 @@ internal sealed class Signals : IDisposable
             registration.Dispose();
         }
 
-        // Not the token's source: a signal that is on its way would meet it, on a thread where nobody catches.
+        // The token's source is not disposed: a signal that is on its way would meet it, and its exception would end the process.
     }
 
     private void Receive(int number)
@@ -81,7 +87,7 @@ internal sealed class Signals : IDisposable
             }
         }
 
-        // Outside of the lock, and not in the runtime's signal thread.
+        // The token's callbacks run outside of the lock, and not on the runtime's signal thread.
         _ = _first.CancelAsync();
     }
 }

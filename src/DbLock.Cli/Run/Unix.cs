@@ -3,10 +3,10 @@ using System.Text;
 
 namespace DbLock.Cli;
 
-/// <summary>What .NET does not have of the C library.</summary>
+/// <summary>Functions of the C library that .NET does not have.</summary>
 internal static unsafe partial class Unix
 {
-    // The same on Linux and macOS: ENOENT, ENOEXEC, EACCES, ENOTDIR.
+    // These are the same on Linux and macOS: ENOENT, ENOEXEC, EACCES, ENOTDIR.
     public const int NoSuchFile = 2;
     public const int NoProgram = 8;
     public const int NoAccess = 13;
@@ -18,7 +18,7 @@ internal static unsafe partial class Unix
     public const int Sigkill = 9;
     public const int Sigterm = 15;
 
-    // The same on Linux and macOS: WNOHANG, X_OK, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL.
+    // These are the same on Linux and macOS: WNOHANG, X_OK, POSIX_SPAWN_SETSIGDEF, EINTR, SIGPIPE, SIG_DFL.
     private const int DoNotWait = 1;
     private const int Execute = 1;
     private const short DefaultSignals = 4;
@@ -26,7 +26,7 @@ internal static unsafe partial class Unix
     private const int Sigpipe = 13;
     private const nint Default = 0;
 
-    // Larger than sigset_t and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
+    // This is larger than sigset_t and posix_spawnattr_t of any C library (glibc's last has 336 bytes).
     private const int Room = 1024;
 
     private const int PrSetChildSubreaper = 36;
@@ -66,9 +66,9 @@ internal static unsafe partial class Unix
             _ = Control(PrSetChildSubreaper, 1, 0, 0, 0);
         }
 
-        // Who started us may have it ignored, and then the system throws the exit codes away. .NET's own handler, which is there since the
-        // first signal was asked for, collects all children when this is process 1 of a container: who comes too late waits for ever for a
-        // command that has ended.
+        // Whoever started dblock may have it ignore SIGCHLD, and then the system throws the exit codes away. And .NET's own handler, which
+        // is there since the first signal was asked for, collects all children when dblock is process 1 of a container: dblock would wait
+        // for ever for a command that has ended.
         Signal(Sigchld, Default);
     }
 
@@ -94,8 +94,11 @@ internal static unsafe partial class Unix
         var attributes = stackalloc byte[Room];
         var signals = stackalloc byte[Room];
         pid = 0;
-        var error = SpawnAttributes(attributes) | SetFlags(attributes, DefaultSignals) | NoSignals(signals) | AddSignal(signals,
-            Sigpipe) | SetDefaultSignals(attributes, signals);
+        var error = SpawnAttributes(attributes)
+            | SetFlags(attributes, DefaultSignals)
+            | NoSignals(signals)
+            | AddSignal(signals, Sigpipe)
+            | SetDefaultSignals(attributes, signals);
         var (words, variables) = (new Strings(arguments), new Strings(environment));
         error = error == 0 ? Spawn(out pid, Terminated(file), null, attributes, words.Pointers, variables.Pointers) : error;
         GC.KeepAlive(words);

@@ -5,15 +5,17 @@ using Npgsql;
 namespace DbLock.Cli;
 
 /// <summary>
-/// What is done while a lock is waited for: who holds it is told, ever more rarely, and that the server has fallen silent is noticed.
+/// While a lock is waited for, this tells who holds it, ever more rarely, and notices when the server has fallen silent.
 /// </summary>
 /// <remarks>
-/// The waiting connection is busy: each look has a connection of its own, which tells as well whether the server answers at all.
+/// The waiting connection is busy, so each look opens a connection of its own. Whether that opens tells whether the server answers.
 /// </remarks>
 internal static class WaitWatch
 {
-    private static readonly TimeSpan[] Tellings = [TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(10), TimeSpan.FromMinutes(1),
-        TimeSpan.FromMinutes(10), TimeSpan.FromHours(1)];
+    private static readonly TimeSpan[] Tellings =
+    [
+        TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(10), TimeSpan.FromMinutes(1), TimeSpan.FromMinutes(10), TimeSpan.FromHours(1),
+    ];
     private static readonly TimeSpan Look = TimeSpan.FromMinutes(1);
 
     /// <summary>How long an answer may take to come over a connection that works.</summary>
@@ -51,8 +53,9 @@ internal static class WaitWatch
             var waited = Stopwatch.GetElapsedTime(start);
             if (waited >= Telling(told))
             {
-                say?.Invoke(string.Create(CultureInfo.InvariantCulture, $"still waiting for '{key}', {Words(key, answers, holders)} "
-                    + $"({Math.Floor(waited.TotalSeconds)} s so far)"));
+                say?.Invoke(string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"still waiting for '{key}', {Words(key, answers, holders)} ({Math.Floor(waited.TotalSeconds)} s so far)"));
                 while (waited >= Telling(told))
                 {
                     told++;
@@ -70,21 +73,22 @@ internal static class WaitWatch
         for (var told = 0; ; told++)
         {
             await Task.Delay(Telling(told) - Stopwatch.GetElapsedTime(start), stop).ConfigureAwait(false);
-            say(string.Create(CultureInfo.InvariantCulture, $"still waiting for {what} "
-                + $"({Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds)} s so far)"));
+            say(string.Create(
+                CultureInfo.InvariantCulture,
+                $"still waiting for {what} ({Math.Round(Stopwatch.GetElapsedTime(start).TotalSeconds)} s so far)"));
         }
     }
 
     private static TimeSpan Telling(int number) =>
         number < Tellings.Length ? Tellings[number] : Tellings[^1] * (number - Tellings.Length + 2);
 
-    // Of those who wait one is ourselves.
+    // One of those who wait is dblock itself, and is not counted.
     private static string Words(LockKey key, bool answers, LockHolders? holders) => holders is not null
         ? new LockHolders(key, holders, Math.Max(0, holders.Waiting - 1)).ToString()[$"'{key}' is ".Length..]
         : answers ? "held by somebody whom the server does not tell" : "and the server does not answer at this moment";
 
-    // A pooler lets in whom it has no session for yet, and who is in is not let go: one question at a time is in its queue, and meanwhile
-    // being let in is answer enough.
+    // A pooler accepts a connection before it has a session for it, and keeps it until its question is answered. So only one question at a
+    // time is in the pooler's queue, and meanwhile it is answer enough that a connection is accepted.
     private static async Task<(bool Answers, LockHolders? Holders, Task? Queued)> AskAsync(
         string address, LockKey key, LockOptions options, Task? queued, CancellationToken stop)
     {
@@ -94,7 +98,7 @@ internal static class WaitWatch
         var question = default(Task<LockHolders>);
         try
         {
-            // Npgsql's own timeout would look like an answer.
+            // Npgsql's own timeout is switched off, because its exception would look like an answer.
             var unlimited = new NpgsqlConnectionStringBuilder(address) { Timeout = 0 }.ConnectionString;
             connection = await ConnectionOption.OpenAsync(unlimited, limit.Token).ConfigureAwait(false);
             if (queued?.IsCompleted == false)
@@ -108,12 +112,12 @@ internal static class WaitWatch
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested)
         {
-            // Who has a connection has an answer.
+            // If the connection was opened, the server has answered.
             return (connection is not null, null, options.TrustPooler ? question : null);
         }
         catch (Exception e) when (e is UnavailableException or NpgsqlException or LockException or InvalidOperationException)
         {
-            // No room for one more, or no right to look: an answer all the same.
+            // There is no room for one more session, or no right to look. Either is an answer.
             return (true, null, null);
         }
         finally

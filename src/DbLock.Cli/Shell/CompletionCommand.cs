@@ -33,8 +33,10 @@ internal static class CompletionCommand
     {
         var shell = new Argument<string>("SHELL") { Description = "bash, zsh or fish" };
         shell.AcceptOnlyFromAmong("bash", "zsh", "fish");
-        var command = new Command("completion", "Prints the completion script of a shell. In ~/.bashrc: source <(dblock "
-            + "completion bash)") { shell };
+        var command = new Command(
+            "completion",
+            "Prints the completion script of a shell. In ~/.bashrc: source <(dblock completion bash)")
+        { shell };
         command.SetAction(parsed =>
         {
             Console.Out.WriteLine(parsed.GetValue(shell) switch

@@ -12,10 +12,15 @@ internal static class Dblock
 
     private static readonly (string Name, Func<Command> Create)[] Commands =
     [
-        ("run", RunCommand.Create), ("list", LookCommand.List), ("blocked", LookCommand.Blocked), ("watch", WatchCommand.Create),
-        ("cancel", () => ClearCommand.Create("cancel", PgSignal.Cancel)), ("terminate",
-            () => ClearCommand.Create("terminate", PgSignal.Terminate)),
-        ("key", KeyCommand.Create), ("doctor", DoctorCommand.Create), ("completion", CompletionCommand.Create),
+        ("run", RunCommand.Create),
+        ("list", LookCommand.List),
+        ("blocked", LookCommand.Blocked),
+        ("watch", WatchCommand.Create),
+        ("cancel", () => ClearCommand.Create("cancel", PgSignal.Cancel)),
+        ("terminate", () => ClearCommand.Create("terminate", PgSignal.Terminate)),
+        ("key", KeyCommand.Create),
+        ("doctor", DoctorCommand.Create),
+        ("completion", CompletionCommand.Create),
     ];
 
     /// <summary>Gets how wide the help is.</summary>
@@ -32,8 +37,8 @@ internal static class Dblock
             }
 
             var parsed = Root(args[0]).Parse(SavedOptions.Expand(args), new ParserConfiguration { ResponseFileTokenReplacer = null });
-            var wrong = parsed.Action is ParseErrorAction || parsed.CommandResult.Command.Action == parsed.Action
-                ? UsageErrors.Of(parsed) : [];
+            var mayBeWrong = parsed.Action is ParseErrorAction || parsed.CommandResult.Command.Action == parsed.Action;
+            var wrong = mayBeWrong ? UsageErrors.Of(parsed) : [];
             if (wrong.Count > 0)
             {
                 foreach (var message in wrong)
@@ -45,13 +50,9 @@ internal static class Dblock
                 return ExitCode.Usage;
             }
 
-            // Signals are handled by the commands themselves: the library's own handling would end dblock before its command.
-            return await parsed.InvokeAsync(
-                new InvocationConfiguration
-                {
-                    EnableDefaultExceptionHandler = false,
-                    ProcessTerminationTimeout = null
-                }).ConfigureAwait(false);
+            // The commands handle signals themselves: the library's own handling would end dblock before its command.
+            var plain = new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null };
+            return await parsed.InvokeAsync(plain).ConfigureAwait(false);
         }
         catch (UsageException e)
         {
@@ -85,12 +86,12 @@ internal static class Dblock
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // Nobody to tell.
+            // There is nobody to tell.
         }
     }
 
-    // What is not asked for is not made: the other commands, and the library's root, whose texts are looked up in resources, would cost
-    // each start a part of its time.
+    // Only the command that is asked for is made. The others, and the library's root command, whose texts are looked up in resources, would
+    // make each start slower.
     private static Command Root(string? name = null)
     {
         var help = new Option<bool>("--help", "-h", "-?") { Description = "Show help and usage information", Recursive = true };
@@ -100,8 +101,8 @@ internal static class Dblock
             return new Command("dblock") { help, create() };
         }
 
-        var root = new RootCommand("Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear "
-            + "the way.");
+        var root = new RootCommand(
+            "Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear the way.");
         root.Options.Remove(root.Options.OfType<HelpOption>().Single());
         root.Options.Insert(0, help);
         foreach (var command in Commands)

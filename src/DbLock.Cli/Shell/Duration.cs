@@ -1,3 +1,4 @@
+using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Text.RegularExpressions;
@@ -7,7 +8,11 @@ namespace DbLock.Cli;
 /// <summary>Durations as people write them: 30s, 1.5m, .5s, 500ms, 2h30m; a bare number is seconds.</summary>
 internal static partial class Duration
 {
-    public static TimeSpan? Parse(ArgumentResult result)
+    /// <summary>Returns an option that takes a duration; without it, the value is null.</summary>
+    public static Option<TimeSpan?> Option(string description, string name, params string[] aliases) =>
+        new(name, aliases) { Description = description, HelpName = "duration", CustomParser = Parse };
+
+    private static TimeSpan? Parse(ArgumentResult result)
     {
         var text = result.Tokens[^1].Value;
         if (TryParse(text, out var duration))
@@ -33,15 +38,15 @@ internal static partial class Duration
         {
             foreach (Match part in Part().Matches(bare))
             {
-                seconds += decimal.Parse(
-                    part.Groups[1].ValueSpan, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture) * part.Groups[2].Value switch
-                    {
-                        "ms" => 0.001m,
-                        "s" => 1m,
-                        "m" => 60m,
-                        "h" => 3_600m,
-                        _ => 86_400m,
-                    };
+                var number = decimal.Parse(part.Groups[1].ValueSpan, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture);
+                seconds += number * part.Groups[2].Value switch
+                {
+                    "ms" => 0.001m,
+                    "s" => 1m,
+                    "m" => 60m,
+                    "h" => 3_600m,
+                    _ => 86_400m,
+                };
             }
 
             duration = TimeSpan.FromTicks((long)(seconds * TimeSpan.TicksPerSecond));

@@ -5,11 +5,11 @@ namespace DbLock.Cli;
 
 /// <summary>The words and variables that dblock was started with, byte for byte, for a command that is to have the same.</summary>
 /// <remarks>
-/// Each char of these strings is a byte. .NET reads both as UTF-8, and what is not UTF-8 comes out of that as something else.
+/// Each char of these strings is a byte. .NET itself reads words and variables as UTF-8, and loses what is not UTF-8.
 /// </remarks>
 internal static class Given
 {
-    // What .NET makes of bytes that are not UTF-8.
+    // .NET puts this character in place of bytes that are not UTF-8.
     private const char NotUtf8 = '\uFFFD';
 
     /// <summary>Gets the environment, each variable as <c>NAME=value</c>.</summary>

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using Spectre.Console;
 
@@ -27,7 +28,7 @@ internal static class Output
         {
             Description = "table, json (an array of objects) or csv (RFC 4180)",
             HelpName = "format",
-            DefaultValueFactory = _ => Table
+            DefaultValueFactory = _ => Table,
         };
         return option.AcceptOnlyFromAmong(Table, Json, Csv);
     }
@@ -41,8 +42,7 @@ internal static class Output
 
     public static Option<bool> WideOption() => new("--wide", "-w")
     {
-        Description = "All columns, and nothing cut off, however wide the "
-        + "terminal is"
+        Description = "All columns, and nothing cut off, however wide the terminal is",
     };
 
     /// <summary>Writes rows in a format.</summary>
@@ -64,7 +64,7 @@ internal static class Output
                 var csv = new StringBuilder().AppendJoin(',', columns).Append("\r\n");
                 foreach (var row in rows)
                 {
-                    // For programs a text stays as it is; a terminal is not to obey it.
+                    // A program gets a text as it is; for a terminal it is cleaned of what the terminal would obey.
                     csv.AppendJoin(',', row.Select(value => Quote(IsTerminal ? Clean(Text(value)) : Text(value)))).Append("\r\n");
                 }
 
@@ -143,7 +143,8 @@ internal static class Output
 
     /// <summary>Returns a text in a style, where colours are shown.</summary>
     public static string Styled(string style, string text) =>
-        IsTerminal && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"))
+        IsTerminal
+            && string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR"))
             && Environment.GetEnvironmentVariable("TERM") != "dumb"
             ? $"\u001b[{style}m{text}\u001b[0m"
             : text;
@@ -168,8 +169,8 @@ internal static class Output
         yield return line!;
     }
 
-    // Which columns are shown, and how wide: as many as fit, from the most important on; what is left goes to those that were cut, to the
-    // query last.
+    // Returns the columns that fit, taken from the most important on, and sets their widths. The room that is left goes to columns that
+    // were cut, and to the query last.
     private static List<int> Fit(IReadOnlyList<string> columns, int[] widths, IReadOnlyList<string> important)
     {
         const int Gap = 2;
@@ -202,7 +203,8 @@ internal static class Output
 
     private static int Size(string variable, Func<int> ask, int otherwise)
     {
-        if (int.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out var said) && said > 0)
+        var set = Environment.GetEnvironmentVariable(variable);
+        if (int.TryParse(set, NumberStyles.None, CultureInfo.InvariantCulture, out var said) && said > 0)
         {
             return said;
         }
@@ -221,17 +223,17 @@ internal static class Output
     public static void WriteJson(Action<Utf8JsonWriter> write)
     {
         using var buffer = new MemoryStream();
-        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Indented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        var readable = new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+        using (var json = new Utf8JsonWriter(buffer, readable))
         {
             write(json);
         }
 
         // The encoder escapes control characters, but not those that turn the writing direction. They can be in texts alone, where the
         // escape says the same.
-        var text = Encoding.UTF8.GetString(buffer.ToArray());
-        Console.Out.Write(
-            string.Concat(text.EnumerateRunes().Select(rune => IsCommand(rune) && rune.Value != '\n' ? Escaped(rune) : rune.ToString()))
-                + '\n');
+        var runes = Encoding.UTF8.GetString(buffer.ToArray()).EnumerateRunes();
+        var text = string.Concat(runes.Select(rune => IsCommand(rune) && rune.Value != '\n' ? Escaped(rune) : rune.ToString()));
+        Console.Out.Write(text + '\n');
     }
 
     public static void WriteValue(Utf8JsonWriter json, string name, object? value)
@@ -288,7 +290,7 @@ internal static class Output
         ? string.Concat(text.EnumerateRunes().Select(rune => rune.Value != '\n' && IsCommand(rune) ? "\uFFFD" : rune.ToString()))
         : text;
 
-    // Format characters turn the writing direction, and hide what is there.
+    // Format characters can turn the writing direction, and so hide what is there.
     private static bool IsCommand(Rune rune) => Rune.IsControl(rune) || Rune.GetUnicodeCategory(rune) == UnicodeCategory.Format;
 
     /// <summary>Returns a text in one line, without what would command a terminal.</summary>
@@ -297,5 +299,6 @@ internal static class Output
     private static string Escaped(Rune rune) =>
         string.Concat(rune.ToString().Select(unit => string.Create(CultureInfo.InvariantCulture, $"\\u{(int)unit:X4}")));
 
-    private static string Quote(string text) => text.AsSpan().ContainsAny(",\"\r\n") ? $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"" : text;
+    private static string Quote(string text) =>
+        text.AsSpan().ContainsAny(",\"\r\n") ? $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"" : text;
 }

@@ -1,7 +1,7 @@
 using System.Runtime.Versioning;
 using DbLock.Cli;
 
-// Processes, signals and terminals are those of Unix.
+// The processes, signals and terminals that dblock works with are those of Unix.
 [assembly: UnsupportedOSPlatform("windows")]
 
 return await Dblock.RunAsync(args).ConfigureAwait(false);

@@ -17,7 +17,7 @@ internal static partial class UsageErrors
             return [NoSuchOption(command.Command, unknown)];
         }
 
-        // One word that is too many makes several errors of the parser.
+        // The parser makes several errors of one word that is too many.
         return parsed.Errors.Count > 0 && parsed.UnmatchedTokens is [var first, ..]
             ? [Unmatched(command.Command, first)]
             : [.. parsed.Errors.Select(error => InWords(command, error)).Distinct()];
@@ -29,12 +29,13 @@ internal static partial class UsageErrors
 
     private static string NoSuchOption(Command command, string given)
     {
-        var names = command.Options.Concat(
-            command.Parents.OfType<Command>().SelectMany(parent => parent.Options.Where(option => option.Recursive)))
-            .SelectMany(
-                option => option.Aliases.Prepend(option.Name)).Where(name => name.StartsWith("--", StringComparison.Ordinal)).ToList();
+        var inherited = command.Parents.OfType<Command>().SelectMany(parent => parent.Options.Where(option => option.Recursive));
+        var names = command.Options.Concat(inherited)
+            .SelectMany(option => option.Aliases.Prepend(option.Name))
+            .Where(name => name.StartsWith("--", StringComparison.Ordinal))
+            .ToList();
 
-        // What is given to an option may have a password in it.
+        // The value of an option is not shown, because it may have a password in it.
         var name = given.Split('=', ':')[0];
         return $"there is no option {name}{DidYouMean(name, names)}; what begins so and is no option goes after --";
     }
@@ -46,8 +47,11 @@ internal static partial class UsageErrors
             return NoSuchOption(command, given);
         }
 
-        // It may have a password in it.
-        if (given.Contains("://", StringComparison.Ordinal) || (given.Contains('=', StringComparison.Ordinal) && (given.Contains(';', StringComparison.Ordinal) || SaysPassword().IsMatch(given))))
+        // An address is not shown, because it may have a password in it.
+        var isUrl = given.Contains("://", StringComparison.Ordinal);
+        var isConnectionString = given.Contains('=', StringComparison.Ordinal)
+            && (given.Contains(';', StringComparison.Ordinal) || SaysPassword().IsMatch(given));
+        if (isUrl || isConnectionString)
         {
             return $"dblock {command.Name} takes the address of the database after --connection";
         }
@@ -60,10 +64,12 @@ internal static partial class UsageErrors
         List<string> commands = [.. command.Subcommands.Select(known => known.Name)];
         return commands.Count > 0
             ? $"there is no command {given}{DidYouMean(given, commands)}: write {InWords(commands)}"
-            : $"dblock {command.Name} does not take '{given}': {(command.Arguments.Count == 0 ? "it takes options alone" : $"write {Usage(command)}")}";
+            : command.Arguments.Count == 0
+                ? $"dblock {command.Name} does not take '{given}': it takes options alone"
+                : $"dblock {command.Name} does not take '{given}': write {Usage(command)}";
     }
 
-    // To the parser, an option that it does not know is an argument where there is room for one. Negative numbers are meant.
+    // Returns an option that the parser does not know, and takes for an argument where there is room for one. A negative number is one.
     private static string? Unknown(ParseResult parsed)
     {
         var isRun = parsed.CommandResult.Command.Name == "run";
@@ -72,7 +78,9 @@ internal static partial class UsageErrors
             return null;
         }
 
-        var operands = parsed.CommandResult.Children.OfType<ArgumentResult>().SelectMany(argument => argument.Tokens).ToHashSet(ReferenceEqualityComparer.Instance);
+        var operands = parsed.CommandResult.Children.OfType<ArgumentResult>()
+            .SelectMany(argument => argument.Tokens)
+            .ToHashSet(ReferenceEqualityComparer.Instance);
         return parsed.Tokens.TakeWhile(token => token.Type != TokenType.DoubleDash)
             .FirstOrDefault(token => operands.Contains(token) && token.Value is ['-', not (>= '0' and <= '9'), ..])?.Value;
     }
@@ -81,12 +89,12 @@ internal static partial class UsageErrors
     {
         if (error.SymbolResult is CommandResult)
         {
+            List<string> commands = [.. command.Command.Subcommands.Select(known => known.Name)];
             return MissingInWords(command)
-                ?? (command.Command.Subcommands.Count > 0 ? "say what is to be done: dblock "
-                    + $"{InWords([.. command.Command.Subcommands.Select(known => known.Name)])}" : error.Message);
+                ?? (commands.Count > 0 ? $"say what is to be done: dblock {InWords(commands)}" : error.Message);
         }
 
-        // The error of an option's value may be told of its argument.
+        // The parser may report the error of an option's value as one of the option's argument.
         var result = error.SymbolResult is ArgumentResult { Parent: OptionResult owner } ? owner : error.SymbolResult;
         Symbol? symbol = result is OptionResult { Option: var option } ? option : (result as ArgumentResult)?.Argument;
         if (result is null || symbol is null)
@@ -95,14 +103,19 @@ internal static partial class UsageErrors
         }
 
         var (name, arity, type) = symbol is Option known
-            ? (known.Name, known.Arity, known.ValueType) : (symbol.Name, ((Argument)symbol).Arity, ((Argument)symbol).ValueType);
+            ? (known.Name, known.Arity, known.ValueType)
+            : (symbol.Name, ((Argument)symbol).Arity, ((Argument)symbol).ValueType);
         var element = type.IsArray ? type.GetElementType()! : Nullable.GetUnderlyingType(type) ?? type;
         var choices = symbol.GetCompletions(CompletionContext.Empty).Select(choice => choice.Label).ToList();
         if (result.Tokens.Count == 0 && arity.MinimumNumberOfValues > 0)
         {
-            return result is OptionResult
-                ? $"{name} lacks its value: write {name} {(choices.Count > 0 ? InWords(choices) : ((Option)symbol).HelpName?.ToUpperInvariant() ?? "VALUE")}"
-                : MissingInWords(command) ?? error.Message;
+            if (symbol is not Option lacking)
+            {
+                return MissingInWords(command) ?? error.Message;
+            }
+
+            var values = choices.Count > 0 ? InWords(choices) : lacking.HelpName?.ToUpperInvariant() ?? "VALUE";
+            return $"{name} lacks its value: write {name} {values}";
         }
 
         if (result.Tokens.Count > arity.MaximumNumberOfValues && !type.IsArray)
@@ -123,29 +136,42 @@ internal static partial class UsageErrors
     private static string? MissingInWords(CommandResult command)
     {
         var missing = command.Command.Arguments
-            .Where(argument => argument.Arity.MinimumNumberOfValues > 0 && command.GetResult(argument) is not { Tokens.Count: > 0 }).Select(argument => argument.Name).ToList();
-        return missing.Count == 0 ? null : $"{InWords(missing, "and")} {(missing.Count > 1 ? "are" : "is")} missing: write {Usage(command.Command)}";
+            .Where(argument => argument.Arity.MinimumNumberOfValues > 0 && command.GetResult(argument) is not { Tokens.Count: > 0 })
+            .Select(argument => argument.Name)
+            .ToList();
+        var verb = missing.Count > 1 ? "are" : "is";
+        return missing.Count == 0 ? null : $"{InWords(missing, "and")} {verb} missing: write {Usage(command.Command)}";
     }
 
     private static string Usage(Command command) => command.Name == "run"
         ? "dblock run [options] KEY -- COMMAND [ARGUMENT...]"
-        : string.Join(' ', command.Arguments
-            .Select(argument => argument.Arity.MaximumNumberOfValues > 1 ? $"{argument.Name}..." : argument.Name)
-            .Zip(command.Arguments,
-                (name, argument) => argument.Arity.MinimumNumberOfValues > 0 ? name : $"[{name}]").Prepend($"dblock {command.Name}"));
+        : string.Join(' ', command.Arguments.Select(Usage).Prepend($"dblock {command.Name}"));
+
+    private static string Usage(Argument argument)
+    {
+        var name = argument.Arity.MaximumNumberOfValues > 1 ? $"{argument.Name}..." : argument.Name;
+        return argument.Arity.MinimumNumberOfValues > 0 ? name : $"[{name}]";
+    }
 
     private static string InWords(IReadOnlyCollection<string> names, string word = "or") =>
         names.Count < 2 ? string.Concat(names) : $"{string.Join(", ", names.SkipLast(1))} {word} {names.Last()}";
 
     private static string DidYouMean(string given, IReadOnlyCollection<string> known)
     {
-        var near = known
-            .Select(name => (Name: name, Distance: name.StartsWith(given, StringComparison.OrdinalIgnoreCase) ? 0 : Distance(given.ToUpperInvariant(), name.ToUpperInvariant())))
-            .Where(candidate => candidate.Distance <= Math.Max(1, given.TrimStart('-').Length / 3)).OrderBy(candidate => candidate.Distance).ToList();
+        var farthest = Math.Max(1, given.TrimStart('-').Length / 3);
+        var near = known.Select(name => (Name: name, Distance: DistanceTo(name)))
+            .Where(candidate => candidate.Distance <= farthest)
+            .OrderBy(candidate => candidate.Distance)
+            .ToList();
         return near.Count == 0 || given.Length == 0 ? "" : $" (did you mean {near[0].Name}?)";
+
+        int DistanceTo(string name) => name.StartsWith(given, StringComparison.OrdinalIgnoreCase)
+            ? 0
+            : Distance(given.ToUpperInvariant(), name.ToUpperInvariant());
     }
 
-    // How many letters have to be put in, left out, exchanged for another or for their neighbour (Damerau and Levenshtein).
+    // Returns how many letters must be put in, left out, or exchanged for another letter or for their neighbour (the distance of Damerau
+    // and Levenshtein).
     private static int Distance(string a, string b)
     {
         var table = new int[a.Length + 1, b.Length + 1];

@@ -30,7 +30,7 @@ public static class PgClearExtensions
     /// <inheritdoc cref="ClearLocks(NpgsqlConnection, PgLockFilter, PgSignal, PgClearOptions?)"/>
     public static Task<PgClearResult> ClearLocksAsync(
         this NpgsqlConnection connection, PgLockFilter filter, PgSignal signal, PgClearOptions? options = null,
-            CancellationToken cancellationToken = default) =>
+        CancellationToken cancellationToken = default) =>
         ClearLocks(connection, filter, signal, options, async: true, cancellationToken).AsTask();
 
     /// <summary>Clears the sessions that have locks which were looked at before: for showing them and asking first.</summary>
@@ -50,7 +50,7 @@ public static class PgClearExtensions
     /// <inheritdoc cref="ClearLocks(NpgsqlConnection, IReadOnlyCollection{PgLock}, PgSignal, PgClearOptions?)"/>
     public static Task<PgClearResult> ClearLocksAsync(
         this NpgsqlConnection connection, IReadOnlyCollection<PgLock> locks, PgSignal signal, PgClearOptions? options = null,
-            CancellationToken cancellationToken = default) =>
+        CancellationToken cancellationToken = default) =>
         ClearLocks(connection, locks, signal, options, async: true, cancellationToken).AsTask();
 
     /// <inheritdoc cref="ClearLocks(NpgsqlConnection, PgLockFilter, PgSignal, PgClearOptions?)"/>
@@ -65,7 +65,7 @@ public static class PgClearExtensions
     /// <inheritdoc cref="ClearLocks(NpgsqlConnection, PgLockFilter, PgSignal, PgClearOptions?)"/>
     public static async Task<PgClearResult> ClearLocksAsync(
         this NpgsqlDataSource dataSource, PgLockFilter filter, PgSignal signal, PgClearOptions? options = null,
-            CancellationToken cancellationToken = default)
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
         var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
@@ -77,7 +77,7 @@ public static class PgClearExtensions
 
     internal static async ValueTask<PgClearResult> ClearLocks(
         NpgsqlConnection connection, IReadOnlyCollection<PgLock> locks, PgSignal signal, PgClearOptions? options, bool async,
-            CancellationToken cancellationToken)
+        CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(connection);
         ArgumentNullException.ThrowIfNull(locks);
@@ -102,7 +102,7 @@ public static class PgClearExtensions
 
     private static async ValueTask<PgClearResult> ClearLocks(
         NpgsqlConnection connection, PgLockFilter filter, PgSignal signal, PgClearOptions? options, bool async,
-            CancellationToken cancellationToken)
+        CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(filter);
         if (filter == PgLockFilter.All)

@@ -29,7 +29,8 @@ public sealed class PgClearResult : IReadOnlyList<PgClearedSession>
     {
         if (!IsClear)
         {
-            throw new LockException($"The way is not clear: {string.Join("; ", _sessions.Where(session => session.IsLeft).Select(session => session.ToString()))}.");
+            var left = _sessions.Where(session => session.IsLeft).Select(session => session.ToString());
+            throw new LockException($"The way is not clear: {string.Join("; ", left)}.");
         }
     }
 

@@ -14,42 +14,68 @@ namespace DbLock;
 /// <param name="cancellationToken">Ends everything.</param>
 internal sealed class PgClearing(
     NpgsqlConnection connection, PgClearOptions options, IReadOnlyCollection<PgLock>? waits, bool async, CancellationToken stop,
-        CancellationToken cancellationToken)
+    CancellationToken cancellationToken)
 {
     private const short Look = 0;
     private const short Cancel = 1;
     private const short Terminate = 2;
 
-    // A session is one that has this process id and began then: a process id is used again. And it is signalled only while it has one of
-    // the locks for which it was picked, held or waited for as it was then; it may have gone on to other work. Who may signal whom is what
-    // pg_signal_backend checks (src/backend/storage/ipc/signalfuncs.c): asked first, since its refusal is an error, which would leave the
-    // others unsignalled and cost the caller's transaction. So would a statement_timeout that came in the pause.
+    // A session is known by its process id and its start together, because a process id is used again. It may have gone on to other work,
+    // so it is signalled only while it still has one of the locks for which it was picked, held or waited for as before. Who may signal
+    // whom is asked first, as pg_signal_backend checks it (src/backend/storage/ipc/signalfuncs.c), because its refusal is an error, which
+    // would leave the others unsignalled and cost the caller's transaction. A statement_timeout during the pause would cost that, too, so
+    // the pause is no longer than a quarter of it.
     private const string Sql = $"""
         select q.*
         from (
-          select case when pg_catalog.pg_sleep(case when t.seconds = 0 then $7 else least($7, t.seconds / 4) end) is null then true
-            else pg_catalog.pg_stat_clear_snapshot() is null end as failed
-          from (select s.setting::double precision / 1000 as seconds from pg_catalog.pg_settings as s where s.name = 'statement_timeout') as t offset 0) as c
+          select
+            case when pg_catalog.pg_sleep(case when t.seconds = 0 then $7 else least($7, t.seconds / 4) end) is null then true
+              else pg_catalog.pg_stat_clear_snapshot() is null end as failed
+          from (
+            select s.setting::double precision / 1000 as seconds
+            from pg_catalog.pg_settings as s
+            where s.name = 'statement_timeout') as t
+          offset 0) as c
         cross join lateral (
           with locks as materialized (
             select l.pid, l.mode, l.granted, {PgLock.TargetSql} as target
-            from pg_catalog.pg_locks as l where not c.failed),
-          wanted as (select * from rows from (pg_catalog.unnest($1::pg_catalog.text::int[]), pg_catalog.unnest($2::pg_catalog.text::int[]),
-            pg_catalog.unnest($3::pg_catalog.text::timestamp with time zone[]), pg_catalog.unnest($4::pg_catalog.text::pg_catalog.text[]),
-            pg_catalog.unnest($5::pg_catalog.text::pg_catalog.text[]), pg_catalog.unnest($6::pg_catalog.text::boolean[])) as w (number, pid, start, target, mode, granted)),
+            from pg_catalog.pg_locks as l
+            where not c.failed),
+          wanted as (
+            select *
+            from rows from (
+              pg_catalog.unnest($1::pg_catalog.text::int[]),
+              pg_catalog.unnest($2::pg_catalog.text::int[]),
+              pg_catalog.unnest($3::pg_catalog.text::timestamp with time zone[]),
+              pg_catalog.unnest($4::pg_catalog.text::pg_catalog.text[]),
+              pg_catalog.unnest($5::pg_catalog.text::pg_catalog.text[]),
+              pg_catalog.unnest($6::pg_catalog.text::boolean[])) as w (number, pid, start, target, mode, granted)),
           sessions as materialized (
-            select t.number, t.pid, a.pid is not null as present,
+            select
+              t.number,
+              t.pid,
+              a.pid is not null as present,
               exists (
-                select 1 from locks as l join wanted as w on w.pid = l.pid and w.target = l.target and w.mode = l.mode and w.granted = l.granted
+                select 1
+                from locks as l
+                join wanted as w on w.pid = l.pid and w.target = l.target and w.mode = l.mode and w.granted = l.granted
                 where w.number = t.number) as holding,
               me.rolsuper
-                or (r.oid is not null and not r.rolsuper and (pg_catalog.pg_has_role(r.oid, 'usage') or pg_catalog.pg_has_role('pg_signal_backend', 'usage')))
+                or (r.oid is not null
+                  and not r.rolsuper
+                  and (pg_catalog.pg_has_role(r.oid, 'usage') or pg_catalog.pg_has_role('pg_signal_backend', 'usage')))
                 or (a.backend_type = 'autovacuum worker'
-                  and exists (select 1 from pg_catalog.pg_roles as s where s.rolname = 'pg_signal_autovacuum_worker' and pg_catalog.pg_has_role(s.oid, 'usage'))) as may,
+                  and exists (
+                    select 1
+                    from pg_catalog.pg_roles as s
+                    where s.rolname = 'pg_signal_autovacuum_worker' and pg_catalog.pg_has_role(s.oid, 'usage'))) as may,
               current_user::pg_catalog.text as role,
               t.pid = pg_catalog.pg_backend_pid() as own,
               $9 is null or exists (
-                select 1 from rows from (pg_catalog.unnest($9::pg_catalog.text::int[]), pg_catalog.unnest($10::pg_catalog.text::timestamp with time zone[]),
+                select 1
+                from rows from (
+                  pg_catalog.unnest($9::pg_catalog.text::int[]),
+                  pg_catalog.unnest($10::pg_catalog.text::timestamp with time zone[]),
                   pg_catalog.unnest($11::pg_catalog.text::pg_catalog.text[])) as n (pid, start, target)
                 join pg_catalog.pg_stat_activity as b on b.pid = n.pid and b.backend_start = n.start
                 join locks as l on l.pid = n.pid and l.target = n.target and not l.granted) as needed
@@ -58,8 +84,11 @@ internal sealed class PgClearing(
             left join pg_catalog.pg_roles as r on r.oid = a.usesysid
             cross join (select rolsuper from pg_catalog.pg_roles where rolname = current_user) as me
             where not c.failed)
-          select s.number, s.present, s.holding, s.may, s.role, s.own, s.needed, case when s.present and s.holding and s.may and s.needed and not s.own then
-            case $8 when 1 then pg_catalog.pg_cancel_backend(s.pid) when 2 then pg_catalog.pg_terminate_backend(s.pid) end end as sent
+          select
+            s.number, s.present, s.holding, s.may, s.role, s.own, s.needed,
+            case when s.present and s.holding and s.may and s.needed and not s.own then
+              case $8 when 1 then pg_catalog.pg_cancel_backend(s.pid) when 2 then pg_catalog.pg_terminate_backend(s.pid) end
+            end as sent
           from sessions as s
           offset 0) as q
         """;
@@ -71,8 +100,9 @@ internal sealed class PgClearing(
 
     public async ValueTask<PgClearResult> Clear(IReadOnlyCollection<PgLock> locks, PgSignal signal)
     {
-        var cases = locks.GroupBy(
-            @lock => (@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction)).Select(group => new Case([.. group])).ToList();
+        var cases = locks.GroupBy(@lock => (@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction))
+            .Select(group => new Case([.. group]))
+            .ToList();
         foreach (var @case in cases)
         {
             (@case.Outcome, @case.Reason) = Examine(@case.Locks[0]);
@@ -83,7 +113,7 @@ internal sealed class PgClearing(
         {
             throw new LockException(
                 $"{open.Count.ToString(CultureInfo.InvariantCulture)} sessions would be signalled and PgClearOptions.MaxSessions allows "
-                    + $"{options.MaxSessions?.ToString(CultureInfo.InvariantCulture)}, so none was: narrow the filter, or allow more.");
+                + $"{options.MaxSessions?.ToString(CultureInfo.InvariantCulture)}, so none was: narrow the filter, or allow more.");
         }
 
         if (options.DryRun)
@@ -115,20 +145,22 @@ internal sealed class PgClearing(
 
     private static bool IsAutovacuum(string type) => type.StartsWith("autovacuum", StringComparison.Ordinal);
 
-    // A null outcome: it is to be signalled.
+    // Returns what becomes of a session that is not signalled, and why; nulls for one that is to be signalled.
     private (PgClearOutcome? Outcome, string? Reason) Examine(PgLock @lock) => @lock switch
     {
-        { PreparedTransaction: { } name } =>
-            (PgClearOutcome.Refused, $"a prepared transaction has no session to signal: end it with ROLLBACK PREPARED '{name.Replace("'", "''", StringComparison.Ordinal)}'"),
+        { PreparedTransaction: { } name } => (
+            PgClearOutcome.Refused,
+            "a prepared transaction has no session to signal: end it with ROLLBACK PREPARED "
+            + $"'{name.Replace("'", "''", StringComparison.Ordinal)}'"),
         { Session: null } => (PgClearOutcome.AlreadyGone, null),
         { Session: { IsOwn: true } } => (PgClearOutcome.Spared, Own),
-        { Session: { IsPartial: true } } =>
-            (PgClearOutcome.Refused, "this role may not see when it began, and so cannot be sure that it is still the same session: "
-                + "grant pg_read_all_stats"),
+        { Session: { IsPartial: true } } => (
+            PgClearOutcome.Refused,
+            "this role may not see when it began, and so cannot be sure that it is still the same session: grant pg_read_all_stats"),
         { Session: var session } when session.User is { } user && options.ExceptUsers.Contains(user) =>
-            (PgClearOutcome.Spared, $"its user is among PgClearOptions.ExceptUsers"),
+            (PgClearOutcome.Spared, "its user is among PgClearOptions.ExceptUsers"),
         { Session: var session } when session.IsOf(options.ExceptApplications) =>
-            (PgClearOutcome.Spared, $"its application is among PgClearOptions.ExceptApplications"),
+            (PgClearOutcome.Spared, "its application is among PgClearOptions.ExceptApplications"),
         { Session.BackendType: { } type } when IsReplication(type) && !options.IncludeReplication =>
             (PgClearOutcome.Spared, "it is replication, and PgClearOptions.IncludeReplication is not set"),
         { Session.BackendType: { } type } when IsAutovacuum(type) && !options.IncludeAutovacuum =>
@@ -136,8 +168,8 @@ internal sealed class PgClearing(
         { Session.BackendType: { } type } when type is not ("client backend" or "parallel worker") && !IsReplication(type)
             && !IsAutovacuum(type) =>
             (PgClearOutcome.Spared, "it is a process of the server's own"),
-        { Session.IsSuperuser: true } when !options.IncludeSuperusers => (PgClearOutcome.Spared, "it is a superuser's, and "
-            + "PgClearOptions.IncludeSuperusers is not set"),
+        { Session.IsSuperuser: true } when !options.IncludeSuperusers =>
+            (PgClearOutcome.Spared, "it is a superuser's, and PgClearOptions.IncludeSuperusers is not set"),
         _ => (null, null),
     };
 
@@ -190,10 +222,16 @@ internal sealed class PgClearing(
         AddArray(waits?.Select(wait => wait.Target));
         var answers = await command.ReadRows(
             reader => (
-                Number: reader.GetInt32(0), Present: reader.GetBoolean(1), Holding: reader.GetBoolean(2), May: reader.GetBoolean(3),
-                    Role: reader.GetString(4),
-                Own: reader.GetBoolean(5), Needed: reader.GetBoolean(6), Sent: !reader.IsDBNull(7) && reader.GetBoolean(7)),
-            async, cancellationToken).ConfigureAwait(false);
+                Number: reader.GetInt32(0),
+                Present: reader.GetBoolean(1),
+                Holding: reader.GetBoolean(2),
+                May: reader.GetBoolean(3),
+                Role: reader.GetString(4),
+                Own: reader.GetBoolean(5),
+                Needed: reader.GetBoolean(6),
+                Sent: !reader.IsDBNull(7) && reader.GetBoolean(7)),
+            async,
+            cancellationToken).ConfigureAwait(false);
         foreach (var (number, present, holding, may, role, own, needed, sent) in answers)
         {
             Note(cases[number], signal, present, holding, may, role, own, needed, sent);
@@ -216,7 +254,7 @@ internal sealed class PgClearing(
         }
         else if (present && !holding && @case.Signal == PgSignal.Terminate)
         {
-            // On its way out: a session lets go of its locks before it is gone.
+            // The session is ending: it lets go of its locks before it is gone.
             @case.HasLetGo = true;
         }
         else if (!present || !holding)
@@ -237,9 +275,10 @@ internal sealed class PgClearing(
         {
             var session = @case.Locks[0].Session!;
             @case.Outcome = PgClearOutcome.Refused;
-            @case.Reason = session.IsSuperuser ? $"role '{role}' is no superuser, and only a superuser may signal a superuser's session"
-                : session.User is { } user ? $"role '{role}' may not signal sessions of role '{user}': grant it that role, or "
-                    + "pg_signal_backend"
+            @case.Reason = session.IsSuperuser
+                ? $"role '{role}' is no superuser, and only a superuser may signal a superuser's session"
+                : session.User is { } user
+                ? $"role '{role}' may not signal sessions of role '{user}': grant it that role, or pg_signal_backend"
                 : $"role '{role}' may not signal it: that takes a superuser or, for autovacuum from PostgreSQL 18 on, "
                     + "pg_signal_autovacuum_worker";
         }

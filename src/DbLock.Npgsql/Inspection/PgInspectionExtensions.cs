@@ -28,7 +28,7 @@ public static class PgInspectionExtensions
     /// <inheritdoc cref="GetLocks(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
     public static async Task<IReadOnlyList<PgLock>> GetLocksAsync(
         this NpgsqlConnection connection, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null,
-            CancellationToken cancellationToken = default) =>
+        CancellationToken cancellationToken = default) =>
         await GetLocks(connection, filter, names, async: true, cancellationToken).ConfigureAwait(false);
 
     /// <inheritdoc cref="GetLocks(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
@@ -43,7 +43,7 @@ public static class PgInspectionExtensions
     /// <inheritdoc cref="GetLocks(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
     public static async Task<IReadOnlyList<PgLock>> GetLocksAsync(
         this NpgsqlDataSource dataSource, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null,
-            CancellationToken cancellationToken = default)
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
         var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
@@ -65,7 +65,7 @@ public static class PgInspectionExtensions
     /// <inheritdoc cref="GetWaitGraph(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
     public static Task<PgWaitGraph> GetWaitGraphAsync(
         this NpgsqlConnection connection, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null,
-            CancellationToken cancellationToken = default) =>
+        CancellationToken cancellationToken = default) =>
         GetWaitGraph(connection, filter, names, async: true, cancellationToken).AsTask();
 
     /// <inheritdoc cref="GetWaitGraph(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
@@ -80,7 +80,7 @@ public static class PgInspectionExtensions
     /// <inheritdoc cref="GetWaitGraph(NpgsqlConnection, PgLockFilter?, IReadOnlyCollection{LockKey})"/>
     public static async Task<PgWaitGraph> GetWaitGraphAsync(
         this NpgsqlDataSource dataSource, PgLockFilter? filter = null, IReadOnlyCollection<LockKey>? names = null,
-            CancellationToken cancellationToken = default)
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
         var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
@@ -92,18 +92,24 @@ public static class PgInspectionExtensions
 
     internal static async ValueTask<List<PgLock>> GetLocks(
         NpgsqlConnection connection, PgLockFilter? filter, IReadOnlyCollection<LockKey>? names, bool async,
-            CancellationToken cancellationToken)
+        CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(connection);
         filter ??= PgLockFilter.All;
-        var locks = await new PgLockQuery(
-            filter, names ?? [], Contended: filter.BlockingOnly).Run(connection, async, cancellationToken).ConfigureAwait(false);
-        return filter.BlockingOnly ? [.. new PgWaitGraph(locks).Edges.Select(edge => edge.Blocking).Distinct(ReferenceEqualityComparer.Instance).Cast<PgLock>().Where(@lock => @lock.Matches)] : locks;
+        var query = new PgLockQuery(filter, names ?? [], Contended: filter.BlockingOnly);
+        var locks = await query.Run(connection, async, cancellationToken).ConfigureAwait(false);
+        if (!filter.BlockingOnly)
+        {
+            return locks;
+        }
+
+        var blocking = new PgWaitGraph(locks).Edges.Select(edge => edge.Blocking).Where(@lock => @lock.Matches);
+        return [.. blocking.Distinct(ReferenceEqualityComparer.Instance).Cast<PgLock>()];
     }
 
     private static async ValueTask<PgWaitGraph> GetWaitGraph(
         NpgsqlConnection connection, PgLockFilter? filter, IReadOnlyCollection<LockKey>? names, bool async,
-            CancellationToken cancellationToken)
+        CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(connection);
         var query = new PgLockQuery(filter ?? PgLockFilter.All, names ?? [], Contended: true, Queue: true);

@@ -99,7 +99,7 @@ public sealed record PgLock
     /// <summary>How <see cref="Target"/> comes out of a row <c>l</c> of pg_locks.</summary>
     internal const string TargetSql =
         "pg_catalog.concat_ws('/', l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, "
-            + "l.objid, l.objsubid)";
+        + "l.objid, l.objsubid)";
 
     /// <summary>Gets all that tells what is locked: two locks are on the same thing when it is equal.</summary>
     internal string Target { get; init; } = "";

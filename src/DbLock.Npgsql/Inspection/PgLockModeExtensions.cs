@@ -3,35 +3,37 @@ namespace DbLock;
 /// <summary>Which modes keep each other out.</summary>
 internal static class PgLockModeExtensions
 {
-    // https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES, the table of conflicts; each mode's row.
+    // The rows of the table of conflicts: https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
     private static readonly Dictionary<PgLockMode, PgLockMode[]> Conflicts = new()
     {
         [PgLockMode.AccessShare] = [PgLockMode.AccessExclusive],
         [PgLockMode.RowShare] = [PgLockMode.Exclusive, PgLockMode.AccessExclusive],
         [PgLockMode.RowExclusive] = [PgLockMode.Share, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive, PgLockMode.AccessExclusive],
         [PgLockMode.ShareUpdateExclusive] =
-            [PgLockMode.ShareUpdateExclusive, PgLockMode.Share, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive,
-                PgLockMode.AccessExclusive],
+        [
+            PgLockMode.ShareUpdateExclusive, PgLockMode.Share, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive,
+            PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.Share] =
-            [PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive,
-                PgLockMode.AccessExclusive],
+        [
+            PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.ShareRowExclusive, PgLockMode.Exclusive,
+            PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.ShareRowExclusive] =
-            [
-                PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share, PgLockMode.ShareRowExclusive,
-                    PgLockMode.Exclusive,
-                PgLockMode.AccessExclusive,
-            ],
+        [
+            PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share, PgLockMode.ShareRowExclusive,
+            PgLockMode.Exclusive, PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.Exclusive] =
-            [
-                PgLockMode.RowShare, PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share,
-                    PgLockMode.ShareRowExclusive,
-                PgLockMode.Exclusive, PgLockMode.AccessExclusive,
-            ],
+        [
+            PgLockMode.RowShare, PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share,
+            PgLockMode.ShareRowExclusive, PgLockMode.Exclusive, PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.AccessExclusive] =
-            [
-                PgLockMode.AccessShare, PgLockMode.RowShare, PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share,
-                PgLockMode.ShareRowExclusive, PgLockMode.Exclusive, PgLockMode.AccessExclusive,
-            ],
+        [
+            PgLockMode.AccessShare, PgLockMode.RowShare, PgLockMode.RowExclusive, PgLockMode.ShareUpdateExclusive, PgLockMode.Share,
+            PgLockMode.ShareRowExclusive, PgLockMode.Exclusive, PgLockMode.AccessExclusive,
+        ],
         [PgLockMode.SIRead] = [],
     };
 

@@ -14,9 +14,9 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
 {
     private static readonly Version WaitStartSince = new(14, 0);
 
-    // A transaction sees pg_stat_activity as it was when it first looked, so that is cleared first; the lateral subquery runs after it.
-    // Of one snapshot of pg_locks, what locks are on is compared as one text, which can be hashed: 500 waiters beside 10,000 locks are no
-    // problem then. Left out is what the question itself locks: its transaction, and catalogs, whose oids are below 16384.
+    // A transaction sees pg_stat_activity as it was when it first looked, so that snapshot is cleared first; the lateral subquery runs
+    // after it. The target of a lock is compared as one text, which the server can hash, so that 500 waiters beside 10,000 locks cost
+    // little. The locks of the question itself are left out: those on its own transaction, and on catalogs, whose oids are below 16384.
     private static readonly string Sql = $$"""
         select q.*
         from (select pg_catalog.pg_stat_clear_snapshot() is null as failed offset 0) as c
@@ -24,14 +24,25 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
           with locks as materialized (
             select l.*, {0} as wait_start, {{PgLock.TargetSql}} as target
             from pg_catalog.pg_locks as l)
-          select l.target, l.locktype, l.mode, l.granted, l.fastpath, l.pid, l.virtualtransaction, l.database, l.relation, l.page, l.tuple, l.virtualxid,
-            l.transactionid, l.classid, l.objid, l.objsubid, l.wait_start,
+          select
+            l.target, l.locktype, l.mode, l.granted, l.fastpath, l.pid, l.virtualtransaction, l.database, l.relation, l.page, l.tuple,
+            l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid, l.wait_start,
             extract(epoch from pg_catalog.clock_timestamp() - l.wait_start)::double precision as wait_duration,
-            {{PgSession.Clean("d.datname::pg_catalog.text")}} as lock_database, {{PgSession.Clean("n.nspname::pg_catalog.text")}} as schema,
-            {{PgSession.Clean("r.relname::pg_catalog.text")}} as relation_name, r.relkind::pg_catalog.text as relation_kind, m.matches, {{PgSession.Clean("x.gid")}} as gid,
-            case when $2 and not l.granted then pg_catalog.array_to_string(pg_catalog.pg_blocking_pids(coalesce(s.leader_pid, l.pid)), ' ') end as blocking_pids,
-            s.pid as session_pid, s.leader_pid, s.backend_start, s.backend_type, {{PgSession.Clean("s.database::pg_catalog.text")}} as session_database,
-            {{PgSession.Clean("s.\"user\"::pg_catalog.text")}} as "user", {{PgSession.Clean("s.application")}} as application, s.client, s.state, {{PgSession.Clean("s.query")}} as query,
+            {{PgSession.Clean("d.datname::pg_catalog.text")}} as lock_database,
+            {{PgSession.Clean("n.nspname::pg_catalog.text")}} as schema,
+            {{PgSession.Clean("r.relname::pg_catalog.text")}} as relation_name,
+            r.relkind::pg_catalog.text as relation_kind,
+            m.matches,
+            {{PgSession.Clean("x.gid")}} as gid,
+            case when $2 and not l.granted then
+              pg_catalog.array_to_string(pg_catalog.pg_blocking_pids(coalesce(s.leader_pid, l.pid)), ' ')
+            end as blocking_pids,
+            s.pid as session_pid, s.leader_pid, s.backend_start, s.backend_type,
+            {{PgSession.Clean("s.database::pg_catalog.text")}} as session_database,
+            {{PgSession.Clean("s.\"user\"::pg_catalog.text")}} as "user",
+            {{PgSession.Clean("s.application")}} as application,
+            s.client, s.state,
+            {{PgSession.Clean("s.query")}} as query,
             s.session_age, s.clock, s.transaction_age, s.state_age, s.is_superuser, s.is_own, s.is_partial
           from locks as l
           left join pg_catalog.pg_database as d on d.oid = l.database
@@ -39,16 +50,27 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
           left join pg_catalog.pg_namespace as n on n.oid = r.relnamespace
           left join ({{PgSession.Sql}}) as s on s.pid = l.pid
           left join lateral (
-            select p.gid from locks as t join pg_catalog.pg_prepared_xacts as p on p.transaction = t.transactionid
-            where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x on l.pid is null
+            select p.gid
+            from locks as t
+            join pg_catalog.pg_prepared_xacts as p on p.transaction = t.transactionid
+            where t.locktype = 'transactionid'
+              and t.granted
+              and t.pid is null
+              and t.virtualtransaction = l.virtualtransaction) as x on l.pid is null
           cross join lateral (select coalesce(
                 ($3 is null or l.pid = any ($3::pg_catalog.text::int[]) or s.leader_pid = any ($3::pg_catalog.text::int[]))
             and ($4 is null or coalesce(d.datname, s.database) = any ($4::pg_catalog.text::pg_catalog.text[]))
             and ($5 is null or exists (
-              select 1 from rows from (pg_catalog.unnest($5::pg_catalog.text::pg_catalog.text[]), pg_catalog.unnest($6::pg_catalog.text::pg_catalog.text[])) as f (schema, name)
+              select 1
+              from rows from (
+                pg_catalog.unnest($5::pg_catalog.text::pg_catalog.text[]),
+                pg_catalog.unnest($6::pg_catalog.text::pg_catalog.text[])) as f (schema, name)
               where f.name::pg_catalog.name = r.relname and (f.schema is null or f.schema::pg_catalog.name = n.nspname)))
             and ($7 is null or l.locktype = 'advisory' and ($4 is not null or d.datname = pg_catalog.current_database()) and exists (
-              select 1 from rows from (pg_catalog.unnest($7::pg_catalog.text::bigint[]), pg_catalog.unnest($8::pg_catalog.text::smallint[])) as k (number, subid)
+              select 1
+              from rows from (
+                pg_catalog.unnest($7::pg_catalog.text::bigint[]),
+                pg_catalog.unnest($8::pg_catalog.text::smallint[])) as k (number, subid)
               where k.subid = l.objsubid and k.number = ((l.classid::bigint << 32) | l.objid::bigint)))
             and ($9 is null or l.locktype = any ($9::pg_catalog.text::pg_catalog.text[]))
             and ($10 is null or l.mode = any ($10::pg_catalog.text::pg_catalog.text[]))
@@ -70,7 +92,7 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
 
     private static readonly string WithWaitStart = Sql.Replace("{0}", "l.waitstart", StringComparison.Ordinal);
 
-    // Before PostgreSQL 14 there is no such column.
+    // pg_locks has no column waitstart before PostgreSQL 14.
     private static readonly string WithoutWaitStart = Sql.Replace("{0}", "null::timestamp with time zone", StringComparison.Ordinal);
 
     public async ValueTask<List<PgLock>> Run(NpgsqlConnection connection, bool async, CancellationToken cancellationToken)
@@ -80,17 +102,18 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
         {
             throw new NotSupportedException(
                 $"PostgreSQL {connection.PostgreSqlVersion} does not say since when a lock is waited for (14 and later do): leave out "
-                    + "PgLockFilter.MinWait, or use MinStateAge.");
+                + "PgLockFilter.MinWait, or use MinStateAge.");
         }
 
         var sessions = new Dictionary<int, PgSession>();
-        var names = Names.Concat(Filter.Keys ?? []).GroupBy(key => key.ToPgLocks()).ToDictionary(
-            group => group.Key, group => group.First());
+        var names = Names.Concat(Filter.Keys ?? [])
+            .GroupBy(key => key.ToPgLocks())
+            .ToDictionary(group => group.Key, group => group.First());
         using var command = new NpgsqlCommand(hasWaitStart ? WithWaitStart : WithoutWaitStart, connection);
         AddParameters(command.Parameters);
         var locks = await command.ReadRows(reader => ReadLock(new Row(reader), sessions), async, cancellationToken).ConfigureAwait(false);
 
-        // What sessions tell need not be believed: a name makes its number.
+        // A name that a session tells need not be believed: it names only the lock whose number it makes.
         foreach (var key in sessions.Values.SelectMany(session => session.Written).Distinct().SelectMany(ToldName.KeysOf))
         {
             names.TryAdd(key.ToPgLocks(), key);
@@ -98,8 +121,9 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
 
         return
         [
-            .. locks.Select(@lock =>
-                @lock is { LockType: "advisory", ObjectKey: { } key } ? Named(@lock, names.GetValueOrDefault(key) ?? Decode(key)) : @lock),
+            .. locks.Select(@lock => @lock is { LockType: "advisory", ObjectKey: { } key }
+                ? Named(@lock, names.GetValueOrDefault(key) ?? Decode(key))
+                : @lock),
         ];
     }
 
@@ -113,7 +137,8 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
     private static PgLock ReadLock(Row row, Dictionary<int, PgSession> sessions)
     {
         var key = row.Value<uint>("classid") is { } classId
-            ? new PgLocksKey(classId, row.Value<uint>("objid")!.Value, row.Value<short>("objsubid")!.Value) : default(PgLocksKey?);
+            ? new PgLocksKey(classId, row.Value<uint>("objid")!.Value, row.Value<short>("objsubid")!.Value)
+            : default(PgLocksKey?);
         return new PgLock
         {
             Target = row.Text("target")!,
@@ -186,7 +211,7 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
         _ => null,
     };
 
-    // https://www.postgresql.org/docs/current/catalog-pg-class.html
+    // The letters are those of pg_class.relkind: https://www.postgresql.org/docs/current/catalog-pg-class.html
     private static string? Kind(string? kind) => kind switch
     {
         "r" => "table",
@@ -236,9 +261,11 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
 
         public string? Text(string column) => reader.GetOrdinal(column) is var i && reader.IsDBNull(i) ? null : reader.GetString(i);
 
-        public HashSet<int> Set(string column) =>
-            [.. (Text(column) ?? "").Split(
-                ' ', StringSplitOptions.RemoveEmptyEntries).Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
+        public HashSet<int> Set(string column)
+        {
+            var numbers = (Text(column) ?? "").Split(' ', StringSplitOptions.RemoveEmptyEntries);
+            return [.. numbers.Select(number => int.Parse(number, CultureInfo.InvariantCulture))];
+        }
 
         public TimeSpan? Age(string column) => Value<double>(column) is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
     }

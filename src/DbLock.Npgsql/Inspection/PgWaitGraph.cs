@@ -5,8 +5,7 @@ namespace DbLock;
 /// <summary>Who waits for whom on a PostgreSQL server, at one moment.</summary>
 /// <remarks>
 /// The server's own <c>pg_blocking_pids</c> names those who hold a lock together with all who wait for it and came earlier. Here the two
-/// are apart: an
-/// <see cref="Edges">edge</see> leads to a holder, a <see cref="QueueEdges">queue edge</see> to one who is ahead.
+/// are apart: an <see cref="Edges">edge</see> leads to a holder, a <see cref="QueueEdges">queue edge</see> to one who is ahead.
 /// </remarks>
 public sealed class PgWaitGraph
 {
@@ -65,13 +64,17 @@ public sealed class PgWaitGraph
         }
 
         var matching = locks.Where(@lock => @lock.Matches).Select(@lock => @lock.Owner).ToHashSet();
-        var kept = Roots.Select(
-            root => root.SelfAndAllWaiters().Select(Owner).ToList()).Where(tree => tree.Any(matching.Contains)).SelectMany(tree => tree).ToHashSet();
+        var kept = Roots.Select(root => root.SelfAndAllWaiters().Select(Owner).ToList())
+            .Where(tree => tree.Any(matching.Contains))
+            .SelectMany(tree => tree)
+            .ToHashSet();
 
-        // With whoever is kept, all who are in his way: ending one of two holders would seem to be enough.
-        var edges = Edges.Concat(QueueEdges).Select(
-            edge => (Waiting: edge.Waiting.Owner, Blocking: edge.Blocking.Owner)).Distinct().ToLookup(
-                edge => edge.Waiting, edge => edge.Blocking);
+        // Whoever is kept is kept with all who are in its way. Else, of two holders only one might be seen, and ending that one would seem
+        // to be enough.
+        var edges = Edges.Concat(QueueEdges)
+            .Select(edge => (Waiting: edge.Waiting.Owner, Blocking: edge.Blocking.Owner))
+            .Distinct()
+            .ToLookup(edge => edge.Waiting, edge => edge.Blocking);
         var next = new Queue<object>(kept);
         while (next.TryDequeue(out var waiting))
         {
@@ -102,7 +105,7 @@ public sealed class PgWaitGraph
             var waiter = Node(waiting);
             waiter.Waiting ??= waiting;
 
-            // Who is in nobody's way but queues waits for those ahead.
+            // A session that no holder keeps from the lock waits for those ahead of it in the queue.
             foreach (var edge in hard.Contains(waiting) ? hard[waiting] : Between(waiting, granted: false))
             {
                 var blocking = Node(edge.Blocking);
@@ -113,11 +116,9 @@ public sealed class PgWaitGraph
         }
 
         var roots = nodes.Values.Where(node => !blocked.Contains(node) && node.Waiters.Count > 0).ToList();
-        foreach (
-            var node in nodes.Values.Where(
-                node => blocked.Contains(node) && node.Waiters.Any(waiter => waiter.SelfAndAllWaiters().Contains(node))))
+        foreach (var node in nodes.Values.Where(node => blocked.Contains(node) && IsInCircle(node)))
         {
-            // One member stands for each circle.
+            // One member of each circle is a root.
             node.IsDeadlocked = true;
             if (!roots.Any(root => root.IsDeadlocked && root.SelfAndAllWaiters().Contains(node) && node.SelfAndAllWaiters().Contains(root)))
             {
@@ -127,8 +128,18 @@ public sealed class PgWaitGraph
 
         return [.. roots.OrderByDescending(root => root.SelfAndAllWaiters().Count()).ThenBy(root => root.Pid)];
 
-        // For the processes of a parallel query its leader stands, where that has a lock here.
-        PgWaitNode Node(PgLock @lock) => nodes.TryGetValue(@lock.Owner, out var node) ? node : nodes[@lock.Owner] = new PgWaitNode(
-            @lock.Session?.LeaderPid is { } leader ? locks.FirstOrDefault(other => other.Pid == leader) ?? @lock : @lock);
+        bool IsInCircle(PgWaitNode node) => node.Waiters.Any(waiter => waiter.SelfAndAllWaiters().Contains(node));
+
+        // The leader of a parallel query stands for all its processes, where it has a lock here.
+        PgWaitNode Node(PgLock @lock)
+        {
+            if (!nodes.TryGetValue(@lock.Owner, out var node))
+            {
+                var leader = @lock.Session?.LeaderPid is { } pid ? locks.FirstOrDefault(other => other.Pid == pid) : null;
+                node = nodes[@lock.Owner] = new PgWaitNode(leader ?? @lock);
+            }
+
+            return node;
+        }
     }
 }

@@ -54,8 +54,10 @@ public sealed class PgPriority : IAsyncDisposable
         await _looking.ConfigureAwait(false);
         return Error is null
             ? Cleared
-            : throw new LockException($"Who blocks the session with pid {_pid.ToString(CultureInfo.InvariantCulture)} could not be "
-                + $"looked for to the end: its waits took as long as they took. {Error.Message}", Error);
+            : throw new LockException(
+                $"Who blocks the session with pid {_pid.ToString(CultureInfo.InvariantCulture)} could not be looked for to the end: its "
+                + $"waits took as long as they took. {Error.Message}",
+                Error);
     }
 
     /// <summary>Ends the priority: when this is done, nobody is signalled any more. It does not throw.</summary>
@@ -73,31 +75,35 @@ public sealed class PgPriority : IAsyncDisposable
         PgClearExtensions.Check(options.Signal, options.Clear);
         if (options.Interval < ShortestInterval || options.Interval > LongestInterval)
         {
-            throw new ArgumentOutOfRangeException(nameof(options), options.Interval, "PgPriorityOptions.Interval must lie between ten "
-                + "milliseconds and a day.");
+            throw new ArgumentOutOfRangeException(
+                nameof(options),
+                options.Interval,
+                "PgPriorityOptions.Interval must lie between ten milliseconds and a day.");
         }
 
         if (connection.State != ConnectionState.Open)
         {
-            throw new InvalidOperationException($"The connection is {connection.State}, not open: open it before its session is given "
-                + "priority.");
+            throw new InvalidOperationException(
+                $"The connection is {connection.State}, not open: open it before its session is given priority.");
         }
 
         if (options.Filter is { Granted: false } or { MinWait: not null })
         {
-            throw new ArgumentException("PgPriorityOptions.Filter looks at locks that are held: Granted = false and MinWait match none "
-                + "of them. Leave them out.", nameof(options));
+            throw new ArgumentException(
+                "PgPriorityOptions.Filter looks at locks that are held: Granted = false and MinWait match none of them. Leave them out.",
+                nameof(options));
         }
 
         var pid = NpgsqlLockInterface.Instance.Driver.SessionId(connection);
         if (pid is null or -1)
         {
-            throw new LockException("With Npgsql's Multiplexing a connection has no session of its own that could be given priority: "
-                + "use a connection string without it.");
+            throw new LockException(
+                "With Npgsql's Multiplexing a connection has no session of its own that could be given priority: use a connection string "
+                + "without it.");
         }
 
-        // To the very server of the connection, of which there may be several in its connection string, and never from a pool that may be
-        // exhausted. Npgsql keeps what it needs for a connection string for ever, so that this is the same one each time.
+        // The second connection leads to the server of the first, though the connection string may name several, and comes from no pool,
+        // which may be exhausted. Npgsql keeps what it needs for a connection string for ever, so this one must be the same each time.
         var address = new NpgsqlConnectionStringBuilder(connection.ConnectionString)
         {
             TargetSessionAttributes = null,
@@ -110,8 +116,9 @@ public sealed class PgPriority : IAsyncDisposable
             Enlist = false,
             ApplicationName = "dblock-priority",
         }.ConnectionString;
-        var side = async ? await connection.CloneWithAsync(address,
-            cancellationToken).ConfigureAwait(false) : connection.CloneWith(address);
+        var side = async
+            ? await connection.CloneWithAsync(address, cancellationToken).ConfigureAwait(false)
+            : connection.CloneWith(address);
         try
         {
             if (async)
@@ -127,7 +134,7 @@ public sealed class PgPriority : IAsyncDisposable
         }
         catch
         {
-            // Unpooled, so that there is nothing to be waited for.
+            // It is not pooled, so that disposing of it waits for nothing.
             side.Dispose();
             throw;
         }
@@ -135,16 +142,20 @@ public sealed class PgPriority : IAsyncDisposable
 
     private static async ValueTask<DateTimeOffset> Find(NpgsqlConnection side, int pid, bool async, CancellationToken cancellationToken)
     {
-        // The second connection goes the same way as the first: if a pooler is in the way of one, it is in the way of both, and neither's
-        // pid is the server's. A second connection that idles or waits for its own pause must not be cut by what the role's sessions are
-        // cut by.
+        // If a pooler is in the way of the first connection, it is in the way of the second, too, and neither's pid is the server's. The
+        // role's timeouts must not end the second connection while it idles, nor cut the pause in which it waits.
         using var command = new NpgsqlCommand(
             """
-            select a.backend_start, pg_catalog.set_config('application_name', 'dblock-priority ' || a.pid, false),
-              (select pg_catalog.count(pg_catalog.set_config(s.name, '0', false)) from pg_catalog.pg_settings as s
+            select
+              a.backend_start,
+              pg_catalog.set_config('application_name', 'dblock-priority ' || a.pid, false),
+              (select pg_catalog.count(pg_catalog.set_config(s.name, '0', false))
+                from pg_catalog.pg_settings as s
                 where s.name in ('statement_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'))
-            from pg_catalog.pg_stat_activity as a where a.pid = $1 and a.usename = session_user and pg_catalog.pg_backend_pid() = $2
-            """, side);
+            from pg_catalog.pg_stat_activity as a
+            where a.pid = $1 and a.usename = session_user and pg_catalog.pg_backend_pid() = $2
+            """,
+            side);
         command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = pid });
         command.Parameters.Add(new NpgsqlParameter<int> { TypedValue = side.ProcessID });
         var starts = await command.ReadRows(
@@ -153,7 +164,7 @@ public sealed class PgPriority : IAsyncDisposable
             ? start
             : throw new LockException(
                 $"The server has no session with pid {pid.ToString(CultureInfo.InvariantCulture)} that is this connection's: a "
-                    + "connection pooler stands between. Connect to the server directly to give a session priority.");
+                + "connection pooler stands between. Connect to the server directly to give a session priority.");
     }
 
     private async Task LookAndClear()
@@ -177,7 +188,7 @@ public sealed class PgPriority : IAsyncDisposable
         }
         catch (OperationCanceledException) when (_stop.IsCancellationRequested)
         {
-            // In the middle of a look.
+            // The priority was ended in the middle of a look.
         }
         catch (Exception e)
         {
@@ -186,7 +197,7 @@ public sealed class PgPriority : IAsyncDisposable
         }
     }
 
-    // Who is in the way, and of which waits of this session.
+    // Returns the locks that are in the way of this session, and its waits.
     private async Task<(IReadOnlyCollection<PgLock> Blocking, IReadOnlyCollection<PgLock> Waits)> Blocking()
     {
         var query = new PgLockQuery(_options.Filter ?? PgLockFilter.All, [], Contended: true, Queue: _options.BlockersOfBlockers);
@@ -194,8 +205,9 @@ public sealed class PgPriority : IAsyncDisposable
         var edges = (_options.BlockersOfBlockers ? graph.Edges.Concat(graph.QueueEdges) : graph.Edges).ToLookup(edge => edge.Waiting.Owner);
 
         // A worker of a parallel query waits for its leader, which lives as long as it does.
-        var own = edges[_pid].Where(
-            edge => edge.Waiting.Session is { } session && (session.LeaderPid is not null || session.BackendStart == _start)).ToList();
+        var own = edges[_pid]
+            .Where(edge => edge.Waiting.Session is { } session && (session.LeaderPid is not null || session.BackendStart == _start))
+            .ToList();
         var found = new HashSet<PgLock>(ReferenceEqualityComparer.Instance);
         var seen = new HashSet<object> { _pid };
         var next = new Queue<PgWaitEdge>(own);
@@ -204,7 +216,7 @@ public sealed class PgPriority : IAsyncDisposable
             var blocker = edge.Blocking.Owner;
             if (blocker.Equals(_pid))
             {
-                // A deadlock, which is the server's to solve.
+                // This is a deadlock, which the server solves.
                 continue;
             }
 
@@ -225,7 +237,7 @@ public sealed class PgPriority : IAsyncDisposable
         return (found, [.. own.Select(edge => edge.Waiting).Distinct(ReferenceEqualityComparer.Instance).Cast<PgLock>()]);
     }
 
-    // What was really done is not forgotten because a later look found nothing to do.
+    // Keeps what was done to a session, even if a later look finds nothing more to do to it.
     private void Keep(PgClearResult result)
     {
         lock (_cleared)

@@ -35,7 +35,9 @@ public sealed class TableLock
     private const string Order = """
         with recursive asked as (
           select pg_catalog.to_regclass(a.name)::pg_catalog.oid as oid, a.name, a.is_only
-          from rows from (pg_catalog.unnest($1::pg_catalog.text::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text::boolean[])) as a (name, is_only)
+          from rows from (
+            pg_catalog.unnest($1::pg_catalog.text::pg_catalog.text[]),
+            pg_catalog.unnest($2::pg_catalog.text::boolean[])) as a (name, is_only)
         ), wanted as (
           select a.oid, a.is_only from asked as a where a.oid is not null
           union
@@ -45,11 +47,19 @@ public sealed class TableLock
           union
           select w.oid, i.inhparent || w.way from ways as w join pg_catalog.pg_inherits as i on i.inhrelid = w.way[1]
         ), places as (
-          select w.oid, pg_catalog.max(w.way[1]) as root, pg_catalog.max(pg_catalog.cardinality(w.way)) as generation, pg_catalog.max(w.way) as way from ways as w group by w.oid
+          select
+            w.oid,
+            pg_catalog.max(w.way[1]) as root,
+            pg_catalog.max(pg_catalog.cardinality(w.way)) as generation,
+            pg_catalog.max(w.way) as way
+          from ways as w
+          group by w.oid
         )
         select 'only ' || a.name from asked as a where a.oid is null
         union all
-        (select case when p.oid in (select i.inhparent from pg_catalog.pg_inherits as i) or not exists (select from asked as a where a.oid = p.oid and not a.is_only)
+        (select
+            case when p.oid in (select i.inhparent from pg_catalog.pg_inherits as i)
+              or not exists (select from asked as a where a.oid = p.oid and not a.is_only)
             then 'only ' else '' end || pg_catalog.format('%I.%I', n.nspname, c.relname)
           from places as p join pg_catalog.pg_class as c on c.oid = p.oid join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
           where p.oid in (select a.oid from asked as a)

@@ -82,7 +82,8 @@ public sealed record TableName
         var end = text.IndexOf('.', position);
         var part = text[position..(position = end < 0 ? text.Length : end)];
         return part.Contains('"', StringComparison.Ordinal)
-            ? throw Malformed(text, "a part with a quote in it is not itself in quotes") : part;
+            ? throw Malformed(text, "a part with a quote in it is not itself in quotes")
+            : part;
     }
 
     private static string QuotedPart(string text, ref int position)
@@ -116,11 +117,13 @@ public sealed record TableName
             : part.Contains('\0', StringComparison.Ordinal) ? "has a NUL character in it"
             : string.Concat(part.EnumerateRunes().Select(rune => rune.ToString())) != part ? "has half of a surrogate pair in it"
             : null;
-        return reason is null ? part : throw new ArgumentException($"The {parameter} of a table {reason}, and no table can be called "
-            + "so: give the name that it was created with.", parameter);
+        return reason is null ? part : throw new ArgumentException(
+            $"The {parameter} of a table {reason}, and no table can be called so: give the name that it was created with.",
+            parameter);
     }
 
     private static ArgumentException Malformed(string text, string reason) => new(
         $"'{text}' is not the name of a table, because {reason}: write name, schema.name or \"a.name\", or use new TableName(schema, "
-            + "name), which takes each part whole.", nameof(text));
+        + "name), which takes each part whole.",
+        nameof(text));
 }

@@ -9,13 +9,13 @@ namespace DbLock;
 /// <summary>The lock_timeout scopes of a connection while it is open, and what they still owe it.</summary>
 internal sealed class LockTimeouts
 {
-    // The start of the transaction: two statements have the same when, and only when, one transaction block has both. In microseconds,
-    // because a text would change with TimeZone and DateStyle.
+    // The start of the transaction, which two statements share if, and only if, they are in one transaction block. It is in microseconds,
+    // because its text would change with TimeZone and DateStyle.
     private const string Now = "(extract(epoch from pg_catalog.now()) * 1000000)::bigint";
     private const string Ask = $"select {Now}::pg_catalog.text, pg_catalog.current_setting('lock_timeout'), "
         + "pg_catalog.pg_backend_pid()::pg_catalog.text";
 
-    // Outside a transaction block a local setting ends with its own statement, without a warning.
+    // Outside a transaction block this sets nothing: a local setting ends with its own statement there, without a warning.
     private const string SetLocal = $"select {Now}::pg_catalog.text, pg_catalog.set_config('lock_timeout', $1, true)";
     private const string SetSession = "select pg_catalog.set_config('lock_timeout', $1, false)";
     private const string GiveBack = $"""
@@ -27,7 +27,7 @@ internal sealed class LockTimeouts
     private static readonly ConditionalWeakTable<NpgsqlConnection, LockTimeouts> OfConnections = [];
     private static ILockDriver Driver => NpgsqlLockInterface.Instance.Driver;
 
-    // Over all connections. While nobody owes anything, as nearly always, the calls that pay cost no more than reading this.
+    // How many scopes are owed over all connections. While it is 0, as nearly always, a call of Pay costs no more than reading this.
     private static int _allOwed;
 
     private readonly NpgsqlConnection _connection;
@@ -47,12 +47,17 @@ internal sealed class LockTimeouts
     public static string Milliseconds(TimeSpan timeout)
     {
         var longest = LockDialect.PostgreSql.MaxTimeout;
-        return timeout == Timeout.InfiniteTimeSpan ? "0"
-            : timeout >= TimeSpan.Zero && timeout <= longest
-                ? ((timeout.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond).ToString(CultureInfo.InvariantCulture)
+        if (timeout == Timeout.InfiniteTimeSpan)
+        {
+            return "0";
+        }
+
+        return timeout >= TimeSpan.Zero && timeout <= longest
+            ? ((timeout.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond).ToString(CultureInfo.InvariantCulture)
             : throw new ArgumentOutOfRangeException(
-                nameof(timeout), timeout, $"A timeout must lie between zero and {longest}, the longest that PostgreSQL can count, or be "
-                    + "Timeout.InfiniteTimeSpan.");
+                nameof(timeout),
+                timeout,
+                $"A timeout must lie between zero and {longest}, the longest that PostgreSQL can count, or be Timeout.InfiniteTimeSpan.");
     }
 
     public static async ValueTask<LockTimeoutScope> Open(NpgsqlConnection connection, TimeSpan timeout, bool trustPooler, bool async)
@@ -60,9 +65,10 @@ internal sealed class LockTimeouts
         if (timeout == TimeSpan.Zero)
         {
             throw new ArgumentOutOfRangeException(
-                nameof(timeout), timeout,
+                nameof(timeout),
+                timeout,
                 "A lock_timeout of zero means for ever to the server: say Timeout.InfiniteTimeSpan if that is meant, or the shortest "
-                    + "wait (TimeSpan.FromMilliseconds(1)) if none is.");
+                + "wait (TimeSpan.FromMilliseconds(1)) if none is.");
         }
 
         var milliseconds = Milliseconds(timeout);
@@ -83,9 +89,8 @@ internal sealed class LockTimeouts
             {
                 throw new LockException(
                     "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and a lock_timeout that "
-                        + "is set outside a transaction could come to other "
-                    + "clients, as it does in transaction mode. Nothing was set: open the scope inside a transaction, or connect "
-                    + "directly, or say trustPooler: true if the pooler is in session mode.");
+                    + "is set outside a transaction could come to other clients, as it does in transaction mode. Nothing was set: open "
+                    + "the scope inside a transaction, or connect directly, or say trustPooler: true if the pooler is in session mode.");
             }
 
             value = (await Send(connection, [new(SetSession) { Parameters = { Text(milliseconds) } }], async).ConfigureAwait(false))[0][0]!;
@@ -95,7 +100,7 @@ internal sealed class LockTimeouts
         var scope = new LockTimeoutScope(timeouts, before, value, transaction);
         lock (timeouts._open)
         {
-            // Those of transactions that are over have nothing to give back.
+            // The scopes of transactions that are over have nothing to give back.
             timeouts._open.RemoveAll(other => other.Transaction != 0 && other.Transaction != transaction);
             timeouts._open.Add(scope);
         }
@@ -121,15 +126,16 @@ internal sealed class LockTimeouts
                 var above = _open[(index + 1)..];
                 _open.RemoveAt(index);
 
-                // Out of order: what is in force is the setting of a scope above, which now gives back what this one would have.
+                // The scopes are disposed out of order: the setting of a scope above is in force, and that scope now gives back what this
+                // one would have.
                 if (above.Find(other => other.Transaction == scope.Transaction) is { } heir)
                 {
                     heir.Before = scope.Before;
                     return true;
                 }
 
-                // A session's scope under those of a transaction: should that still go on, the lowest of them gives back in it what this
-                // one would have.
+                // This is a session's scope below those of a transaction. Should the transaction still go on, its lowest scope gives back
+                // in it what this one would have.
                 if (scope.Transaction == 0 && above.Count > 0)
                 {
                     above.Find(other => other.Transaction == above[^1].Transaction)!.Before = scope.Before;
@@ -165,7 +171,7 @@ internal sealed class LockTimeouts
         {
             isOwed = _owed.Contains(scope);
 
-            // While a transaction with a scope of its own goes on, that one is in force.
+            // While a transaction goes on that has a scope of its own, that scope is in force, and nothing is given back to the session.
             notIn = scope.Transaction == 0 && _open.Count > 0 ? _open[^1].Transaction : 0;
         }
 
@@ -181,18 +187,18 @@ internal sealed class LockTimeouts
                     new NpgsqlParameter<long> { TypedValue = scope.Transaction },
                     new NpgsqlParameter<long> { TypedValue = notIn },
 
-                    // Paid late, and only if nobody has set anything else meanwhile.
+                    // What is owed is given back only if nobody has set anything else meanwhile.
                     Text(isOwed ? scope.Value : ""),
                 },
             };
             var answers = await Send(_connection, [new(Ask), giveBack], async, apart: true).ConfigureAwait(false);
 
-            // A rollback would undo what was given back to the session inside a transaction, and nobody tells of one: it stays owed.
+            // A rollback would undo what is given back to the session inside a transaction, and a rollback is not seen here: it stays owed.
             done = scope.Transaction != 0 || answers[0][0] != answers[1][0];
         }
         catch (Exception)
         {
-            // The transaction has failed, a reader is open, the session is gone: nothing of that is the scope's to tell.
+            // The transaction has failed, a reader is open, or the session is gone. The caller learns that from its own next command.
         }
 
         lock (_open)
@@ -214,7 +220,7 @@ internal sealed class LockTimeouts
 
     private static NpgsqlParameter<string> Text(string value) => new() { TypedValue = value };
 
-    // The settings of a session end with it, and one that comes from a pool begins with its own.
+    // A connection that is closed owes nothing: settings end with their session, and a pooled session is reset for its next user.
     private void OnStateChange(object sender, StateChangeEventArgs change)
     {
         if (change.CurrentState is ConnectionState.Closed or ConnectionState.Broken)

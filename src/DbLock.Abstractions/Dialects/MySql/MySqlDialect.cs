@@ -46,14 +46,14 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     {
         if (request.Shared)
         {
-            throw new NotSupportedException($"{Name} has no shared locks: leave LockOptions.Shared off, or lock on PostgreSQL or "
-                + "SQL Server.");
+            throw new NotSupportedException(
+                $"{Name} has no shared locks: leave LockOptions.Shared off, or lock on PostgreSQL or SQL Server.");
         }
 
         if (request.Scope == LockScope.Transaction)
         {
-            throw new NotSupportedException($"{Name} has no locks that end with a transaction: use LockScope.Session, and release after "
-                + "the commit.");
+            throw new NotSupportedException(
+                $"{Name} has no locks that end with a transaction: use LockScope.Session, and release after the commit.");
         }
 
         // MySQL rounds to whole seconds, and 0.4 s would be no wait at all: it is rounded up here.
@@ -142,8 +142,9 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
             var number = count.ToString(CultureInfo.InvariantCulture);
             var left = $"greatest(0, {{{number}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
             var wait = isMariaDb ? left : $"ceil({left})";
-            var giveBack = Each(" + ", name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), "
-                + "0) else 0 end");
+            var giveBack = Each(
+                " + ",
+                name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), 0) else 0 end");
             Acquire = new LockSql(
                 $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select "
                 + $"{Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them "

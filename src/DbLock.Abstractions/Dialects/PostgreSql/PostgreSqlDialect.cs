@@ -114,8 +114,9 @@ internal sealed class PostgreSqlDialect : LockDialect
             && (request.Scope == LockScope.Session || (request.Key.IsSeveral && request.Try));
 
         // A transaction that the lock does not know has failed with the wait, and nothing but a question shows it.
-        LockCommand[] undo = isTaken ? [Command(For(request).Undo, request)] : request.InTransaction || request.HasOwnConnection
-            ? [] : [Question];
+        LockCommand[] undo = isTaken
+            ? [Command(For(request).Undo, request)]
+            : request.InTransaction || request.HasOwnConnection ? [] : [Question];
 
         // The savepoint goes last: a late cancel may hit any of these, and while it stands all of them can be said again.
         return new(HasSavepoint(request) ? [RollbackToSavepoint, .. undo, ReleaseSavepoint] : undo);
@@ -149,10 +150,10 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
     public override bool IsDirect(in LockRequest request, object? answer) =>
-        request.SessionId is not null && (
-            request.Scope == LockScope.Session
-                ? answer is 0 or 1 or PostgreSqlAnswer.AfterWait or 0L or > (long)PostgreSqlAnswer.AlreadyHeld
-                : answer is > (long)PostgreSqlAnswer.AlreadyHeld);
+        request.SessionId is not null
+        && (request.Scope == LockScope.Session
+            ? answer is 0 or 1 or PostgreSqlAnswer.AfterWait or 0L or > (long)PostgreSqlAnswer.AlreadyHeld
+            : answer is > (long)PostgreSqlAnswer.AlreadyHeld);
 
     // A token takes the place of the code.
     internal override bool HasWaited(in LockRequest request, object? answer) =>
@@ -181,7 +182,9 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     private static PostgreSqlTexts For(in LockRequest request) =>
         request.Key.IsSeveral ? (request.Shared ? SeveralShared : Several)
-        : request.Key.IsPair ? (request.Shared ? PairShared : Pair) : request.Shared ? NumberShared : Number;
+        : request.Key.IsPair ? (request.Shared ? PairShared : Pair)
+        : request.Shared ? NumberShared
+        : Number;
 
     // A try of several keys that fails with an error may leave some, and no error may cost the transaction's chance to let go of them.
     private static bool HasSavepoint(in LockRequest request) =>

@@ -20,29 +20,31 @@ internal sealed class PostgreSqlGuardTexts(int next, PostgreSqlGuard guard)
     public bool HasNothing => guard == default;
 
     public string InSession => Case
-        + (guard.Session ? string.Create(CultureInfo.InvariantCulture, $"  when {IsElsewhere} then {PostgreSqlAnswer.Pooler}\n") : "")
-        + (guard.Fencing ? string.Create(CultureInfo.InvariantCulture, $"  when pg_catalog.pg_current_xact_id_if_assigned() is not "
-        + $"null then {PostgreSqlAnswer.Numbered}\n") : "");
+        + (guard.Session ? When(IsElsewhere, PostgreSqlAnswer.Pooler) : "")
+        + (guard.Fencing ? When("pg_catalog.pg_current_xact_id_if_assigned() is not null", PostgreSqlAnswer.Numbered) : "");
 
     public string Granted => guard.Fencing ? PostgreSqlTrust.Token : "1";
 
-    public string GrantedAfterWait =>
-        guard.Fencing ? PostgreSqlTrust.Token : PostgreSqlAnswer.AfterWait.ToString(CultureInfo.InvariantCulture);
+    public string GrantedAfterWait => guard.Fencing
+        ? PostgreSqlTrust.Token
+        : PostgreSqlAnswer.AfterWait.ToString(CultureInfo.InvariantCulture);
 
     public string InTransaction => guard.HeldIn
-        ? string.Create(
-            CultureInfo.InvariantCulture,
-            $"{Case}  when {Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction} then {PostgreSqlAnswer.AlreadyHeld}\n")
+        ? Case + When($"{Parameter(guard.Session ? 1 : 0, "bigint")} = {ThisTransaction}", PostgreSqlAnswer.AlreadyHeld)
         : Case;
 
     public string Acquired => guard.Session
-        ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end" : ThisTransaction;
+        ? $"case when {IsElsewhere} then -{ThisTransaction} else {ThisTransaction} end"
+        : ThisTransaction;
 
     public string Milliseconds => Parameter((guard.Session ? 1 : 0) + (guard.HeldIn ? 1 : 0), "int");
 
     private string Case => guard.Server ? $"select case\n{PostgreSqlTrust.Untrusted}" : "select case\n";
 
     private string IsElsewhere => $"{Parameter(0, "int")} <> pg_catalog.pg_backend_pid()";
+
+    private static string When(string condition, long answer) =>
+        string.Create(CultureInfo.InvariantCulture, $"  when {condition} then {answer}\n");
 
     private string Parameter(int index, string type) =>
         string.Create(CultureInfo.InvariantCulture, $"cast({{{next + index}}} as {type})");

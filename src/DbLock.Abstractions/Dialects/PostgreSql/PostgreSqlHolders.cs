@@ -77,21 +77,25 @@ internal static class PostgreSqlHolders
             Key: (one[0].GetInt64(), one[1].GetBoolean()),
             Granted: one[4].GetBoolean(),
             Holder: new LockHolder(
-                one[2].ValueKind == JsonValueKind.Number
-                    ? sessions.GetValueOrDefault(one[2].GetInt32()) : null, one[3].GetBoolean(), one[5].GetString())))
+                one[2].ValueKind == JsonValueKind.Number ? sessions.GetValueOrDefault(one[2].GetInt32()) : null,
+                one[3].GetBoolean(),
+                one[5].GetString())))
             .ToLookup(one => one.Key);
-        return keys.Distinct().ToDictionary(key => key, key => new LockHolders(
-            key,
-            [.. locks[(key.Number,
-                key.IsPair)].Where(one => one.Granted).Select(one => one.Holder).OrderByDescending(holder => holder.Session?.StateAge)],
-            locks[(key.Number, key.IsPair)].Count(one => !one.Granted)));
+        return keys.Distinct().ToDictionary(key => key, HoldersOf);
+
+        LockHolders HoldersOf(LockKey key)
+        {
+            var its = locks[(key.Number, key.IsPair)];
+            var holders = its.Where(one => one.Granted).Select(one => one.Holder).OrderByDescending(holder => holder.Session?.StateAge);
+            return new LockHolders(key, [.. holders], its.Count(one => !one.Granted));
+        }
     }
 
     public static LockHolders Read(LockKey key, object? answer)
     {
         using var json = JsonDocument.Parse(answer as string ?? throw new LockException(
             $"The server did not answer who holds lock '{key}', as PostgreSQL does: something between changes its answers. Connect to "
-                + "the server directly."));
+            + "the server directly."));
         if (json.RootElement.GetProperty("standby").GetBoolean())
         {
             throw PostgreSqlTrust.OnStandby();

@@ -27,8 +27,8 @@ internal sealed class PostgreSqlTexts
             Try: guard.HasNothing
                 ? new($"select pg_catalog.pg_try_advisory_lock{suffix}({key})")
                 : new($"{guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted} else 0 end"),
-            TryTransaction: new($"{guard.InTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then "
-                + $"{guard.Acquired} else 0 end"),
+            TryTransaction: new(
+                $"{guard.InTransaction}  when pg_catalog.pg_try_advisory_xact_lock{suffix}({key}) then {guard.Acquired} else 0 end"),
             Wait: new($"""
                 {guard.InSession}  when pg_catalog.pg_try_advisory_lock{suffix}({key}) then {guard.Granted}
                   when pg_catalog.set_config('lock_timeout', {guard.Milliseconds}::pg_catalog.text, true) is null then null
@@ -81,8 +81,7 @@ internal sealed class PostgreSqlTexts
         var firstMissing =
             $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
         var unlock = Call("pg_advisory_unlock", suffix);
-        var giveBack = $"(select 0 * pg_catalog.count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else "
-            + "false end)";
+        var giveBack = $"(select 0 * pg_catalog.count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else false end)";
 
         // Each wait has what is left of the time: at least a millisecond, because 0 is for ever.
         static string Left(string milliseconds) => $"""
@@ -101,8 +100,9 @@ internal sealed class PostgreSqlTexts
         // Transaction-level locks cannot be given back one by one. So a try has them for the session first; then the transaction cannot
         // wait for them any more.
         AcquireTexts Make(PostgreSqlGuardTexts guard) => new(
-            Try: new($"{guard.InSession}  when true then (select case when missing.n is null then {guard.Granted} else {giveBack} "
-                + $"end from {firstMissing}) end"),
+            Try: new(
+                $"{guard.InSession}  when true then (select case when missing.n is null then {guard.Granted} else {giveBack} end "
+                + $"from {firstMissing}) end"),
             TryTransaction: new($"""
                 {guard.InTransaction}  when true then (
                     select case
@@ -136,10 +136,11 @@ internal sealed class PostgreSqlTexts
               join {PostgreSqlTrust.Locks} as l
                 on l.locktype = 'advisory' and l.pid = pg_catalog.pg_backend_pid() and l.granted and l.mode = '{mode}' and {IsKey}
             """;
-        IsHeld = new LockSql($"select case when (select pg_catalog.count(*) from ({held}) as h) = (select pg_catalog.count(*) from "
-            + $"{Keys}) then 1 else 0 end");
-        Undo = new LockSql($"select case when (select pg_catalog.count(*) from ({held} offset 0) as u where {unlock}) > 0 then 1 "
-            + "else 0 end");
+        IsHeld = new LockSql(
+            $"select case when (select pg_catalog.count(*) from ({held}) as h) = (select pg_catalog.count(*) from {Keys}) "
+            + "then 1 else 0 end");
+        Undo = new LockSql(
+            $"select case when (select pg_catalog.count(*) from ({held} offset 0) as u where {unlock}) > 0 then 1 else 0 end");
         var missed = $"(select pg_catalog.count(*) from {Keys} where not {unlock})";
         Release = new LockSql($"select case when {missed} = 0 then 1 else 0 end");
         ReleaseAfterWait = new LockSql(
@@ -156,12 +157,12 @@ internal sealed class PostgreSqlTexts
 
         static string Call(string function, string suffix) =>
             $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) else "
-                + $"pg_catalog.{function}{suffix}(u.k) end";
+            + $"pg_catalog.{function}{suffix}(u.k) end";
 
         // What returns nothing has no place in a CASE.
         static string IsNull(string function, string suffix) =>
             $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) is null else "
-                + $"pg_catalog.{function}{suffix}(u.k) is null end";
+            + $"pg_catalog.{function}{suffix}(u.k) is null end";
     }
 
     /// <summary>Returns the commands that acquire behind a guard.</summary>

@@ -53,7 +53,7 @@ internal sealed class SqlServerDialect : LockDialect
             -3 => LockOutcome.Deadlock,
             var code => throw new LockException(
                 $"sp_getapplock answered {code.ToString(CultureInfo.InvariantCulture)}: it refused the call's parameters. The lock is "
-                    + "not acquired; check the user's rights in this database and the transaction."),
+                + "not acquired; check the user's rights in this database and the transaction."),
         },
     };
 

@@ -1,0 +1,26 @@
+using System.Globalization;
+
+namespace DbLock.Cli;
+
+/// <summary>What the command finds in its environment beyond what dblock was started with.</summary>
+internal static class CommandEnvironment
+{
+    /// <summary>Returns the variables that the command gets, and, with null, those that are kept from it.</summary>
+    public static async Task<IReadOnlyList<(string Name, string? Value)>> VariablesAsync(
+        RunJob job, RunSession session, CancellationToken signal)
+    {
+        var pid = await session.ServerPidAsync(signal).ConfigureAwait(false);
+        return
+        [
+            ("DBLOCK_KEY", Number(job.Key)),
+            ("DBLOCK_NAME", job.Name),
+            ("DBLOCK_PID", pid.ToString(CultureInfo.InvariantCulture)),
+            ("DBLOCK_FENCING_TOKEN", session.Lock.FencingToken!.Value.ToString(CultureInfo.InvariantCulture)),
+            .. job.PassConnection ? [] : new (string, string?)[] { ("DBLOCK_CONNECTION", null) },
+        ];
+    }
+
+    private static string Number(LockKey key) => key.IsPair
+        ? string.Create(CultureInfo.InvariantCulture, $"{key.Pair.First},{key.Pair.Second}")
+        : key.Number.ToString(CultureInfo.InvariantCulture);
+}
