@@ -205,7 +205,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
 
         CheckTrust();
         var request = new PoolRequest(key, shared, isTry: timeout == TimeSpan.Zero, PoolFlow.Begin());
-        _queue.Enqueue(request, request.IsTry ? LockWatch.Trust : timeout);
+        _queue.Enqueue(request, request.IsTry ? TrustWindow.Length : timeout);
         request.Flow.Enter();
 
         Follow(request);

@@ -389,7 +389,6 @@ internal static class RunCommand
     private static async Task<HoldWatch?> AcquireAsync(
         Job job, string address, NpgsqlConnection connection, Lock @lock, long start, Action<string> say, CancellationToken signal)
     {
-        var asked = Stopwatch.GetTimestamp();
         var isTry = job.Timeout == TimeSpan.Zero;
         var acquired = (isTry || job.Verbose)
             && await AnswerAsync(@lock.AcquireAsync(block: false, signal).AsTask(), AnswerLimit(), signal).ConfigureAwait(false);
@@ -400,7 +399,6 @@ internal static class RunCommand
                 say($"waiting: {await HoldersAsync(job, @lock, AnswerLimit(), signal).ConfigureAwait(false)}");
             }
 
-            asked = Stopwatch.GetTimestamp();
             acquired = await WaitAsync(job, address, connection, @lock, start, say, signal).ConfigureAwait(false);
         }
 
@@ -419,7 +417,7 @@ internal static class RunCommand
             say(string.Create(CultureInfo.InvariantCulture, $"acquired after {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0##} s"));
         }
 
-        return new HoldWatch(connection, @lock, asked);
+        return new HoldWatch(connection, @lock);
 
         TimeSpan AnswerLimit() => job.Timeout <= TimeSpan.Zero ? LockWatch.Trust : Min(LockWatch.Trust, Left(job.Timeout, start));
     }

@@ -5,7 +5,7 @@ namespace DbLock;
 /// <summary>The settings of a PostgreSQL session that only locks use. Any role may set them.</summary>
 /// <remarks>
 /// <para>
-/// The server lets go of a client that has fallen silent after 20 seconds, and not before <see cref="LockWatch.Trust"/> has run out, so
+/// The server lets go of a client that has fallen silent after 20 seconds, and not before <see cref="TrustWindow.Length"/> has run out, so
 /// that who held has been told by then. A client that is gone leaves the server's queue within a second. No timeout ends a session that
 /// idles because its lock is held.
 /// </para>
