@@ -261,6 +261,8 @@ internal static class Acquiring
                 throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken, isSessionEnded);
             case Verdict.Silent:
                 throw Refusals.Silent(conversation.Key, answer.Error);
+            case Verdict.Failed when conversation.Dialect.IsSessionLimit(answer.Codes):
+                throw Refusals.SessionEndedByLimit(conversation.Key, answer.Error);
             case var _ when isSessionEnded:
                 throw Refusals.SessionEnded(conversation.Key, answer.Error);
             case Verdict.TimedOut:
