@@ -161,7 +161,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <param name="block">True waits for ever; false tries once.</param>
     /// <returns>True when the lock is held; false when it is held elsewhere, which only a try answers.</returns>
     /// <exception cref="LockNotAcquiredException">
-    /// The server ended the wait: its statement_timeout, or an administrator's cancel.
+    /// The server ended the wait: its statement_timeout, or an administrator's cancel; or it ended the session, by its transaction_timeout.
     /// </exception>
     /// <exception cref="LockDeadlockException">The server ended the wait to break a deadlock.</exception>
     /// <exception cref="LockException">The server's locks cannot be trusted here, or the wait would be for this very session.</exception>

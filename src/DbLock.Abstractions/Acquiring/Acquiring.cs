@@ -262,7 +262,7 @@ internal static class Acquiring
             case Verdict.Silent:
                 throw Refusals.Silent(conversation.Key, answer.Error);
             case Verdict.Failed when conversation.Dialect.IsSessionLimit(answer.Codes):
-                throw Refusals.SessionEndedByLimit(conversation.Key, answer.Error);
+                throw Refusals.SessionEndedByLimit($"lock '{conversation.Key}'", answer.Error);
             case var _ when isSessionEnded:
                 throw Refusals.SessionEnded(conversation.Key, answer.Error);
             case Verdict.TimedOut:

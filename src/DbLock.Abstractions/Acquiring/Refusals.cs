@@ -101,8 +101,8 @@ internal static class Refusals
         Holders = holders,
     };
 
-    public static LockNotAcquiredException SessionEndedByLimit(LockKey key, Exception? error) => new(
-        $"The server ended the session that asked for lock '{key}', because a limit of its own was reached (transaction_timeout, "
+    public static LockNotAcquiredException SessionEndedByLimit(string what, Exception? error) => new(
+        $"The server ended the session that asked for {what}, because a limit of its own was reached (transaction_timeout, "
             + "idle_in_transaction_session_timeout or idle_session_timeout; the inner exception says which). The lock is not acquired, and "
             + "what the session held is gone, with its transaction: open the connection again, then wait with a timeout shorter than the "
             + "limit, or raise the limit.",
