@@ -17,17 +17,15 @@ namespace DbLock;
 /// </remarks>
 public sealed class HeldLock : IDisposable, IAsyncDisposable
 {
-    private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(200);
-
     private readonly DbConnection _connection;
     private readonly Lock _lock;
-    private readonly LockWatch _watch;
+    private readonly OwnWatch _watch;
     private int _isEnded;
 
     private HeldLock(DbConnection connection, Lock @lock)
     {
         (_connection, _lock) = (connection, @lock);
-        _watch = new LockWatch(connection, @lock);
+        _watch = new OwnWatch(connection, @lock);
     }
 
     /// <summary>Finds out that nobody has the lock any more.</summary>
@@ -127,7 +125,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
 
                 return held = new HeldLock(connection, @lock);
             }
-            catch (Exception) when (!isSecond && @lock?.IsSessionDead == true && Stopwatch.GetElapsedTime(start) < Moment)
+            catch (Exception) when (!isSecond && @lock?.IsSessionDead == true && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
             {
                 // The pool had a session that has ended meanwhile: the next one is new.
             }
@@ -135,7 +133,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
             {
                 if (held is null)
                 {
-                    await GiveBack(connection, @lock, async).ConfigureAwait(false);
+                    await GiveBack(connection, @lock, limit, async).ConfigureAwait(false);
                 }
             }
         }
@@ -148,21 +146,12 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
             return false;
         }
 
-        // A grant may have lain unread while this process was paused, and its session may have ended: who has waited asks once more.
-        return Stopwatch.GetElapsedTime(@lock.Asked) < Moment || await @lock.Confirm(async).ConfigureAwait(false)
-            ? true
-            : throw Refusals.Lost(@lock.Key, null);
+        return await LockWatch.ConfirmGrant(@lock, async).ConfigureAwait(false) ? true : throw Refusals.Lost(@lock.Key, null);
     }
 
-    private static async ValueTask GiveBack(DbConnection connection, Lock? @lock, bool async)
+    private static async ValueTask GiveBack(DbConnection connection, Lock? @lock, Limit limit, bool async)
     {
-        if (@lock is { IsAbandoned: true })
-        {
-            // It is closed when the answer has come that it owes.
-            return;
-        }
-
-        if (@lock is { IsLost: true })
+        if (@lock is { IsLost: true, IsAbandoned: false })
         {
             // The server may hold it all the same, and a pool must not have a session that does.
             @lock.Interface.Driver.Discard(connection);
@@ -170,10 +159,14 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
 
         if (@lock is not null)
         {
-            await @lock.PutBack(async).ConfigureAwait(false);
+            await @lock.PutBack(limit, async).ConfigureAwait(false);
         }
 
-        await connection.Dispose(async).ConfigureAwait(false);
+        // One that owes an answer is closed when that has come.
+        if (@lock is not { IsAbandoned: true })
+        {
+            await connection.Dispose(async).ConfigureAwait(false);
+        }
     }
 
     private async ValueTask<bool> Release(bool async)
@@ -193,7 +186,7 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
     {
         await End(async).ConfigureAwait(false);
         await _lock.Dispose(async).ConfigureAwait(false);
-        await GiveBack(_connection, _lock, async).ConfigureAwait(false);
+        await GiveBack(_connection, _lock, Limit.Of(TrustWindow.Length, CancellationToken.None), async).ConfigureAwait(false);
     }
 
     private async ValueTask End(bool async)

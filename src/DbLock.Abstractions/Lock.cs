@@ -161,7 +161,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <param name="block">True waits for ever; false tries once.</param>
     /// <returns>True when the lock is held; false when it is held elsewhere, which only a try answers.</returns>
     /// <exception cref="LockNotAcquiredException">
-    /// The server ended the wait: its statement_timeout, or an administrator's cancel.
+    /// The server ended the wait: its statement_timeout, or an administrator's cancel; or it ended the session, by its transaction_timeout.
     /// </exception>
     /// <exception cref="LockDeadlockException">The server ended the wait to break a deadlock.</exception>
     /// <exception cref="LockException">The server's locks cannot be trusted here, or the wait would be for this very session.</exception>
@@ -367,11 +367,18 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
 
-    /// <inheritdoc cref="Conversation.Keep"/>
-    internal ValueTask Keep(bool async, CancellationToken cancellationToken) => _conversation.Keep(async, cancellationToken);
+    /// <summary>Makes the session last, which is the lock's own, and tells the lock there.</summary>
+    internal async ValueTask Keep(bool async, CancellationToken cancellationToken)
+    {
+        if (await Keeping.Keep(_conversation, async, cancellationToken).ConfigureAwait(false) is { } error)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            ExceptionDispatchInfo.Throw(error);
+        }
+    }
 
-    /// <inheritdoc cref="Conversation.PutBack"/>
-    internal ValueTask PutBack(bool async) => _conversation.PutBack(async);
+    /// <inheritdoc cref="Keeping.PutBack"/>
+    internal ValueTask PutBack(Limit limit, bool async) => Keeping.PutBack(_conversation, limit, async);
 
     /// <inheritdoc cref="Conversation.IsSessionDead"/>
     internal bool IsSessionDead => _conversation.IsSessionDead;
@@ -379,8 +386,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Conversation.IsAbandoned"/>
     internal bool IsAbandoned => _conversation.IsAbandoned;
 
-    /// <summary>Gets when the last answer was asked for that says that the lock is held, on the clock of <see cref="Stopwatch"/>.</summary>
-    internal long Asked { get; private set; }
+    /// <inheritdoc cref="Conversation.Trust"/>
+    internal ref TrustWindow Trust => ref _conversation.Trust;
 
     /// <summary>Counts the lock as lost, because the server has not confirmed it for too long.</summary>
     internal void Distrust()
@@ -404,26 +411,26 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             }
 
             _conversation.Limit = Limit.Of(TrustWindow.Length, CancellationToken.None);
-            if (HasOwnConnection)
+            if (HasOwnConnection && await Keeping.Keep(_conversation, async, CancellationToken.None).ConfigureAwait(false) is { } error)
             {
-                await _conversation.Keep(async, CancellationToken.None).ConfigureAwait(false);
+                NoteLoss(hold, error);
+                return false;
             }
 
-            var asked = Stopwatch.GetTimestamp();
+            Trust.Ask(Stopwatch.GetTimestamp());
             var answer = await _conversation.Ask(Question(hold), async).ConfigureAwait(false);
-            if (answer.IsYes)
+
+            // The server may answer that it cannot say: somebody's cancel, a full lock table, a missing right. The session lives, and with
+            // it what it holds.
+            var lives = answer.Error is not null && _conversation.IsOpen
+                && answer.Outcome is not (LockOutcome.ConnectionLost or LockOutcome.Unknown);
+            if (answer.IsYes || lives)
             {
-                Asked = asked;
+                Trust.Confirm();
                 return true;
             }
 
-            if (answer.Error is not null && _conversation.IsOpen && answer.Outcome is not (LockOutcome.ConnectionLost or LockOutcome.Unknown))
-            {
-                // The server answers that it cannot say: somebody's cancel, a full lock table, a missing right. The session lives, and with
-                // it what it holds.
-                return true;
-            }
-
+            Trust.Fail();
             NoteLoss(hold, answer.Error);
             if (answer.Error is null)
             {
@@ -452,7 +459,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         { Limit = TrustWindow.Length, MayPrepare = session.IsDirect };
         var since = _isSinceTold ? null : _conversation.Settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
         _isSinceTold = true;
-        return (since is null ? isHeld : new LockStatement([.. isHeld.Commands, .. since]) { Limit = TrustWindow.Length }) with { Comment = _conversation.Comment };
+        var question = since is null ? isHeld : new LockStatement([.. isHeld.Commands, .. since]) { Limit = TrustWindow.Length };
+        return question with { Comment = _conversation.Comment };
     }
 
     /// <summary>Acquires, and throws when the lock was held elsewhere for the whole timeout.</summary>
@@ -577,7 +585,6 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         try
         {
             _conversation.Limit = Limit.Of(timeout, cancellationToken);
-            Asked = HasOwnConnection ? Stopwatch.GetTimestamp() : 0;
             var request = Admission.Admit(_conversation, timeout);
             if (await Acquiring.Acquire(_conversation, request, _isGivenAnew, async, cancellationToken).ConfigureAwait(false) is not { } hold)
             {
@@ -754,8 +761,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     private void NoteLoss(Hold hold, Exception? error)
     {
+        // Who distrusts the server ends its question, and is not told of that as of another loss.
+        if (error is not SilenceException || !hold.IsLost)
+        {
+            Log.Lost(Logger, Key, error);
+        }
+
         hold.Lose();
-        Log.Lost(Logger, Key, error);
     }
 
     private void NoteError() => _state = _state == LockState.Held ? LockState.HeldAfterError : _state;

@@ -205,7 +205,7 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
 
         CheckTrust();
         var request = new PoolRequest(key, shared, isTry: timeout == TimeSpan.Zero, PoolFlow.Begin());
-        ObjectDisposedException.ThrowIf(!_queue.Enqueue(request, request.IsTry ? LockWatch.Trust : timeout), this);
+        ObjectDisposedException.ThrowIf(!_queue.Enqueue(request, request.IsTry ? TrustWindow.Length : timeout), this);
         request.Flow.Enter();
 
         Follow(request);

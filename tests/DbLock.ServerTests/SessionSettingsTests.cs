@@ -9,7 +9,8 @@ public sealed class SessionSettingsTests
 {
     private const string Settings = """
         select string_agg(name || '=' || current_setting(name), ' ' order by name) from pg_settings
-        where name like 'tcp_%' or name in ('client_connection_check_interval', 'idle_session_timeout', 'idle_in_transaction_session_timeout')
+        where name like 'tcp_%'
+          or name in ('client_connection_check_interval', 'idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
         """;
 
     // Short enough to be seen whole where a lock is told after it.
@@ -199,13 +200,72 @@ public sealed class SessionSettingsTests
     }
 
     // The session has settings of its own, which Npgsql does not reset: 99 stands for what somebody wanted.
+    [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true)]
+    public async Task A_limit_on_transactions_that_ends_a_wait_is_told_and_a_session_of_the_locks_own_has_none(string driver, bool async)
+    {
+        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        if (holder.PostgreSqlVersion.Major < 17)
+        {
+            return;
+        }
+
+        using var held = new Lock(holder, Key);
+        Assert.True(await held.AcquireAsync(block: false));
+        var server = (await PostgreSqlTestServer.ServerAsync).ConnectionString;
+        await using var source = NpgsqlDataSource.Create($"{server};Options=-c transaction_timeout=300ms;Application Name={Name}");
+        await using (var connection = await source.OpenConnectionAsync())
+        {
+            var @lock = new Lock(connection, Key, Drivers.Interface(driver));
+            var error = await Assert.ThrowsAsync<LockNotAcquiredException>(
+                async () => _ = async ? await @lock.AcquireAsync(TimeSpan.FromMinutes(1)) : @lock.Acquire(TimeSpan.FromMinutes(1)));
+            Assert.Equal("25P04", Assert.IsType<PostgresException>(error.InnerException).SqlState);
+        }
+
+        // It waits longer than that, until it is its turn.
+        var wait = async
+            ? source.AcquireLockAsync(Key, TimeSpan.FromMinutes(1), Drivers.Interface(driver)).AsTask()
+            : Task.Run(() => source.AcquireLock(Key, TimeSpan.FromMinutes(1), Drivers.Interface(driver)));
+        await TestServer.UntilAsync(
+            async () => wait.IsCompleted || (bool)(await holder.ExecuteAsync(
+                "select exists (select from pg_locks as l join pg_stat_activity as a using (pid) where not l.granted"
+                + $" and a.application_name like '{Name}%' and clock_timestamp() > a.xact_start + interval '1s')"))!,
+            "it has waited longer than the limit");
+        Assert.True(await held.ReleaseAsync());
+        await using var acquired = await wait;
+        Assert.True(acquired.IsHeld);
+    }
+
+    [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true)]
+    public async Task A_session_that_idled_too_long_in_its_transaction_is_told_by_the_acquire(string driver, bool async)
+    {
+        await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await using var transaction = await connection.BeginTransactionAsync();
+        await connection.ExecuteAsync("set local idle_in_transaction_session_timeout = '1ms'");
+        await TestServer.UntilAsync(
+            async () => (bool)(await observer.ExecuteAsync(
+                $"select not exists (select from pg_stat_activity where pid = {connection.ProcessID})"))!,
+            "the session has ended");
+        var @lock = new Lock(connection, Key, Drivers.Interface(driver)) { Transaction = transaction };
+        var error = await Assert.ThrowsAsync<LockNotAcquiredException>(
+            async () => _ = async ? await @lock.AcquireAsync(block: false) : @lock.Acquire(block: false));
+        Assert.Equal("25P03", Assert.IsType<PostgresException>(error.InnerException).SqlState);
+    }
+
     private static async Task<(object? Before, string Kept)> BeforeAsync(NpgsqlDataSource source)
     {
         await using var connection = await source.OpenConnectionAsync();
         await connection.ExecuteAsync("set tcp_keepalives_idle = 99; set idle_in_transaction_session_timeout = '99s'");
         var isOld = connection.PostgreSqlVersion.Major < 14;
+        var hasTransactionTimeout = connection.PostgreSqlVersion.Major >= 17;
+        if (hasTransactionTimeout)
+        {
+            await connection.ExecuteAsync("set transaction_timeout = '99s'");
+        }
+
         return (await connection.ExecuteAsync(Settings), $"{(isOld ? "" : "client_connection_check_interval=1s ")}idle_in_transaction_session_timeout=0 {(isOld ? "" : "idle_session_timeout=0 ")}"
-            + "tcp_keepalives_count=2 tcp_keepalives_idle=10 tcp_keepalives_interval=5 tcp_user_timeout=20000");
+            + "tcp_keepalives_count=2 tcp_keepalives_idle=10 tcp_keepalives_interval=5 tcp_user_timeout=20000"
+            + (hasTransactionTimeout ? " transaction_timeout=0" : ""));
     }
 
     // What is left on the connection is seen by its next user.

@@ -617,6 +617,21 @@ public sealed class TableLockTests : IAsyncLifetime
         : timeout == Timeout.InfiniteTimeSpan ? (async ? await @lock.AcquireAsync() : @lock.Acquire())
         : async ? await @lock.AcquireAsync(timeout) : @lock.Acquire(timeout);
 
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task A_session_that_idled_too_long_in_its_transaction_is_told_by_the_acquire(bool async)
+    {
+        var (connection, observer) = (await OpenAsync(), await OpenAsync());
+        await using var transaction = await connection.BeginTransactionAsync();
+        await connection.ExecuteAsync("set local idle_in_transaction_session_timeout = '1ms'");
+        await TestServer.UntilAsync(
+            async () => (bool)await ExecuteAsync(
+                observer, $"select not exists (select from pg_stat_activity where pid = {connection.ProcessID})"),
+            "the session has ended");
+        var error = await Assert.ThrowsAsync<LockNotAcquiredException>(
+            () => Acquire(connection.CreateTableLock(PgLockMode.Share, "a"), async, TimeSpan.Zero));
+        Assert.Equal("25P03", Assert.IsType<PostgresException>(error.InnerException).SqlState);
+    }
+
     private static Task<bool> Start(TableLock @lock, bool async, TimeSpan timeout, CancellationToken cancellationToken = default) => async
         ? @lock.AcquireAsync(timeout, cancellationToken).AsTask()
         : Task.Factory.StartNew(() => @lock.Acquire(timeout), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);

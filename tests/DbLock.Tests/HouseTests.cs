@@ -12,7 +12,7 @@ public sealed partial class HouseTests
     private const int TypeCircles = 1;
     private const int TypesInCircles = 3;
     private const int NamesOutsideTheirRooms = 7;
-    private const int LongLines = 6;
+    private const int LongLines = 4;
     private const int LongFiles = 1;
 
     private const int LongestLine = 140;

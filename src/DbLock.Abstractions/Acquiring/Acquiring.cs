@@ -48,7 +48,10 @@ internal static class Acquiring
                 return ToHold(conversation, grant);
             }
 
-            await conversation.Keep(async, cancellationToken).ConfigureAwait(false);
+            if (await Keeping.Keep(conversation, async, cancellationToken).ConfigureAwait(false) is { } error)
+            {
+                ThrowNotKept(conversation, error, cancellationToken);
+            }
         }
 
         var isOneWait = conversation.Options.Wait == LockWait.Queue
@@ -56,6 +59,21 @@ internal static class Acquiring
         return ToHold(conversation, request.Try || isOneWait
             ? await AskAndJudge(conversation, request, async, cancellationToken).ConfigureAwait(false)
             : await AskInSlices(conversation, request, async, cancellationToken).ConfigureAwait(false));
+    }
+
+    private static void ThrowNotKept(Conversation conversation, Exception error, CancellationToken cancellationToken)
+    {
+        if (cancellationToken.IsCancellationRequested)
+        {
+            throw Refusals.Cancelled(conversation.Key, error, cancellationToken, isSessionEnded: !conversation.IsOpen);
+        }
+
+        if (error is SilenceException)
+        {
+            throw Refusals.Silent(conversation.Key, error);
+        }
+
+        ExceptionDispatchInfo.Throw(error);
     }
 
     /// <summary>Says whether the server still holds a lock for us.</summary>
@@ -243,6 +261,8 @@ internal static class Acquiring
                 throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken, isSessionEnded);
             case Verdict.Silent:
                 throw Refusals.Silent(conversation.Key, answer.Error);
+            case Verdict.Failed when conversation.Dialect.IsSessionLimit(answer.Codes):
+                throw Refusals.SessionEndedByLimit($"lock '{conversation.Key}'", answer.Error);
             case var _ when isSessionEnded:
                 throw Refusals.SessionEnded(conversation.Key, answer.Error);
             case Verdict.TimedOut:

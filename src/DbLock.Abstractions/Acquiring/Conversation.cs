@@ -1,5 +1,6 @@
 using System.Data;
 using System.Data.Common;
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using Microsoft.Extensions.Logging;
 
@@ -17,11 +18,13 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     /// </summary>
     public const int CancelAttempts = 10;
 
+    /// <summary>How long the last answer can be trusted that says that the lock is held.</summary>
+    public TrustWindow Trust;
+
     private (LockRequest Request, LockStatement Statement)? _acquire;
     private (LockRequest Request, LockStatement Statement)? _release;
     private LockIdentity? _identity;
     private string? _comment;
-    private bool _isKept;
     private LockDialect? _dialect;
     private Patience? _patience;
     private bool _hasWarnedOfCommit;
@@ -113,14 +116,18 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     public async ValueTask<Answer> AskToAcquire(LockRequest request, bool async, CancellationToken cancellationToken)
     {
         var session = PhysicalSession;
+        Trust.Ask(Stopwatch.GetTimestamp());
         var answer = await Ask(AcquireStatement(request), async, cancellationToken).ConfigureAwait(false);
         if (answer.Error is not null)
         {
+            Trust.Fail();
             return answer;
         }
 
         try
         {
+            // Where the answer is no, nothing is held that could be trusted.
+            Trust.Confirm();
             var outcome = Dialect.Read(answer.Value);
             session.IsDirect |= Dialect.IsDirect(request, answer.Value);
             return answer with { Outcome = outcome };
@@ -132,26 +139,11 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
     }
 
-    /// <summary>Gets the settings of the session, if it is the lock's own and they were made.</summary>
-    public SessionSettings? Settings { get; private set; }
+    /// <summary>Gets or sets the settings of the session, while it is the lock's own and they are made.</summary>
+    public SessionSettings? Settings { get; set; }
 
-    /// <summary>Makes the session last, which is the lock's own, and tells the lock there.</summary>
-    public async ValueTask Keep(bool async, CancellationToken cancellationToken)
-    {
-        if (!_isKept)
-        {
-            _isKept = true;
-            Settings = await SessionSettings.Set(Connection, Driver, Dialect, Options, async, cancellationToken, Key).ConfigureAwait(false);
-        }
-    }
-
-    /// <summary>Puts back what the settings were before; a connection on which that fails is closed, and its session ended.</summary>
-    public async ValueTask PutBack(bool async)
-    {
-        var settings = Settings;
-        Settings = null;
-        await SessionSettings.PutBack(settings, async).ConfigureAwait(false);
-    }
+    /// <summary>Gets or sets whether the settings were asked for.</summary>
+    public bool IsKept { get; set; }
 
     /// <summary>Asks to let go, and puts back the settings.</summary>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -224,17 +216,14 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
             await Ask(statement, async).ConfigureAwait(false);
         }
 
-        CloseAfterEnd();
+        Discard();
     }
 
     /// <summary>Closes a connection whose session has ended; one that owes an answer is closed when that has come.</summary>
     public void CloseAfterEnd()
     {
         Session.End();
-        if (!IsAbandoned)
-        {
-            Driver.Discard(Connection);
-        }
+        Discard();
     }
 
     /// <summary>Gets whether the server, or the provider, has said that the session is gone.</summary>
@@ -263,6 +252,14 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         {
             _hasWarnedOfSnapshot = true;
             Log.OldSnapshot(Logger, Key, level);
+        }
+    }
+
+    private void Discard()
+    {
+        if (!IsAbandoned)
+        {
+            Driver.Discard(Connection);
         }
     }
 

@@ -105,6 +105,13 @@ internal static class Refusals
         Holders = holders,
     };
 
+    public static LockNotAcquiredException SessionEndedByLimit(string what, Exception? error) => new(
+        $"The server ended the session that asked for {what}, because a limit of its own was reached (transaction_timeout, "
+            + "idle_in_transaction_session_timeout or idle_session_timeout; the inner exception says which). The lock is not acquired, and "
+            + "what the session held is gone, with its transaction: open the connection again, then wait with a timeout shorter than the "
+            + "limit, or raise the limit.",
+        error);
+
     public static LockException Broken(LockKey key, Exception? error) => new(
         $"The connection of lock '{key}' broke while the lock was waited for. The lock is not acquired: open the connection again, then "
             + "try again.", error);

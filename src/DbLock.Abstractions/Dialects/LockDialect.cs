@@ -153,4 +153,10 @@ public abstract class LockDialect
     /// <summary>Says what an error means.</summary>
     /// <param name="codes">The error's codes.</param>
     public abstract LockOutcome Read(DbError codes);
+
+    /// <summary>
+    /// Says whether an error means that the server has ended the session because a limit was reached: on how long a transaction may take,
+    /// or on how long a session may idle.
+    /// </summary>
+    internal virtual bool IsSessionLimit(DbError codes) => false;
 }

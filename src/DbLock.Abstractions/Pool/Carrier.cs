@@ -18,15 +18,16 @@ internal sealed class Carrier
     private readonly bool _fencing;
     private SessionSettings? _settings;
     private int _state;
-    private long _asked;
-    private long _confirmed;
+    private TrustWindow _trust;
     private long _lastAnswer;
     private long _lastCount;
 
     private Carrier(DbConnection connection, ILockDriver driver, LockDialect dialect, LockCarrier says, bool isDirect, bool fencing)
     {
         (Connection, Driver, Dialect, Says, _isDirect, _fencing) = (connection, driver, dialect, says, isDirect, fencing);
-        _lastAnswer = _lastCount = _confirmed = Stopwatch.GetTimestamp();
+        _lastAnswer = _lastCount = Stopwatch.GetTimestamp();
+        _trust.Ask(_lastAnswer);
+        _trust.Confirm();
     }
 
     public DbConnection Connection { get; }
@@ -56,7 +57,7 @@ internal sealed class Carrier
         var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null, options.Fencing);
         var room = says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false));
         carrier._settings = await SessionSettings.Set(
-            connection, lockInterface.Driver, dialect, options, async: true, CancellationToken.None).ConfigureAwait(false);
+            connection, lockInterface.Driver, dialect, options, CancellationToken.None).ConfigureAwait(false);
         return (carrier, room);
     }
 
@@ -67,15 +68,15 @@ internal sealed class Carrier
     public bool IsAsynchronous { get; private set; }
 
     /// <summary>Gets whether the server's last answer, counted from the question, is old enough to look closer.</summary>
-    public bool MayBeSilent => IsOver(Volatile.Read(ref _confirmed), Patience);
+    public bool MayBeSilent => _trust.Age(Stopwatch.GetTimestamp()) > Patience;
 
     /// <summary>
     /// Says whether the server's last answer, counted from the question, is too old to believe in what is held; or, where nothing is held,
     /// whether an answer that it owes is overdue.
     /// </summary>
     public bool IsSilent(bool holds) => holds
-        ? IsOver(Volatile.Read(ref _confirmed), LockWatch.Trust)
-        : Volatile.Read(ref _state) == Asked && IsOver(Volatile.Read(ref _asked), Patience);
+        ? _trust.HasRunOut(Stopwatch.GetTimestamp())
+        : Volatile.Read(ref _state) == Asked && _trust.Owed(Stopwatch.GetTimestamp()) > Patience;
 
     /// <summary>Lets go of locks, rings, and takes others.</summary>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -126,8 +127,6 @@ internal sealed class Carrier
         "The server has not answered on the connection of a LockPool for too long. Its locks count as lost, "
         + "and another connection takes its place.");
 
-    private static bool IsOver(long asked, TimeSpan limit) => Stopwatch.GetElapsedTime(asked) > limit;
-
     private void Close()
     {
         try
@@ -168,8 +167,7 @@ internal sealed class Carrier
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<object?> Execute(LockStatement statement)
     {
-        var asked = Stopwatch.GetTimestamp();
-        Volatile.Write(ref _asked, asked);
+        _trust.Ask(Stopwatch.GetTimestamp());
         if (Interlocked.CompareExchange(ref _state, Asked, Idle) != Idle)
         {
             throw Silence();
@@ -177,19 +175,19 @@ internal sealed class Carrier
 
         try
         {
-            var execution = Driver.Execute(
-                Connection, null, statement with { MayPrepare = _isDirect, Limit = LockWatch.Trust }, async: true, CancellationToken.None);
+            statement = statement with { MayPrepare = _isDirect, Limit = TrustWindow.Length };
+            var execution = Driver.Execute(Connection, null, statement, async: true, CancellationToken.None);
             IsAsynchronous |= !execution.IsCompleted;
             var answer = await execution.ConfigureAwait(false);
-            if (IsOver(asked, LockWatch.Trust))
+            _trust.Confirm();
+            _lastAnswer = Stopwatch.GetTimestamp();
+            if (_trust.HasRunOut(_lastAnswer))
             {
                 // What it says was so, once.
                 Discard();
                 throw Silence();
             }
 
-            Volatile.Write(ref _confirmed, asked);
-            _lastAnswer = Stopwatch.GetTimestamp();
             return answer;
         }
         finally

@@ -124,12 +124,12 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
         {
             var connection = await OwnConnection.Open(dataSource, async: true, cancellationToken).ConfigureAwait(false);
             await using var closing = connection.ConfigureAwait(false);
-            var settings = await SessionSettings.Set(connection, carrier.Driver, carrier.Dialect, options, async: true, cancellationToken)
+            var settings = await SessionSettings.Set(connection, carrier.Driver, carrier.Dialect, options, cancellationToken)
                 .ConfigureAwait(false);
             try
             {
-                await carrier.Driver.Execute(connection, null, listen with { Limit = LockWatch.Trust }, async: true, CancellationToken.None)
-                    .ConfigureAwait(false);
+                listen = listen with { Limit = TrustWindow.Length };
+                await carrier.Driver.Execute(connection, null, listen, async: true, CancellationToken.None).ConfigureAwait(false);
                 if (carrier.Driver.Hear(connection, OnNotification, cancellationToken) is not { } hearing)
                 {
                     _cannotListen = true;
@@ -146,13 +146,13 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
                 isHeard = true;
                 if (connection.State == ConnectionState.Open)
                 {
-                    var end = carrier.Says.End with { Limit = LockWatch.Trust };
+                    var end = carrier.Says.End with { Limit = TrustWindow.Length };
                     await carrier.Driver.Execute(connection, null, end, async: true, CancellationToken.None).ConfigureAwait(false);
                 }
             }
             finally
             {
-                await SessionSettings.PutBack(settings, async: true).ConfigureAwait(false);
+                await SessionSettings.PutBack(settings).ConfigureAwait(false);
             }
         }
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)

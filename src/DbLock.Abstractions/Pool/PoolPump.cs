@@ -19,7 +19,7 @@ internal sealed class PoolPump(
     // A cancel of somebody else's, or a timeout of the server's, may hit a question.
     private const int Attempts = 10;
 
-    private static readonly long Heartbeat = TimeSpan.FromMilliseconds(500).Ticks;
+    private static readonly long Heartbeat = TrustWindow.Beat.Ticks;
     private static readonly long IdleFor = TimeSpan.FromSeconds(5).Ticks;
     private static readonly long MarkAgain = TimeSpan.FromMilliseconds(100).Ticks;
     private static readonly long LookAgain = TimeSpan.FromMilliseconds(100).Ticks;

@@ -19,7 +19,7 @@ internal sealed class PoolSource(DbDataSource dataSource, LockInterface? lockInt
     /// <exception cref="TimeoutException">There was none within the time for which an answer of a server is trusted.</exception>
     public async Task<(Carrier Carrier, long Room)> Open()
     {
-        using var limit = new CancellationTokenSource(LockWatch.Trust);
+        using var limit = new CancellationTokenSource(TrustWindow.Length);
         var opening = Task.Run(() => Open(limit.Token), CancellationToken.None);
         try
         {

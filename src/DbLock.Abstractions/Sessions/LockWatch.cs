@@ -1,35 +1,36 @@
-using System.Data.Common;
 using System.Diagnostics;
 
 namespace DbLock;
 
-/// <summary>Asks the server twice a second whether it still holds a lock for us, on a connection that is the lock's alone.</summary>
-/// <remarks>It knows the <see cref="HeldLock"/> only weakly, so that one which nobody has any more is noticed.</remarks>
+/// <summary>
+/// Asks the server again and again whether it still holds a lock for us, and counts the lock as lost when it has not answered for as long
+/// as its last answer is trusted.
+/// </summary>
 internal sealed class LockWatch : IDisposable
 {
-    private static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(500);
+    // A timer that rings so late has stood still with the whole process, or the machine has no time for it.
+    private static readonly TimeSpan Late = TimeSpan.FromMilliseconds(100);
 
-    // The first question brings the session's settings with it, and shows the lock's name there.
-    private static readonly TimeSpan FirstBeat = TimeSpan.FromMilliseconds(100);
-
-    /// <summary>How long the server's last answer is good for, counted from the question.</summary>
-    public static readonly TimeSpan Trust = TrustWindow.Length;
-
-    private readonly DbConnection _connection;
     private readonly Lock _lock;
-    private readonly SemaphoreSlim _turn = new(1);
-    private readonly CancellationTokenSource _end = new();
+    private readonly TimeSpan _grace;
     private readonly Timer _expiry;
-    private long _confirmed;
+    private long _due;
+    private bool _isLastLook;
 
-    public LockWatch(DbConnection connection, Lock @lock)
+    /// <summary>Initializes a new instance for a lock that has just been granted.</summary>
+    /// <param name="lock">The lock.</param>
+    /// <param name="grace">
+    /// How much time the server has in any case to answer a question, also after this process was stopped longer than the trust lasts.
+    /// </param>
+    public LockWatch(Lock @lock, TimeSpan grace = default)
     {
-        (_connection, _lock, _confirmed) = (connection, @lock, @lock.Asked);
+        (_lock, _grace) = (@lock, grace);
         using (ExecutionContext.SuppressFlow())
         {
-            _expiry = new Timer(static watch => ((LockWatch)watch!).Distrust(), this, Trust, Timeout.InfiniteTimeSpan);
-            _ = Watch();
+            _expiry = new Timer(static watch => ((LockWatch)watch!).OnTime(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         }
+
+        LookAfter(_lock.Trust.Left(Stopwatch.GetTimestamp(), grace));
     }
 
     /// <summary>
@@ -37,84 +38,92 @@ internal sealed class LockWatch : IDisposable
     /// </summary>
     public bool IsTrusted()
     {
-        if (_lock.IsHeld && Stopwatch.GetElapsedTime(Volatile.Read(ref _confirmed)) > Trust)
+        if (_lock.IsHeld && _lock.Trust.HasRunOut(Stopwatch.GetTimestamp()))
         {
-            Distrust();
+            _lock.Distrust();
         }
 
         return _lock.IsHeld;
     }
 
-    /// <summary>Ends the watch, after the question that is under way.</summary>
-    public async ValueTask End(bool async)
+    /// <summary>
+    /// Asks once more, if the answer that granted the lock may have lain unread while this process was paused, and its session have ended
+    /// meanwhile: before anything is begun on it.
+    /// </summary>
+    /// <returns>Whether the lock is held.</returns>
+    public static async ValueTask<bool> ConfirmGrant(Lock @lock, bool async)
     {
-        if (async)
+        for (var oldest = TrustWindow.Beat; @lock.Trust.Age(Stopwatch.GetTimestamp()) > oldest; oldest = TrustWindow.Length)
         {
-            await _turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
+            if (!await @lock.Confirm(async).ConfigureAwait(false))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Asks, until it is told to stop or the lock is lost.</summary>
+    /// <param name="first">How long after the grant it asks first.</param>
+    /// <param name="beat">How long after an answer it asks again.</param>
+    /// <param name="pause">Waits so long, or throws what it hears of the connection's end.</param>
+    /// <param name="end">Tells it to stop; a question that is under way is waited for.</param>
+    public async Task Run(TimeSpan first, TimeSpan beat, Func<TimeSpan, CancellationToken, Task> pause, CancellationToken end)
+    {
+        for (var wait = first; ; wait = beat)
+        {
+            var pausing = pause(wait, end);
+            await pausing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (end.IsCancellationRequested)
+            {
+                return;
+            }
+
+            await pausing.ConfigureAwait(false);
+            if (!await _lock.Confirm(async: true).ConfigureAwait(false))
+            {
+                return;
+            }
+
+            _isLastLook = false;
+            LookAfter(_lock.Trust.Left(Stopwatch.GetTimestamp(), _grace));
+        }
+    }
+
+    public void Dispose() => _expiry.Dispose();
+
+    private void LookAfter(TimeSpan left)
+    {
+        Volatile.Write(ref _due, Stopwatch.GetTimestamp() + (long)(left.TotalSeconds * Stopwatch.Frequency));
+        try
+        {
+            _expiry.Change(left, Timeout.InfiniteTimeSpan);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The watch has ended while the timer rang.
+        }
+    }
+
+    private void OnTime()
+    {
+        var now = Stopwatch.GetTimestamp();
+        var left = _lock.Trust.Left(now, _grace);
+        if (left == TimeSpan.Zero && !_isLastLook && Stopwatch.GetElapsedTime(Volatile.Read(ref _due), now) > Late)
+        {
+            // The answer may lie there unread.
+            (_isLastLook, left) = (true, _grace);
+        }
+
+        if (left > TimeSpan.Zero)
+        {
+            // A timer rings up to a millisecond early.
+            LookAfter(left + TimeSpan.FromMilliseconds(1));
         }
         else
         {
-            _turn.Wait(CancellationToken.None);
-        }
-
-        Dispose();
-        _turn.Release();
-    }
-
-    /// <summary>
-    /// Ends the session of a lock that nobody has any more: nobody could let go of it. A finalizer calls it, in which nothing may be thrown
-    /// and nothing may wait.
-    /// </summary>
-    public void Abandon() => _ = EndSession();
-
-    public void Dispose()
-    {
-        _end.Cancel();
-        _expiry.Dispose();
-    }
-
-    private async Task EndSession()
-    {
-        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
-        try
-        {
-            await End(async: true).ConfigureAwait(false);
-            Log.Abandoned(_lock.Logger, _lock.Key);
-            _lock.Interface.Driver.Discard(_connection);
-        }
-        catch (Exception)
-        {
-            // The connection is broken, and its session has ended.
+            _lock.Distrust();
         }
     }
-
-    private async Task Watch()
-    {
-        for (var beat = FirstBeat; ; beat = Beat)
-        {
-            await Task.Delay(beat, _end.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            await _turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
-            try
-            {
-                if (_end.IsCancellationRequested || !await _lock.Confirm(async: true).ConfigureAwait(false))
-                {
-                    return;
-                }
-
-                Volatile.Write(ref _confirmed, _lock.Asked);
-                var left = Trust - Stopwatch.GetElapsedTime(_confirmed);
-                _expiry.Change(left > TimeSpan.Zero ? left : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
-            }
-            catch (Exception)
-            {
-                // Its end came between; or nobody knows, and the trust runs out.
-            }
-            finally
-            {
-                _turn.Release();
-            }
-        }
-    }
-
-    private void Distrust() => _lock.Distrust();
 }

@@ -13,46 +13,97 @@ internal sealed class SessionSettings
     private readonly DbConnection _connection;
     private readonly ILockDriver _driver;
     private readonly LockDialect _dialect;
-    private readonly string _before;
+    private readonly ILogger _logger;
     private readonly string? _told;
+    private string _before = "";
 
-    private SessionSettings(DbConnection connection, ILockDriver driver, LockDialect dialect, string before, string? told) =>
-        (_connection, _driver, _dialect, _before, _told) = (connection, driver, dialect, before, told);
+    private SessionSettings(
+        DbConnection connection, ILockDriver driver, LockDialect dialect, ILogger logger, LockStatement statement, string? told)
+    {
+        (_connection, _driver, _dialect, _logger, _told) = (connection, driver, dialect, logger, told);
+        Statement = statement with { Limit = TrustWindow.Length };
+    }
+
+    /// <summary>Gets the statement that sets them, if the session is the client's.</summary>
+    public LockStatement Statement { get; }
 
     /// <summary>Gets the statement that puts back what was before.</summary>
     public LockStatement Undo => _dialect.PutBack(_before) with { Limit = TrustWindow.Length };
 
-    /// <summary>Sets them, unless the session may be another client's; a server that refuses them is left as it is.</summary>
+    /// <summary>Returns what is to be set; null where the session may be another client's, or the dialect has nothing to set.</summary>
     /// <param name="connection">The connection.</param>
     /// <param name="driver">Its driver.</param>
     /// <param name="dialect">The server's dialect.</param>
     /// <param name="options">How locks are held on it.</param>
-    /// <param name="async">Whether it may go on asynchronously.</param>
-    /// <param name="cancellationToken">Cancels it.</param>
     /// <param name="key">The lock that the session is for; null for those of a pool.</param>
-    /// <returns>Null when there is nothing to put back.</returns>
-    /// <exception cref="OperationCanceledException">
-    /// It was cancelled. If they may be set, the connection is closed, and its session ended.
-    /// </exception>
-    public static ValueTask<SessionSettings?> Set(
-        DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, bool async,
-        CancellationToken cancellationToken, LockKey? key = null)
+    public static SessionSettings? For(
+        DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, LockKey? key = null)
     {
         if (options.TrustPooler || driver.SessionId(connection) is not { } sessionId)
         {
-            return new(default(SessionSettings));
+            return null;
         }
 
         var told = !options.ShowName ? default : key is null ? ToldName.InApplicationNameOfPool() : ToldName.InApplicationName(key);
-        if (dialect.Keep(sessionId, told) is not { } statement)
+        return dialect.Keep(sessionId, told) is { } statement
+            ? new(connection, driver, dialect, QuietLogger.Of(options.Logger), statement, key is null ? null : told.End) : null;
+    }
+
+    /// <summary>Takes the answer to <see cref="Statement"/>.</summary>
+    /// <returns>Null when there is nothing to put back.</returns>
+    public SessionSettings? Made(object? answer)
+    {
+        _before = answer as string ?? "";
+        return answer is string ? this : null;
+    }
+
+    /// <summary>
+    /// Says whether an error has certainly set nothing, which is logged: a server that refuses is left as it is. Another may have.
+    /// </summary>
+    public bool IsRefused(Exception error, LockOutcome outcome)
+    {
+        var isRefused = outcome is LockOutcome.Refused or LockOutcome.Cancelled;
+        if (isRefused)
         {
-            return new(default(SessionSettings));
+            Log.CannotSet(_logger, error);
         }
 
-        statement = statement with { Limit = TrustWindow.Length };
-        return Set(
-            connection, driver, dialect, statement, key is null ? null : told.End, QuietLogger.Of(options.Logger), async,
-            cancellationToken);
+        return isRefused;
+    }
+
+    /// <summary>Sets them for a pool.</summary>
+    /// <inheritdoc cref="For" path="/param"/>
+    /// <returns>Null when there is nothing to put back.</returns>
+    /// <exception cref="Exception">If they may be set, the connection is closed, and its session ended.</exception>
+    public static async ValueTask<SessionSettings?> Set(
+        DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, CancellationToken cancellationToken)
+    {
+        if (For(connection, driver, dialect, options) is not { } settings)
+        {
+            return null;
+        }
+
+        try
+        {
+            return settings.Made(
+                await driver.Execute(connection, null, settings.Statement, async: true, cancellationToken).ConfigureAwait(false));
+        }
+        catch (Exception e)
+        {
+            var isRefused = settings.IsRefused(e, dialect.Read(driver.Read(e)));
+            if (!isRefused)
+            {
+                driver.Discard(connection);
+            }
+
+            cancellationToken.ThrowIfCancellationRequested();
+            if (!isRefused)
+            {
+                throw;
+            }
+
+            return null;
+        }
     }
 
     /// <summary>
@@ -64,44 +115,9 @@ internal sealed class SessionSettings
             ? statement.Commands
             : [];
 
-    private static async ValueTask<SessionSettings?> Set(
-        DbConnection connection, ILockDriver driver, LockDialect dialect, LockStatement statement, string? told, ILogger logger, bool async,
-        CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await driver.Execute(connection, null, statement, async, cancellationToken).ConfigureAwait(false) is string before
-                ? new SessionSettings(connection, driver, dialect, before, told)
-                : null;
-        }
-        catch (Exception e)
-        {
-            // What the server refuses has set nothing. What else went wrong may have.
-            var isRefused = dialect.Read(driver.Read(e)) is LockOutcome.Refused or LockOutcome.Cancelled;
-            if (!isRefused)
-            {
-                driver.Discard(connection);
-            }
-
-            if (cancellationToken.IsCancellationRequested)
-            {
-                throw new OperationCanceledException(e.Message, e, cancellationToken);
-            }
-
-            if (!isRefused)
-            {
-                throw;
-            }
-
-            Log.CannotSet(logger, e);
-            return null;
-        }
-    }
-
-    /// <summary>Puts back what was before; a connection on which that fails is closed, and its session ended.</summary>
+    /// <summary>Puts back what was before for a pool; a connection on which that fails is closed, and its session ended.</summary>
     /// <param name="settings">The settings; null when there is nothing to put back.</param>
-    /// <param name="async">Whether it may go on asynchronously.</param>
-    public static async ValueTask PutBack(SessionSettings? settings, bool async)
+    public static async ValueTask PutBack(SessionSettings? settings)
     {
         if (settings is not { _connection: { State: ConnectionState.Open } connection })
         {
@@ -110,7 +126,7 @@ internal sealed class SessionSettings
 
         try
         {
-            await settings._driver.Execute(connection, null, settings.Undo, async, CancellationToken.None).ConfigureAwait(false);
+            await settings._driver.Execute(connection, null, settings.Undo, async: true, CancellationToken.None).ConfigureAwait(false);
         }
         catch (Exception)
         {

@@ -12,7 +12,6 @@ internal sealed class LockAcquisition(RunJob job, RunSession session, RunLimit l
     /// <exception cref="UnavailableException">The server has fallen silent.</exception>
     public async Task<HoldWatch?> AcquireAsync()
     {
-        var asked = Stopwatch.GetTimestamp();
         var isTry = job.Timeout == TimeSpan.Zero;
         var acquired = (isTry || job.Verbose) && await TryAsync().ConfigureAwait(false);
         if (!acquired && !isTry)
@@ -22,7 +21,6 @@ internal sealed class LockAcquisition(RunJob job, RunSession session, RunLimit l
                 say($"waiting: {await HoldersAsync().ConfigureAwait(false)}");
             }
 
-            asked = Stopwatch.GetTimestamp();
             acquired = await WaitAsync().ConfigureAwait(false);
         }
 
@@ -41,7 +39,7 @@ internal sealed class LockAcquisition(RunJob job, RunSession session, RunLimit l
             say(string.Create(CultureInfo.InvariantCulture, $"acquired after {limit.Elapsed.TotalSeconds:0.0##} s"));
         }
 
-        return new HoldWatch(session.Connection, session.Lock, asked);
+        return new HoldWatch(session.Connection, session.Lock);
     }
 
     private Task<bool> TryAsync() =>

@@ -24,7 +24,7 @@ internal sealed class RunLimit(TimeSpan timeout)
     public TimeSpan WaitWithAnswer => timeout <= TimeSpan.Zero ? timeout : Max(Whole - Elapsed, OnTheWay);
 
     /// <summary>Gets how long an answer that comes without a wait may take.</summary>
-    public TimeSpan Answer => timeout > TimeSpan.Zero && WaitWithAnswer < LockWatch.Trust ? WaitWithAnswer : LockWatch.Trust;
+    public TimeSpan Answer => timeout > TimeSpan.Zero && WaitWithAnswer < TrustWindow.Length ? WaitWithAnswer : TrustWindow.Length;
 
     private TimeSpan Whole => Max(timeout + OnTheWay, Least);
 

@@ -56,7 +56,7 @@ internal sealed class RunSession
         var preparing = PrepareAsync(signal);
         if (!_job.Options.TrustPooler || _job.Timeout == TimeSpan.Zero)
         {
-            await ServerAnswer.WithinAsync(preparing, LockWatch.Trust, signal).ConfigureAwait(false);
+            await ServerAnswer.WithinAsync(preparing, TrustWindow.Length, signal).ConfigureAwait(false);
             return;
         }
 
@@ -91,7 +91,7 @@ internal sealed class RunSession
         // A pooler tells its clients an id of its own.
         using var command = new NpgsqlCommand("select pg_catalog.pg_backend_pid()", Connection);
         var asked = command.ExecuteScalarAsync(CancellationToken.None);
-        return (int)(await ServerAnswer.WithinAsync(asked, LockWatch.Trust, signal).ConfigureAwait(false))!;
+        return (int)(await ServerAnswer.WithinAsync(asked, TrustWindow.Length, signal).ConfigureAwait(false))!;
     }
 
     // The session is dblock's own, and no timeout of the server is to end it while it idles, or to cut a statement that waits. Behind a

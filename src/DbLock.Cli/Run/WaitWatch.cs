@@ -41,7 +41,7 @@ internal static class WaitWatch
             unanswered = answers ? 0 : unanswered + 1;
             if (unanswered == 2)
             {
-                return string.Create(CultureInfo.InvariantCulture, $"it has not answered for {2 * LockWatch.Trust.TotalSeconds} s");
+                return string.Create(CultureInfo.InvariantCulture, $"it has not answered for {2 * TrustWindow.Length.TotalSeconds} s");
             }
 
             if (holders?.Any(holder => holder.Session?.Pid == waiting) == true)
@@ -93,7 +93,7 @@ internal static class WaitWatch
         string address, LockKey key, LockOptions options, Task? queued, CancellationToken stop)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        limit.CancelAfter(LockWatch.Trust);
+        limit.CancelAfter(TrustWindow.Length);
         var connection = default(NpgsqlConnection);
         var question = default(Task<LockHolders>);
         try

@@ -25,9 +25,6 @@ namespace DbLock;
 /// </remarks>
 public sealed class TableLock
 {
-    // A cancel that the server notices late may hit what must not be cancelled: it is said again so often.
-    private const int CancelAttempts = 10;
-
     // LOCK TABLE locks a table, then what inherits from it: breadth first, each generation by oid. So all of these are named here, in an
     // order that agrees with that: ancestors first, then by the oids on the way down. What the role may only lock as part of its ancestor
     // is left to that, and so is what joins the ancestor meanwhile: the tables that were asked for come once more at the end. What does not
@@ -119,7 +116,7 @@ public sealed class TableLock
     /// </returns>
     /// <exception cref="InvalidOperationException">No transaction is open, or the connection is closed.</exception>
     /// <exception cref="LockNotAcquiredException">
-    /// The server ended the wait: its statement_timeout, or an administrator's cancel.
+    /// The server ended the wait: its statement_timeout, or an administrator's cancel; or it ended the session, by its transaction_timeout.
     /// </exception>
     /// <exception cref="LockDeadlockException">The server ended the wait to break a deadlock.</exception>
     /// <exception cref="PostgresException">The server refused, for want of a table or a right (42P01, 42501).</exception>
@@ -185,8 +182,12 @@ public sealed class TableLock
                 await Undo(async).ConfigureAwait(false);
             }
 
-            switch (Driver.Read(e).SqlState)
+            var codes = Driver.Read(e);
+            switch (codes.SqlState)
             {
+                case var _ when LockDialect.PostgreSql.IsSessionLimit(codes):
+                    throw Refusals.SessionEndedByLimit($"a lock on {Names}", e);
+
                 // Where the waits for many tables add up, the client may be the first to find the time over.
                 case "55P03":
                 case null when timeout > TimeSpan.Zero && e.InnerException is TimeoutException && _connection.State == ConnectionState.Open:
@@ -276,7 +277,7 @@ public sealed class TableLock
                         async).ConfigureAwait(false);
                 return;
             }
-            catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.QueryCanceled && attempt < CancelAttempts)
+            catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.QueryCanceled && attempt < Conversation.CancelAttempts)
             {
             }
         }

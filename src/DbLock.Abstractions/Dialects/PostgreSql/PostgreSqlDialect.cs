@@ -180,6 +180,9 @@ internal sealed class PostgreSqlDialect : LockDialect
         _ => LockOutcome.Refused,
     };
 
+    // idle_in_transaction_session_timeout, transaction_timeout (PostgreSQL 17), idle_session_timeout.
+    internal override bool IsSessionLimit(DbError codes) => codes.SqlState is "25P03" or "25P04" or "57P05";
+
     private static PostgreSqlTexts For(in LockRequest request) =>
         request.Key.IsSeveral ? (request.Shared ? SeveralShared : Several)
         : request.Key.IsPair ? (request.Shared ? PairShared : Pair)

@@ -5,14 +5,14 @@ namespace DbLock;
 /// <summary>The settings of a PostgreSQL session that only locks use. Any role may set them.</summary>
 /// <remarks>
 /// <para>
-/// The server lets go of a client that has fallen silent after 20 seconds, and not before <see cref="LockWatch.Trust"/> has run out, so
+/// The server lets go of a client that has fallen silent after 20 seconds, and not before <see cref="TrustWindow.Length"/> has run out, so
 /// that who held has been told by then. A client that is gone leaves the server's queue within a second. No timeout ends a session that
-/// idles because its lock is held.
+/// idles because its lock is held, or because it waits: a wait is a transaction of its own.
 /// </para>
 /// <para>
 /// https://www.postgresql.org/docs/current/runtime-config-connection.html#RUNTIME-CONFIG-TCP-SETTINGS,
 /// https://www.postgresql.org/docs/current/runtime-config-client.html. PostgreSQL 13 has neither idle_session_timeout nor
-/// client_connection_check_interval.
+/// client_connection_check_interval, and transaction_timeout came with 17.
 /// </para>
 /// </remarks>
 internal static class PostgreSqlSettings
@@ -27,7 +27,7 @@ internal static class PostgreSqlSettings
           from (values ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '2'),
               ('tcp_user_timeout', '20000'),
             ('client_connection_check_interval', '1s'), ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
-            ('application_name', (
+            ('transaction_timeout', '0'), ('application_name', (
               select case when cast({1} as pg_catalog.text) = '' then null when pg_catalog.length(a.given) <= cast({2} as int) then a.given
                 else pg_catalog.left(a.given, cast({2} as int) - 2) || '..' end || cast({1} as pg_catalog.text)
               from (

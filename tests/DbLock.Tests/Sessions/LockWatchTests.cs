@@ -1,0 +1,108 @@
+using System.Diagnostics;
+using DbLock.Tests.Acquiring;
+
+namespace DbLock.Tests.Sessions;
+
+/// <summary>What the questions after a grant mean for the trust in it.</summary>
+public sealed class LockWatchTests
+{
+    private static readonly object Yes = 1;
+
+    [Fact]
+    public async Task Trust_counts_from_the_question_that_granted_the_lock()
+    {
+        var afterTry = 0L;
+        var driver = new HeldDriver(name =>
+        {
+            afterTry = name == "wait" ? Stopwatch.GetTimestamp() : afterTry;
+            return new(name == "try" ? 0 : Yes);
+        });
+        var @lock = driver.NewLock();
+        Assert.True(await @lock.AcquireAsync(TimeSpan.FromHours(1), TestContext.Current.CancellationToken));
+        Assert.Equal(["try", "settings", "wait"], driver.Told);
+
+        // The wait was asked before its answer came, and after the try was answered.
+        var asked = @lock.Trust.Age(afterTry);
+        Assert.True(asked >= TimeSpan.Zero && asked < TrustWindow.Beat);
+    }
+
+    [Fact]
+    public async Task A_grant_is_asked_for_once_more_only_when_its_question_is_older_than_a_beat()
+    {
+        var driver = new HeldDriver(static _ => new(Yes));
+        var @lock = driver.NewLock();
+        Assert.True(await @lock.AcquireAsync(block: false, TestContext.Current.CancellationToken));
+        Grow(TimeSpan.FromMilliseconds(10));
+        Assert.True(await LockWatch.ConfirmGrant(@lock, async: true));
+        Assert.Equal(["try"], driver.Told);
+        Grow(TrustWindow.Beat * 2);
+        Assert.True(await LockWatch.ConfirmGrant(@lock, async: true));
+        Assert.Equal(["try", "settings", "alive"], driver.Told);
+
+        void Grow(TimeSpan age)
+        {
+            @lock.Trust.Ask(Stopwatch.GetTimestamp() - (long)(age.TotalSeconds * Stopwatch.Frequency));
+            @lock.Trust.Confirm();
+        }
+    }
+
+    [Theory]
+    [InlineData("42501", true)]
+    [InlineData("53200", true)]
+    [InlineData("57014", true)]
+    [InlineData("57P01", false)]
+    [InlineData(null, false)]
+    public async Task A_server_that_answers_that_it_cannot_say_lives_and_renews_the_trust(string? sqlState, bool lives)
+    {
+        var error = new ScriptedException("no answer to that", new DbError(sqlState));
+        var driver = new HeldDriver(name => name == "alive" ? throw error : new(Yes));
+        var @lock = driver.NewLock();
+        Assert.True(await @lock.AcquireAsync(block: false, TestContext.Current.CancellationToken));
+        var granted = Stopwatch.GetTimestamp();
+        Assert.Equal(lives, await @lock.Confirm(async: true));
+        Assert.Equal(lives, @lock.IsHeld);
+        Assert.Equal(lives, @lock.Trust.Age(granted) <= TimeSpan.Zero);
+    }
+
+    [Fact]
+    public async Task A_driver_that_throws_at_once_has_answered_and_its_connection_is_not_given_up_later()
+    {
+        var error = new ScriptedException("refused", new DbError("42501"));
+        var driver = new HeldDriver(name => name == "alive" ? throw error : new(Yes));
+        var @lock = driver.NewLock();
+        Assert.True(await @lock.AcquireAsync(block: false, TestContext.Current.CancellationToken));
+        Assert.True(await @lock.Confirm(async: true));
+
+        // It ends the question that is under way; none is.
+        @lock.Distrust();
+        Assert.False(@lock.IsAbandoned);
+        Assert.DoesNotContain("abort", driver.Told);
+    }
+
+    [Fact]
+    public async Task A_question_that_is_under_way_is_given_up_with_its_connection_and_the_loss_is_told_once()
+    {
+        var answer = new TaskCompletionSource<object?>();
+        var driver = new HeldDriver(name => name == "alive" ? new(answer.Task) : new(Yes));
+        var @lock = driver.NewLock();
+        Assert.True(await @lock.AcquireAsync(block: false, TestContext.Current.CancellationToken));
+        var asking = @lock.Confirm(async: true);
+        @lock.Distrust();
+        Assert.False(await asking);
+        Assert.True(@lock.IsAbandoned);
+        Assert.True(@lock.Lost.IsCancellationRequested);
+        answer.SetResult(Yes);
+        Assert.Equal(["try", "settings", "alive", "abort", "discard"], driver.Told);
+    }
+
+    [Fact]
+    public async Task The_settings_of_a_session_hold_a_call_up_no_longer_than_its_limit()
+    {
+        var silence = new TaskCompletionSource<object?>();
+        var driver = new HeldDriver(name => name == "settings" ? new(silence.Task) : new((object?)0));
+        var @lock = driver.NewLock();
+        var acquiring = @lock.AcquireAsync(TimeSpan.FromMilliseconds(1), TestContext.Current.CancellationToken).AsTask();
+        await Assert.ThrowsAsync<LockException>(() => acquiring.WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken));
+        Assert.True(@lock.IsAbandoned);
+    }
+}
