@@ -1,6 +1,7 @@
 using System.Data;
 using System.Globalization;
 using DbLock;
+using DbLock.Drivers;
 
 namespace ThirdParty;
 

@@ -1,5 +1,6 @@
 using System.Data.Common;
 using DbLock;
+using DbLock.Drivers;
 
 namespace ThirdParty;
 

@@ -1,4 +1,4 @@
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>A server's way to say "lock": it writes statements and reads answers, and never sees a connection.</summary>
 /// <remarks>

@@ -1,7 +1,7 @@
 using System.Data.Common;
 using System.Transactions;
 
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>A way to send a statement over a connection that the caller has. It does not know what a lock is.</summary>
 /// <remarks><b>Threads.</b> A driver has no state and is shared by every lock. A connection is used by one call at a time.</remarks>

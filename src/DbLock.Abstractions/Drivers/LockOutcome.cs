@@ -1,4 +1,4 @@
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>What an answer or an error of the server means for an acquire.</summary>
 public enum LockOutcome

@@ -1,4 +1,4 @@
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>What a <see cref="Lock"/> asks a dialect to say.</summary>
 /// <param name="Key">The key.</param>

@@ -2,7 +2,7 @@ using System.Data;
 using System.Data.Common;
 using System.Runtime.CompilerServices;
 
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>A parameter of a command, with the type that the server is told.</summary>
 /// <param name="Type">The type: Int32, Int64, Double or String.</param>
