@@ -15,7 +15,7 @@ namespace DbLock;
 /// <b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.
 /// </para>
 /// </remarks>
-public sealed class HeldLock : IDisposable, IAsyncDisposable
+public sealed class HeldLock : IHeldLock, IDisposable
 {
     private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(200);
 
@@ -94,6 +94,13 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(dataSource);
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
+        CheckScope(options);
+        return OpenAndAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken);
+    }
+
+    /// <summary>Refuses options that ask for transaction scope.</summary>
+    internal static void CheckScope(LockOptions? options)
+    {
         if (options?.Scope == LockScope.Transaction)
         {
             throw new ArgumentException(
@@ -101,8 +108,6 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
                     + "make the lock on the connection of the transaction.",
                 nameof(options));
         }
-
-        return OpenAndAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken);
     }
 
     private static async ValueTask<HeldLock?> OpenAndAcquire(
