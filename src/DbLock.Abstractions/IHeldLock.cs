@@ -2,8 +2,8 @@ namespace DbLock;
 
 /// <summary>A lock that is held, until it is let go or disposed, whatever holds it.</summary>
 /// <remarks>
-/// <b>Threads.</b> <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere. Whether two calls may be made at once, each kind of
-/// lock says itself.
+/// <b>Threads.</b> <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere. Whether two calls may be made at once, each kind
+/// of lock says itself.
 /// </remarks>
 public interface IHeldLock : IAsyncDisposable
 {

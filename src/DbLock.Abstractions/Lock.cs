@@ -448,7 +448,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             ? Dialect.IsAlive(id) : null;
         var isHeld = (
             isAlive ?? Dialect.IsHeld(
-                new LockRequest(Key, hold.Options.Shared))) with
+                new LockRequest(Key) { Shared = hold.Options.Shared })) with
         { Limit = TrustWindow.Length, MayPrepare = session.IsDirect };
         var since = _isSinceTold ? null : _conversation.Settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
         _isSinceTold = true;

@@ -130,7 +130,8 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         ToHeld(AcquireLockAsync(key, timeout, shared, cancellationToken)!)!;
 
     ValueTask<IHeldLock?> ILockSource.TryAcquireLockAsync(
-        LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken) => ToHeld(TryAcquireLockAsync(key, timeout, shared, cancellationToken));
+        LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken) =>
+        ToHeld(TryAcquireLockAsync(key, timeout, shared, cancellationToken));
 
     /// <summary>
     /// Ends the pool: every wait gets <see cref="ObjectDisposedException"/>, every lock that is still held is let go and its <see
