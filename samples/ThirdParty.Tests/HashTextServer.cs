@@ -1,5 +1,6 @@
 using System.Data.Common;
 using DbLock;
+using DbLock.Drivers;
 using DbLock.LocalServers;
 using DbLock.Specification;
 using Npgsql;

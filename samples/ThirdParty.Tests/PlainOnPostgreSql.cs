@@ -1,5 +1,6 @@
 using System.Data.Common;
 using DbLock;
+using DbLock.Drivers;
 using DbLock.Specification;
 using Xunit.Sdk;
 using Xunit.v3;

@@ -1,6 +1,7 @@
 using System.Data;
 using System.Globalization;
 using DbLock;
+using DbLock.Drivers;
 
 namespace ThirdParty;
 
@@ -61,12 +62,12 @@ public sealed class HashTextDialect : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(For(request).Release, request));
 
-    public override LockOutcome Read(object? answer) => answer switch
+    public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
     {
         1 => LockOutcome.Acquired,
         0 => LockOutcome.NotAcquired,
         _ => LockOutcome.Unknown,
-    };
+    });
 
     // The codes are PostgreSQL's, and so is what they mean.
     public override LockOutcome Read(DbError codes) => LockDialect.PostgreSql.Read(codes);

@@ -1,10 +1,12 @@
 using System.Data.Common;
 using DbLock;
+using DbLock.Drivers;
+using Npgsql;
 
 namespace ThirdParty;
 
-/// <summary>A driver for any provider with named parameters, through nothing but ADO.NET.</summary>
-public sealed class PlainDriver : ILockDriver
+/// <summary>A driver for any provider with named parameters, through nothing but ADO.NET; over Npgsql it hears what the server tells, too.</summary>
+public sealed class PlainDriver : IListeningDriver
 {
     public bool Supports(DbConnection connection) => true;
 
@@ -12,7 +14,7 @@ public sealed class PlainDriver : ILockDriver
         DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         await using var command = connection.CreateCommand();
-        command.CommandText = string.Join("; ", statement.Commands.Select(part => part.Sql.Named));
+        command.CommandText = string.Join("; ", statement.Commands.Select((part, index) => statement.CommentBefore(index) + part.Sql.Named));
         command.Transaction = transaction;
         command.CommandTimeout = statement.CommandTimeout ?? command.CommandTimeout;
         foreach (var (index, (type, value)) in statement.Commands.SelectMany(part => part.Parameters).Index())
@@ -30,13 +32,33 @@ public sealed class PlainDriver : ILockDriver
     public DbError Read(Exception exception)
     {
         var error = exception as DbException ?? exception.InnerException as DbException;
-        return new DbError(error?.SqlState, NotSent: exception is InvalidOperationException or Npgsql.NpgsqlOperationInProgressException);
+        return new DbError(error?.SqlState, NotSent: exception is InvalidOperationException or NpgsqlOperationInProgressException);
+    }
+
+    // Optional: a pool over this driver hears of releases, and need not ask.
+    public async Task Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken)
+    {
+        var npgsql = (NpgsqlConnection)connection;
+        npgsql.Notification += OnNotification;
+        try
+        {
+            while (true)
+            {
+                await npgsql.WaitAsync(cancellationToken);
+            }
+        }
+        finally
+        {
+            npgsql.Notification -= OnNotification;
+        }
+
+        void OnNotification(object sender, NpgsqlNotificationEventArgs notification) => heard(notification.Payload);
     }
 
     // Optional, and worth its line: the connection of a session that must not live on is not given back to the pool.
     public void Discard(DbConnection connection)
     {
-        Npgsql.NpgsqlConnection.ClearPool((Npgsql.NpgsqlConnection)connection);
+        NpgsqlConnection.ClearPool((NpgsqlConnection)connection);
         connection.Close();
     }
 }

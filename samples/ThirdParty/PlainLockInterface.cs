@@ -1,4 +1,5 @@
 using DbLock;
+using DbLock.Drivers;
 
 namespace ThirdParty;
 

@@ -5,6 +5,21 @@ namespace DbLock;
 /// <summary>Locks from a data source: each on a connection of its own, while it is waited for and while it is held.</summary>
 public static class DbDataSourceExtensions
 {
+    /// <summary>Makes a source of locks, each of which has a connection of its own. Nothing is sent to the server.</summary>
+    /// <param name="dataSource">Where the connections come from, of any provider. It stays the caller's.</param>
+    /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
+    /// <param name="options">
+    /// How the locks are held; null are exclusive ones. The scope is the session's. With <see cref="LockOptions.Shared"/> all are shared.
+    /// </param>
+    /// <exception cref="ArgumentException">The options ask for transaction scope.</exception>
+    public static ILockSource CreateLockSource(
+        this DbDataSource dataSource, LockInterface? lockInterface = null, LockOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(dataSource);
+        HeldLock.CheckScope(options);
+        return new DataSourceLocks(dataSource, lockInterface, options);
+    }
+
     /// <summary>Acquires a lock, waiting for it.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
     /// <param name="key">The key.</param>

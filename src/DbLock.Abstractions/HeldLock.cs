@@ -15,7 +15,7 @@ namespace DbLock;
 /// <b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.
 /// </para>
 /// </remarks>
-public sealed class HeldLock : IDisposable, IAsyncDisposable
+public sealed class HeldLock : IHeldLock, IDisposable
 {
     private readonly DbConnection _connection;
     private readonly Lock _lock;
@@ -92,6 +92,13 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
         ArgumentNullException.ThrowIfNull(dataSource);
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
+        CheckScope(options);
+        return OpenAndAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken);
+    }
+
+    /// <summary>Refuses options that ask for transaction scope.</summary>
+    internal static void CheckScope(LockOptions? options)
+    {
         if (options?.Scope == LockScope.Transaction)
         {
             throw new ArgumentException(
@@ -99,8 +106,6 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
                     + "make the lock on the connection of the transaction.",
                 nameof(options));
         }
-
-        return OpenAndAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken);
     }
 
     private static async ValueTask<HeldLock?> OpenAndAcquire(
@@ -117,7 +122,8 @@ public sealed class HeldLock : IDisposable, IAsyncDisposable
             try
             {
                 @lock = new Lock(connection, key, lockInterface, options) { HasOwnConnection = true };
-                if (!await Acquire(@lock, limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : timeout, async, cancellationToken).ConfigureAwait(false))
+                var left = limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : timeout;
+                if (!await Acquire(@lock, left, async, cancellationToken).ConfigureAwait(false))
                 {
                     return orThrow ? throw await @lock.NotAcquired(
                         timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;

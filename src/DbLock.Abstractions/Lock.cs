@@ -105,7 +105,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         set
         {
             var connection = _conversation.Connection;
-            if (value is not null && value.IsOpen() && value.Connection is { } own && own != connection && Wrapper.Innermost(own) != Wrapper.Innermost(connection))
+            if (value is not null && value.IsOpen() && value.Connection is { } own && own != connection
+                && Wrapper.Innermost(own) != Wrapper.Innermost(connection))
             {
                 throw Refusals.ForeignTransaction(nameof(value));
             }
@@ -455,7 +456,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             ? Dialect.IsAlive(id) : null;
         var isHeld = (
             isAlive ?? Dialect.IsHeld(
-                new LockRequest(Key, hold.Options.Shared))) with
+                new LockRequest(Key) { Shared = hold.Options.Shared })) with
         { Limit = TrustWindow.Length, MayPrepare = session.IsDirect };
         var since = _isSinceTold ? null : _conversation.Settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
         _isSinceTold = true;

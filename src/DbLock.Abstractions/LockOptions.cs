@@ -44,7 +44,10 @@ public sealed record LockOptions
     /// </summary>
     public bool TrustPooler { get; init; }
 
-    /// <summary>Gets the SQL dialect of the server; null finds it from the connection.</summary>
+    /// <summary>
+    /// Gets the SQL dialect of the server, such as <c>LockDialect.PostgreSql</c> in the namespace DbLock.Drivers; null finds it from the
+    /// connection.
+    /// </summary>
     public LockDialect? Dialect { get; init; }
 
     /// <summary>

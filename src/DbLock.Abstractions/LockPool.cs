@@ -37,7 +37,7 @@ namespace DbLock;
 /// together (<see cref="LockKey.All"/>), or with a timeout.
 /// </para>
 /// </remarks>
-public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
+public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDisposable
 {
     private static readonly TimeSpan LongestTimeout = TimeSpan.FromMilliseconds(int.MaxValue);
     private static readonly TimeSpan LongestEnd = TimeSpan.FromSeconds(10);
@@ -63,24 +63,11 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     /// <summary>Initializes a new pool. Nothing is sent to the server.</summary>
     /// <param name="dataSource">Where its connections come from. It stays the caller's, and is disposed after the pool.</param>
     /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
-    /// <param name="options">
-    /// <see cref="LockOptions.Dialect"/>, <see cref="LockOptions.TrustPooler"/>, <see cref="LockOptions.TelemetryKey"/> and <see
-    /// cref="LockOptions.Logger"/>; the rest has no meaning for a pool, or is said of each lock.
-    /// </param>
-    /// <exception cref="ArgumentException">The options ask for what a pool has not: <see cref="LockOptions.Shared"/>, transaction scope or
-    /// <see cref="LockOptions.Reentrant"/>.</exception>
-    public LockPool(DbDataSource dataSource, LockInterface? lockInterface = null, LockOptions? options = null)
+    /// <param name="options">How its locks are held; null leaves every default.</param>
+    public LockPool(DbDataSource dataSource, LockInterface? lockInterface = null, LockPoolOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
-        if (options is { Shared: true } or { Reentrant: true } or { Scope: LockScope.Transaction })
-        {
-            throw new ArgumentException(
-                "The locks of a pool are of session scope and not re-entrant, and each is said to be shared when it is acquired: leave "
-                + "these options out.",
-                nameof(options));
-        }
-
-        _options = options ?? LockOptions.Default;
+        _options = options?.ToLockOptions() ?? LockOptions.Default;
         _logger = QuietLogger.Of(_options.Logger);
         _source = new PoolSource(dataSource, lockInterface, _options);
         _queue = new PoolQueue(TimeProvider.System, this);
@@ -138,6 +125,14 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
         LockKey key, TimeSpan timeout = default, bool shared = false, CancellationToken cancellationToken = default) =>
         Acquire(key, timeout, shared, cancellationToken);
 
+    // Neither is an async method: what that changes of the caller's flow would be undone when it returns.
+    ValueTask<IHeldLock> ILockSource.AcquireLockAsync(LockKey key, TimeSpan? timeout, bool shared, CancellationToken cancellationToken) =>
+        ToHeld(AcquireLockAsync(key, timeout, shared, cancellationToken)!)!;
+
+    ValueTask<IHeldLock?> ILockSource.TryAcquireLockAsync(
+        LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken) =>
+        ToHeld(TryAcquireLockAsync(key, timeout, shared, cancellationToken));
+
     /// <summary>
     /// Ends the pool: every wait gets <see cref="ObjectDisposedException"/>, every lock that is still held is let go and its <see
     /// cref="PooledLock.Lost"/> fires, and the connections go back to the data source.
@@ -187,6 +182,8 @@ public sealed class LockPool : IPoolOwner, IDisposable, IAsyncDisposable
     }
 
     void IPoolOwner.Follow() => Follow(null);
+
+    private static async ValueTask<IHeldLock?> ToHeld(ValueTask<PooledLock?> acquire) => await acquire.ConfigureAwait(false);
 
     // What follows the first await does not change the caller's flow, so the request is made before it.
     private ValueTask<PooledLock?> Acquire(LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken)

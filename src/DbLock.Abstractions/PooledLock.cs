@@ -11,7 +11,7 @@ namespace DbLock;
 /// </para>
 /// <para><b>Threads.</b> May be used from anywhere.</para>
 /// </remarks>
-public sealed class PooledLock : IAsyncDisposable
+public sealed class PooledLock : IHeldLock
 {
     private readonly IPoolOwner _pool;
     private readonly PoolHold _hold;
@@ -41,7 +41,7 @@ public sealed class PooledLock : IAsyncDisposable
     public CancellationToken Lost => _hold.Lost;
 
     /// <summary>
-    /// Gets the fencing token, as <see cref="Lock.FencingToken"/>; null unless the pool's options have <see cref="LockOptions.Fencing"/>.
+    /// Gets the fencing token, as <see cref="Lock.FencingToken"/>; null without <see cref="LockPoolOptions.Fencing"/>.
     /// </summary>
     public long? FencingToken => _hold.Token == 0 ? null : _hold.Token;
 

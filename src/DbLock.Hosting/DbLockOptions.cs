@@ -5,10 +5,12 @@ public sealed class DbLockOptions
 {
     /// <summary>
     /// Gets or sets whether a pooler in front of the database is known to keep one server session for each connection, as
-    /// <see cref="LockOptions.TrustPooler"/>.
+    /// <see cref="LockPoolOptions.TrustPooler"/>.
     /// </summary>
     public bool TrustPooler { get; set; }
 
-    /// <summary>Gets or sets whether traces and metrics have the key's name in them, as <see cref="LockOptions.TelemetryKey"/>.</summary>
+    /// <summary>
+    /// Gets or sets whether traces and metrics have the key's name in them, as <see cref="LockPoolOptions.TelemetryKey"/>.
+    /// </summary>
     public bool TelemetryKey { get; set; }
 }

@@ -11,8 +11,8 @@ namespace DbLock;
 public static class DbLockServiceCollectionExtensions
 {
     /// <summary>
-    /// Adds a <see cref="LockPool"/> on the application's <see cref="DbDataSource"/>, which must be among the services too. It ends with
-    /// the application.
+    /// Adds a <see cref="LockPool"/> on the application's <see cref="DbDataSource"/>, which must be among the services too, as itself and
+    /// as <see cref="ILockSource"/>. It ends with the application.
     /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="configure">Sets the options; null leaves their defaults.</param>
@@ -72,10 +72,12 @@ public static class DbLockServiceCollectionExtensions
         if (name is null)
         {
             services.TryAddSingleton(provider => Create(provider, provider.GetService<DbDataSource>(), name));
+            services.TryAddSingleton<ILockSource>(static provider => provider.GetRequiredService<LockPool>());
         }
         else
         {
             services.TryAddKeyedSingleton(name, (provider, _) => Create(provider, provider.GetKeyedService<DbDataSource>(name), name));
+            services.TryAddKeyedSingleton<ILockSource>(name, static (provider, key) => provider.GetRequiredKeyedService<LockPool>(key));
         }
 
         return services;
@@ -96,7 +98,7 @@ public static class DbLockServiceCollectionExtensions
         var options = provider.GetRequiredService<IOptionsMonitor<DbLockOptions>>().Get(name);
         return new LockPool(
             dataSource ?? throw NoDataSource(name),
-            options: new LockOptions
+            options: new LockPoolOptions
             {
                 TrustPooler = options.TrustPooler,
                 TelemetryKey = options.TelemetryKey,

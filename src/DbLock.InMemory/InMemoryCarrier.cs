@@ -17,7 +17,7 @@ internal sealed class InMemoryCarrier : LockCarrier
 
     public override LockStatement Listen { get; } = new(new LockCommand(ListenSql));
 
-    public override LockStatement End { get; } = new(new LockCommand(EndSql));
+    public override LockStatement ReleaseAll { get; } = new(new LockCommand(EndSql));
 
     /// <summary>Gets the name of <see cref="LockCarrier.Listening"/>.</summary>
     public static string ListeningName { get; } = Name(Listening);
@@ -53,7 +53,7 @@ internal sealed class InMemoryCarrier : LockCarrier
 
     // Returns the claims that keep the lock from being taken while others hold them.
     private static IEnumerable<CarriedLock> Heeded(CarriedLock one) =>
-        one.Heeds == 0 ? [] : Enumerable.Range(one.Heeds, PoolTurn.HighestClaim - one.Heeds + 1).Select(level => one.Claim(level));
+        one.Heeds == 0 ? [] : Enumerable.Range(one.Heeds, CarriedLock.HighestClaim - one.Heeds + 1).Select(level => one.Claim(level));
 
     private static string Name(CarriedLock one) =>
         LockDialect.PostgreSql.Identify(one.IsPair ? LockKey.From((int)(one.Number >> 32), (int)one.Number) : LockKey.From(one.Number));

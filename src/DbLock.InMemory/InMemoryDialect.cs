@@ -26,9 +26,7 @@ internal sealed class InMemoryDialect : LockDialect
 
     public override bool HasFencing => true;
 
-    public override long TokenOf(object? answer) => (long)answer!;
-
-    internal override LockCarrier Carrier { get; } = new InMemoryCarrier();
+    public override LockCarrier Carrier { get; } = new InMemoryCarrier();
 
     public override bool Speaks(string product) => product.Contains(nameof(InMemoryConnection), StringComparison.Ordinal);
 
@@ -54,7 +52,9 @@ internal sealed class InMemoryDialect : LockDialect
     public override LockStatement Release(in LockRequest request) =>
         new(Command(ReleaseSql, request, new LockParameter(DbType.Int32, request.Shared ? 1 : 0)));
 
-    public override LockOutcome Read(object? answer) => answer is > 0L ? LockOutcome.Acquired : LockOutcome.NotAcquired;
+    public override LockReply Read(in LockRequest request, object? answer) => answer is > 0L and long token
+        ? new(LockOutcome.Acquired) { FencingToken = request.Fencing ? token : 0 }
+        : new(LockOutcome.NotAcquired);
 
     public override LockOutcome Read(DbError codes) => codes.SqlState is null ? LockOutcome.Cancelled : LockDialect.PostgreSql.Read(codes);
 

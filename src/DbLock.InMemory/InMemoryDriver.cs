@@ -5,11 +5,11 @@ using System.Transactions;
 namespace DbLock;
 
 /// <summary>Carries statements to a server in memory.</summary>
-internal sealed class InMemoryDriver : ILockDriver
+internal sealed class InMemoryDriver : IListeningDriver, IEnlistingDriver
 {
     public bool Supports(DbConnection connection) => connection is InMemoryConnection;
 
-    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction)
+    public bool TryFindEnlistment(DbConnection connection, out Transaction? transaction)
     {
         transaction = null;
         return true;
@@ -55,7 +55,7 @@ internal sealed class InMemoryDriver : ILockDriver
         string[] Names(int first) => [.. parameters.Skip(first).Select(parameter => (string)parameter.Value)];
     }
 
-    Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) =>
+    public Task Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) =>
         ((InMemoryConnection)connection).Session.Hear(heard, cancellationToken);
 
     public DbError Read(Exception exception) => exception switch

@@ -9,7 +9,7 @@ namespace DbLock;
 /// <summary>
 /// Sends statements over an <see cref="NpgsqlConnection"/>: positional typed parameters, all commands of a statement in one round trip.
 /// </summary>
-internal sealed class NpgsqlDriver : ILockDriver
+internal sealed class NpgsqlDriver : IListeningDriver, IEnlistingDriver
 {
     public bool Supports(DbConnection connection) => connection is NpgsqlConnection;
 
@@ -84,7 +84,7 @@ internal sealed class NpgsqlDriver : ILockDriver
         }
     }
 
-    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction)
+    public bool TryFindEnlistment(DbConnection connection, out Transaction? transaction)
     {
         try
         {
@@ -98,8 +98,24 @@ internal sealed class NpgsqlDriver : ILockDriver
         }
     }
 
-    Task? ILockDriver.Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) =>
-        Hear((NpgsqlConnection)connection, heard, cancellationToken);
+    public async Task Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken)
+    {
+        var npgsql = (NpgsqlConnection)connection;
+        npgsql.Notification += OnNotification;
+        try
+        {
+            while (true)
+            {
+                await npgsql.WaitAsync(cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            npgsql.Notification -= OnNotification;
+        }
+
+        void OnNotification(object sender, NpgsqlNotificationEventArgs notification) => heard(notification.Payload);
+    }
 
     public bool CanAbort(DbConnection connection) => true;
 
@@ -127,24 +143,6 @@ internal sealed class NpgsqlDriver : ILockDriver
         NpgsqlConnection.ClearPool(npgsql);
         DataSource(npgsql)?.Clear();
         connection.Close();
-    }
-
-    private static async Task Hear(NpgsqlConnection connection, Action<string> heard, CancellationToken cancellationToken)
-    {
-        connection.Notification += OnNotification;
-        try
-        {
-            while (true)
-            {
-                await connection.WaitAsync(cancellationToken).ConfigureAwait(false);
-            }
-        }
-        finally
-        {
-            connection.Notification -= OnNotification;
-        }
-
-        void OnNotification(object sender, NpgsqlNotificationEventArgs notification) => heard(notification.Payload);
     }
 
     // ClearPool does nothing for the connection of an NpgsqlDataSource, and Npgsql keeps the data source in a private field.

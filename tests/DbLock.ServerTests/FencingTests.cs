@@ -7,6 +7,7 @@ namespace DbLock.ServerTests;
 public sealed class FencingTests
 {
     private static readonly LockOptions Fenced = new() { Fencing = true };
+    private static readonly LockPoolOptions FencedPool = new() { Fencing = true };
 
     private LockKey Key { get; } = "fencing:" + Guid.NewGuid();
 
@@ -98,8 +99,8 @@ public sealed class FencingTests
     {
         var server = await PostgreSqlTestServer.ServerAsync;
         await using var source = NpgsqlDataSource.Create(server.ConnectionString);
-        await using var pool = new LockPool(source, options: Fenced);
-        await using var other = new LockPool(source, options: Fenced);
+        await using var pool = new LockPool(source, options: FencedPool);
+        await using var other = new LockPool(source, options: FencedPool);
         var (last, grants) = (0L, 0);
         await Task.WhenAll(Enumerable.Range(0, 40).Select(async task =>
         {

@@ -83,7 +83,7 @@ public sealed class LockPoolCrowdTests
         foreach (var fencing in new[] { false, true })
         {
             var full = new WatchedDriver(LockInterface.Npgsql.Driver) { IsFull = true };
-            await using var pool = new LockPool(source, full.Interface, new LockOptions { Fencing = fencing });
+            await using var pool = new LockPool(source, full.Interface, new LockPoolOptions { Fencing = fencing });
             await using var other = new LockPool(source);
             await using var elsewhere = await other.AcquireLockAsync($"{Name}elsewhere");
             await (await pool.AcquireLockAsync($"{Name}first")).DisposeAsync();

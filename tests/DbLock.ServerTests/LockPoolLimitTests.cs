@@ -134,7 +134,7 @@ public sealed class LockPoolLimitTests
         };
         await using var source = NpgsqlDataSource.Create(builder);
         await using var direct = await SourceAsync();
-        await using var pool = new LockPool(source, options: new LockOptions { Logger = logger });
+        await using var pool = new LockPool(source, options: new LockPoolOptions { Logger = logger });
         await using var elsewhere = await direct.AcquireLockAsync(Name);
         var lost = await pool.AcquireLockAsync(Name + "lost");
         Task<PooledLock> wait, next;

@@ -286,7 +286,7 @@ public sealed class LockPoolTests() : PoolTurnSpecification(PostgreSqlTestServer
         }
 
         await using var trusted = NpgsqlDataSource.Create(sessions.ConnectionString);
-        await using var one = new LockPool(trusted, options: new LockOptions { TrustPooler = true });
+        await using var one = new LockPool(trusted, options: new LockPoolOptions { TrustPooler = true });
         await using var other = await PoolAsync();
         for (var round = 0; round < 5; round++)
         {

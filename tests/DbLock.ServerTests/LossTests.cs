@@ -166,7 +166,7 @@ public sealed class LossTests
         await using var observers = NpgsqlDataSource.Create(server.ConnectionString);
         await using var connection = await observers.OpenConnectionAsync();
         var logger = new RecordingLogger();
-        await using var pool = new LockPool(source, Drivers.Interface(driver), new LockOptions { Logger = logger });
+        await using var pool = new LockPool(source, Drivers.Interface(driver), new LockPoolOptions { Logger = logger });
         await using var held = await pool.AcquireLockAsync(Key);
         await using var released = await pool.AcquireLockAsync(Key.Name + ":released");
         var pid = (int)(await connection.ExecuteAsync("select distinct pid from pg_locks where locktype = 'advisory'"))!;
@@ -238,7 +238,7 @@ public sealed class LossTests
         await using DbDataSource source = driver == "Odbc" ? OdbcFactory.Instance.CreateDataSource((await PostgreSqlTestServer.ServerAsync).OdbcConnectionString) : await SourceAsync();
         var sending = new SendingDriver(Drivers.Interface(driver).Driver);
         var logger = new RecordingLogger();
-        await using var pool = new LockPool(source, sending.Interface, new LockOptions { Logger = logger });
+        await using var pool = new LockPool(source, sending.Interface, new LockPoolOptions { Logger = logger });
         LockKey gone = Key.Name + ":gone";
         await using var kept = await pool.AcquireLockAsync(Key);
         await using var one = await pool.AcquireLockAsync(gone, shared: true);

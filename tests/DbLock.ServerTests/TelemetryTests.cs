@@ -86,7 +86,7 @@ public sealed class TelemetryTests : IDisposable
     public async Task The_locks_of_a_pool_are_told_as_any_other()
     {
         await using var source = Npgsql.NpgsqlDataSource.Create((await PostgreSqlTestServer.ServerAsync).ConnectionString);
-        await using var pool = new LockPool(source, options: new LockOptions { TelemetryKey = true });
+        await using var pool = new LockPool(source, options: new LockPoolOptions { TelemetryKey = true });
         await using var other = await PostgreSqlTestServer.OpenNpgsqlAsync();
         var holder = new Lock(other, Key);
         Assert.True(await (await pool.AcquireLockAsync(Key)).ReleaseAsync());
@@ -118,7 +118,7 @@ public sealed class TelemetryTests : IDisposable
         thrower.SetMeasurementEventCallback<long>((_, _, tags, _) => Throw(tags));
         thrower.Start();
         await using var source = Npgsql.NpgsqlDataSource.Create((await PostgreSqlTestServer.ServerAsync).ConnectionString);
-        await using var pool = new LockPool(source, options: new LockOptions { TelemetryKey = true });
+        await using var pool = new LockPool(source, options: new LockPoolOptions { TelemetryKey = true });
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync();
         using var @lock = new Lock(connection, Key, options: new LockOptions { TelemetryKey = true });
         for (var round = 0; round < 2; round++)

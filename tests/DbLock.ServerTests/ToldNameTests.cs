@@ -183,7 +183,7 @@ public sealed class ToldNameTests
         {
             await using var source = await SourceAsync("worker-6", "");
             await using var held = await source.AcquireLockAsync(Name, lockInterface: Drivers.Interface(driver), options: options);
-            await using var pool = new LockPool(source, Drivers.Interface(driver), options);
+            await using var pool = new LockPool(source, Drivers.Interface(driver), new LockPoolOptions { ShowName = false });
             await using var pooled = await pool.AcquireLockAsync(Name + "-pooled");
             await using var asking = new Lock(observer, Name);
             var pid = Assert.Single(await asking.GetHoldersAsync()).Session!.Pid;

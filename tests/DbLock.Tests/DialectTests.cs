@@ -71,23 +71,23 @@ public sealed class DialectTests
     public void Every_code_of_sp_getapplock_is_read_as_a_code()
     {
         var dialect = LockDialect.SqlServer;
-        Assert.Equal(LockOutcome.Acquired, dialect.Read(0));
-        Assert.Equal(LockOutcome.Acquired, dialect.Read(1));
-        Assert.Equal(LockOutcome.NotAcquired, dialect.Read(-1));
-        Assert.Equal(LockOutcome.Cancelled, dialect.Read(-2));
-        Assert.Equal(LockOutcome.Deadlock, dialect.Read(-3));
-        Assert.Contains("-999", Assert.Throws<LockException>(() => dialect.Read(-999)).Message, StringComparison.Ordinal);
-        Assert.Equal(LockOutcome.Unknown, dialect.Read(DBNull.Value));
-        Assert.Equal(LockOutcome.Unknown, dialect.Read(null));
+        Assert.Equal(LockOutcome.Acquired, dialect.Read(new("x"), 0).Outcome);
+        Assert.Equal(LockOutcome.Acquired, dialect.Read(new("x"), 1).Outcome);
+        Assert.Equal(LockOutcome.NotAcquired, dialect.Read(new("x"), -1).Outcome);
+        Assert.Equal(LockOutcome.Cancelled, dialect.Read(new("x"), -2).Outcome);
+        Assert.Equal(LockOutcome.Deadlock, dialect.Read(new("x"), -3).Outcome);
+        Assert.Contains("-999", Assert.Throws<LockException>(() => dialect.Read(new("x"), -999)).Message, StringComparison.Ordinal);
+        Assert.Equal(LockOutcome.Unknown, dialect.Read(new("x"), DBNull.Value).Outcome);
+        Assert.Equal(LockOutcome.Unknown, dialect.Read(new("x"), null).Outcome);
     }
 
     [Fact]
     public void Every_answer_of_GET_LOCK_is_read()
     {
-        Assert.Equal(LockOutcome.Acquired, LockDialect.MySql.Read(1L));
-        Assert.Equal(LockOutcome.NotAcquired, LockDialect.MySql.Read(0));
-        Assert.Equal(LockOutcome.Cancelled, LockDialect.MySql.Read(DBNull.Value));
-        Assert.Equal(LockOutcome.Cancelled, LockDialect.MySql.Read(null));
+        Assert.Equal(LockOutcome.Acquired, LockDialect.MySql.Read(new("x"), 1L).Outcome);
+        Assert.Equal(LockOutcome.NotAcquired, LockDialect.MySql.Read(new("x"), 0).Outcome);
+        Assert.Equal(LockOutcome.Cancelled, LockDialect.MySql.Read(new("x"), DBNull.Value).Outcome);
+        Assert.Equal(LockOutcome.Cancelled, LockDialect.MySql.Read(new("x"), null).Outcome);
     }
 
     [Theory]
@@ -106,7 +106,7 @@ public sealed class DialectTests
     [Theory, InlineData(1), InlineData(400), InlineData(1000), InlineData(1001)]
     public void MySQL_waits_whole_seconds_and_never_none(int milliseconds)
     {
-        var request = new LockRequest("x", Timeout: TimeSpan.FromMilliseconds(milliseconds));
+        var request = new LockRequest("x") { Timeout = TimeSpan.FromMilliseconds(milliseconds) };
         Assert.Equal(Math.Ceiling(milliseconds / 1000.0), LockDialect.MySql.Acquire(request).Commands[0].Parameters[1].Value);
         Assert.Equal(milliseconds / 1000.0, LockDialect.MariaDb.Acquire(request).Commands[0].Parameters[1].Value);
         Assert.Equal(4294967295.0, Convert.ToDouble(
@@ -116,9 +116,9 @@ public sealed class DialectTests
     [Fact]
     public void A_wait_below_a_millisecond_is_not_none()
     {
-        Assert.Equal(1, new LockRequest("x", Timeout: TimeSpan.FromTicks(1)).Milliseconds);
-        Assert.Equal(2, new LockRequest("x", Timeout: TimeSpan.FromTicks(10_001)).Milliseconds);
-        Assert.Equal(-1, new LockRequest("x", Timeout: Timeout.InfiniteTimeSpan).Milliseconds);
+        Assert.Equal(1, new LockRequest("x") { Timeout = TimeSpan.FromTicks(1) }.Milliseconds);
+        Assert.Equal(2, new LockRequest("x") { Timeout = TimeSpan.FromTicks(10_001) }.Milliseconds);
+        Assert.Equal(-1, new LockRequest("x") { Timeout = Timeout.InfiniteTimeSpan }.Milliseconds);
         Assert.True(new LockRequest("x").Try);
     }
 }

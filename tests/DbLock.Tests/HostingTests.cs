@@ -18,6 +18,7 @@ public sealed class HostingTests
         {
             var locks = services.GetRequiredService<LockPool>();
             Assert.Same(locks, services.GetRequiredService<LockPool>());
+            Assert.Same(locks, services.GetRequiredService<ILockSource>());
             held = await locks.AcquireLockAsync("k");
             Assert.True(_server.IsHeld("k"));
         }
@@ -37,6 +38,7 @@ public sealed class HostingTests
         await using var one = await services.GetRequiredService<LockPool>().AcquireLockAsync("k");
         await using var two = await services.GetRequiredKeyedService<LockPool>("reports").TryAcquireLockAsync("k");
         Assert.NotNull(two);
+        Assert.Same(services.GetRequiredKeyedService<LockPool>("reports"), services.GetRequiredKeyedService<ILockSource>("reports"));
         Assert.True(other.IsHeld("k"));
         Assert.False(Options(services, "").TelemetryKey);
         Assert.True(Options(services, "reports").TelemetryKey);

@@ -12,7 +12,7 @@ public sealed partial class HouseTests
     private const int TypeCircles = 1;
     private const int TypesInCircles = 3;
     private const int NamesOutsideTheirRooms = 7;
-    private const int LongLines = 4;
+    private const int LongLines = 2;
     private const int LongFiles = 1;
 
     private const int LongestLine = 140;
@@ -29,7 +29,7 @@ public sealed partial class HouseTests
     [Fact]
     public void Circles_of_types_in_the_core()
     {
-        var core = Compiler.Library(Files.Where(file => IsCore(file.Path)).Select(file => file.Text));
+        var core = Compiler.Library(Files.Where(file => IsCore(file.Path)).Select(file => file.Text).Append("global using DbLock.Drivers;"));
         var edges = new Dictionary<string, HashSet<string>>();
         foreach (var model in core.SyntaxTrees.Select(tree => core.GetSemanticModel(tree)))
         {

@@ -347,7 +347,7 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
             lock (Gate)
             {
                 s_pool ??= new LockPool(Source(), Interface);
-                s_fenced ??= new LockPool(Source(), Interface, new LockOptions { Fencing = true });
+                s_fenced ??= new LockPool(Source(), Interface, new LockPoolOptions { Fencing = true });
             }
 
             return System.Threading.Tasks.Task.FromResult<string?>(null);

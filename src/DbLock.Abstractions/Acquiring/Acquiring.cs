@@ -120,7 +120,7 @@ internal static class Acquiring
         {
             var asked = isSame ? request : request with { HeldIn = hold.TransactionId };
             var grant = await AskAndJudge(conversation, asked, async, cancellationToken).ConfigureAwait(false);
-            return grant.Verdict == Verdict.AlreadyHeld || (isSame && grant.Number == hold.TransactionId) ? null : grant;
+            return grant.Verdict == Verdict.AlreadyHeld || (isSame && grant.Reply.Transaction == hold.TransactionId) ? null : grant;
         }
         catch (Exception)
         {
@@ -221,7 +221,7 @@ internal static class Acquiring
         switch (verdict)
         {
             case Verdict.Granted or Verdict.AlreadyHeld or Verdict.HeldElsewhere:
-                return ToGrant(conversation, request, verdict, answer.Value);
+                return new Grant(verdict, answer.Reply);
             case Verdict.NotSent:
                 throw Refusals.NotSent(conversation.Key, answer.Error!, "The lock is not acquired.");
             case Verdict.TransactionFailed:
@@ -232,7 +232,7 @@ internal static class Acquiring
                 var again = await conversation.AskToAcquire(tried, async, CancellationToken.None).ConfigureAwait(false);
                 if (again is { Error: null, Outcome: LockOutcome.Acquired })
                 {
-                    return ToGrant(conversation, request, Verdict.Granted, again.Value);
+                    return new Grant(Verdict.Granted, again.Reply);
                 }
 
                 if (again is { Error: null, Outcome: LockOutcome.NotAcquired })
@@ -282,15 +282,6 @@ internal static class Acquiring
         }
     }
 
-    private static Grant ToGrant(Conversation conversation, in LockRequest request, Verdict verdict, object? answer)
-    {
-        var (dialect, isGranted) = (conversation.Dialect, verdict == Verdict.Granted);
-        var number = request.Scope == LockScope.Transaction ? dialect.TransactionOf(answer)
-            : request.Fencing && isGranted ? dialect.TokenOf(answer)
-            : 0;
-        return new Grant(verdict, number, isGranted && !conversation.HasOwnConnection && dialect.HasWaited(request, answer));
-    }
-
     private static Hold? ToHold(Conversation conversation, Grant grant)
     {
         if (grant.Verdict != Verdict.Granted)
@@ -307,9 +298,9 @@ internal static class Acquiring
             Telemetry.HearsHolds ? conversation.Connection.Database : null,
             options.Scope == LockScope.Transaction ? conversation.Transaction : null,
             conversation.Enlisted,
-            grant.Number)
+            grant.Reply)
         {
-            AfterWait = grant.HasWaited,
+            AfterWait = grant.Reply.HasWaited && !conversation.HasOwnConnection,
         };
         conversation.Session.Add(hold);
         return hold;
@@ -320,7 +311,6 @@ internal static class Acquiring
 
     /// <summary>How an acquire has ended that did not throw.</summary>
     /// <param name="Verdict">Granted, already held, held elsewhere or timed out.</param>
-    /// <param name="Number">The transaction's number in transaction scope, else the fencing token, or 0.</param>
-    /// <param name="HasWaited">As <see cref="LockDialect.HasWaited"/>.</param>
-    private readonly record struct Grant(Verdict Verdict, long Number = 0, bool HasWaited = false);
+    /// <param name="Reply">What the answer says, where one was given.</param>
+    private readonly record struct Grant(Verdict Verdict, LockReply Reply = default);
 }

@@ -63,16 +63,15 @@ internal static class Admission
         }
 
         var session = conversation.PhysicalSession;
-        return new LockRequest(
-            key,
-            options.Shared,
-            options.Scope,
-            timeout,
-            conversation.IsInTransaction,
-            options.TrustPooler ? null : session.Id(conversation.Connection, conversation.Driver),
-            !options.TrustPooler && session.IsDirect,
-            Fencing: options.Fencing)
+        return new LockRequest(key)
         {
+            Shared = options.Shared,
+            Scope = options.Scope,
+            Timeout = timeout,
+            InTransaction = conversation.IsInTransaction,
+            SessionId = options.TrustPooler ? null : session.Id(conversation.Connection, conversation.Driver),
+            IsDirect = !options.TrustPooler && session.IsDirect,
+            Fencing = options.Fencing,
             HasOwnConnection = conversation.HasOwnConnection,
         };
     }
@@ -87,7 +86,9 @@ internal static class Admission
             return null;
         }
 
-        if (!conversation.Driver.TryFindEnlistment(conversation.Connection, out var enlisted) && ambient is not null)
+        System.Transactions.Transaction? enlisted = null;
+        var isTold = conversation.Driver is IEnlistingDriver driver && driver.TryFindEnlistment(conversation.Connection, out enlisted);
+        if (!isTold && ambient is not null)
         {
             throw Refusals.HiddenEnlistment(conversation.Key, conversation.Connection);
         }

@@ -128,14 +128,14 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         {
             // Where the answer is no, nothing is held that could be trusted.
             Trust.Confirm();
-            var outcome = Dialect.Read(answer.Value);
-            session.IsDirect |= Dialect.IsDirect(request, answer.Value);
-            return answer with { Outcome = outcome };
+            var reply = Dialect.Read(request, answer.Value);
+            session.IsDirect |= reply.IsDirect;
+            return answer with { Reply = reply };
         }
         catch (LockException e)
         {
             // The server's locks cannot be trusted. Nothing was taken.
-            return answer with { Error = e, Outcome = LockOutcome.Refused };
+            return answer with { Error = e, Reply = new(LockOutcome.Refused) };
         }
     }
 
@@ -267,13 +267,13 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     {
         if (error is SilenceException)
         {
-            return new Answer(null, error, default, LockOutcome.ConnectionLost);
+            return new Answer(null, error, default, new(LockOutcome.ConnectionLost));
         }
 
         var codes = Driver.Read(error);
         var outcome = Dialect.Read(codes);
         IsSessionDead |= outcome == LockOutcome.ConnectionLost;
-        return new Answer(null, error, codes, outcome);
+        return new Answer(null, error, codes, new(outcome));
     }
 
     private ValueTask<object?> ExecuteWithinLimit(LockStatement statement, bool async, CancellationToken cancellationToken)

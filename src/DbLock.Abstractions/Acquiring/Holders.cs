@@ -8,8 +8,12 @@ internal static class Holders
     public static async ValueTask<LockHolders> Ask(Conversation conversation, bool async, CancellationToken cancellationToken)
     {
         var dialect = conversation.Dialect;
-        var request = new LockRequest(
-            conversation.Key, Scope: LockScope.Transaction, Timeout: Timeout.InfiniteTimeSpan, InTransaction: conversation.IsInTransaction);
+        var request = new LockRequest(conversation.Key)
+        {
+            Scope = LockScope.Transaction,
+            Timeout = Timeout.InfiniteTimeSpan,
+            InTransaction = conversation.IsInTransaction,
+        };
         var question = dialect.Holders(request) ?? throw Refusals.NoHolders(dialect);
         var answer = await conversation.Ask(question, async, cancellationToken).ConfigureAwait(false);
         if (answer.Error is null)

@@ -33,10 +33,11 @@ internal static class Releasing
             }
 
             var transaction = conversation.Transaction;
-            var request = new LockRequest(
-                conversation.Key, hold.Options.Shared, InTransaction: transaction is not null,
-                    IsDirect: conversation.PhysicalSession.IsDirect)
+            var request = new LockRequest(conversation.Key)
             {
+                Shared = hold.Options.Shared,
+                InTransaction = transaction is not null,
+                IsDirect = conversation.PhysicalSession.IsDirect,
                 AfterWait = hold.AfterWait,
             };
             var answer = await conversation.AskToRelease(request, async).ConfigureAwait(false);

@@ -92,7 +92,7 @@ internal static class Undoing
             return;
         }
 
-        var undo = conversation.Dialect.Undo(new LockRequest(hold.Key, hold.Options.Shared), LockOutcome.Unknown);
+        var undo = conversation.Dialect.Undo(new LockRequest(hold.Key) { Shared = hold.Options.Shared }, LockOutcome.Unknown);
         if ((await conversation.Ask(undo, async).ConfigureAwait(false)).Error is { } error)
         {
             await conversation.EndSession(error, async).ConfigureAwait(false);

@@ -1,4 +1,4 @@
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>The dialects that DbLock brings.</summary>
 public static class Dialects

@@ -1,4 +1,4 @@
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>A server's way to say "lock": it writes statements and reads answers, and never sees a connection.</summary>
 /// <remarks>
@@ -8,7 +8,7 @@ namespace DbLock;
 public abstract class LockDialect
 {
     /// <summary>What <see cref="Release"/> answers where a transaction that the lock does not know keeps the lock.</summary>
-    internal const int KeptByTransaction = 2;
+    public const int KeptByTransaction = 2;
 
     /// <summary>Gets the name of the engine, for messages.</summary>
     public abstract string Name { get; }
@@ -79,47 +79,22 @@ public abstract class LockDialect
     public virtual LockHolders ReadHolders(LockKey key, object? answer) =>
         throw new NotSupportedException($"{Name} does not tell who holds a lock.");
 
-    /// <summary>Says what the answer to <see cref="Acquire"/> means.</summary>
+    /// <summary>Says what the answer to <see cref="Acquire"/> means: all that it tells.</summary>
+    /// <param name="request">What was asked.</param>
     /// <param name="answer">The value that came back; null when none did.</param>
     /// <exception cref="LockException">The server's locks cannot be trusted here; the message says why and what to do.</exception>
-    public abstract LockOutcome Read(object? answer);
+    public abstract LockReply Read(in LockRequest request, object? answer);
 
     /// <summary>
-    /// Returns the number of the transaction in which <see cref="Acquire"/> was answered, in transaction scope; 0 (default) when the answer
-    /// does not tell, and the server is then asked once more whether a transaction that looks like that of the hold is that transaction.
-    /// </summary>
-    /// <param name="answer">The value that came back.</param>
-    public virtual long TransactionOf(object? answer) => 0;
-
-    /// <summary>
-    /// Says whether the grant may have come after a wait that leaves a hold of its own to a transaction which the lock does not know, so
-    /// that the release must look for it.
-    /// </summary>
-    internal virtual bool HasWaited(in LockRequest request, object? answer) => false;
-
-    /// <summary>
-    /// Gets whether a grant can answer with a fencing token (<see cref="LockOptions.Fencing"/>); false (default) refuses such locks.
+    /// Gets whether a grant can answer with a fencing token (<see cref="LockReply.FencingToken"/>); false (default) refuses such locks.
     /// </summary>
     public virtual bool HasFencing => false;
 
-    /// <summary>Returns the fencing token in the answer to an <see cref="Acquire"/> that asked for one and was granted.</summary>
-    /// <param name="answer">The value that came back.</param>
-    public virtual long TokenOf(object? answer) => throw new NotSupportedException($"{Name} has no fencing tokens.");
-
-    /// <summary>
-    /// Says whether an answer to <see cref="Acquire"/> shows that the client speaks to one session of a server that can be trusted, for as
-    /// long as the connection is open: what was looked at need not be looked at again, and a driver may prepare commands. False (default)
-    /// where that is of no use.
-    /// </summary>
-    /// <param name="request">What was asked.</param>
-    /// <param name="answer">The value that came back.</param>
-    public virtual bool IsDirect(in LockRequest request, object? answer) => false;
-
     /// <summary>Gets what a session says that carries the locks of a <see cref="LockPool"/>; null when the dialect cannot.</summary>
-    internal virtual LockCarrier? Carrier => null;
+    public virtual LockCarrier? Carrier => null;
 
-    /// <summary>Gets whether there is anything to <see cref="Keep"/>.</summary>
-    internal virtual bool KeepsSessions => false;
+    /// <summary>Gets whether there is anything to <see cref="Keep"/>; false by default.</summary>
+    public virtual bool KeepsSessions => false;
 
     /// <summary>
     /// Returns a statement that shows that the session lives, for a connection that only one lock uses, which ends with nothing else; null
@@ -127,7 +102,7 @@ public abstract class LockDialect
     /// <see cref="IsHeld"/> is as cheap.
     /// </summary>
     /// <param name="sessionId">The session that the client believes it speaks to.</param>
-    internal virtual LockStatement? IsAlive(int sessionId) => null;
+    public virtual LockStatement? IsAlive(int sessionId) => null;
 
     /// <summary>
     /// Returns the statement that makes a session last which only locks use, if it is the one that the client believes it speaks to: it
@@ -136,19 +111,20 @@ public abstract class LockDialect
     /// <param name="sessionId">The session.</param>
     /// <param name="told">How its application_name is to end, and how many bytes are left for what stands before that; no end leaves it as
     /// it is.</param>
-    internal virtual LockStatement? Keep(int sessionId, (string? End, int Room) told) => null;
+    public virtual LockStatement? Keep(int sessionId, (string? End, int Room) told) => null;
 
     /// <summary>
     /// Returns the statement that tells since when the lock is held whose name <see cref="Keep"/> has told; null (default) when the engine
     /// has no place for it. It may be said again.
     /// </summary>
     /// <param name="sessionId">The session.</param>
-    /// <param name="end">How its application_name ends.</param>
+    /// <param name="told">How its application_name ends.</param>
     /// <param name="held">How long the lock has been held.</param>
-    internal virtual LockStatement? TellSince(int sessionId, string end, TimeSpan held) => null;
+    public virtual LockStatement? TellSince(int sessionId, string told, TimeSpan held) => null;
 
     /// <summary>Returns the statement that undoes <see cref="Keep"/>.</summary>
-    internal virtual LockStatement PutBack(string before) => throw new NotSupportedException($"{Name} has nothing to put back.");
+    /// <param name="before">What <see cref="Keep"/> was answered.</param>
+    public virtual LockStatement PutBack(string before) => throw new NotSupportedException($"{Name} has nothing to put back.");
 
     /// <summary>Says what an error means.</summary>
     /// <param name="codes">The error's codes.</param>
@@ -158,5 +134,5 @@ public abstract class LockDialect
     /// Says whether an error means that the server has ended the session because a limit was reached: on how long a transaction may take,
     /// or on how long a session may idle.
     /// </summary>
-    internal virtual bool IsSessionLimit(DbError codes) => false;
+    public virtual bool IsSessionLimit(DbError codes) => false;
 }

@@ -1,4 +1,4 @@
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>What a driver reads from its provider's exception: codes, never the message.</summary>
 /// <param name="SqlState">The five-character SQLSTATE; null where the provider gives none.</param>

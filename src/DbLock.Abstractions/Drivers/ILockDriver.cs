@@ -1,17 +1,16 @@
 using System.Data.Common;
-using System.Transactions;
 
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>A way to send a statement over a connection that the caller has. It does not know what a lock is.</summary>
 /// <remarks><b>Threads.</b> A driver has no state and is shared by every lock. A connection is used by one call at a time.</remarks>
 public interface ILockDriver
 {
     /// <summary>
-    /// The session of a connection that should show one and does not: inside a wrapper that cannot be seen through. No session has this
-    /// number.
+    /// What <see cref="SessionId"/> returns for a connection that should show its session and does not: inside a wrapper that cannot be
+    /// seen through. No session has this number, and session scope is refused where a pooler may stand between.
     /// </summary>
-    internal const int HiddenSession = -2;
+    const int HiddenSession = -2;
 
     /// <summary>Says whether this driver can use a connection.</summary>
     /// <param name="connection">The connection, open or not.</param>
@@ -62,25 +61,6 @@ public interface ILockDriver
     /// </summary>
     /// <param name="connection">An open connection.</param>
     bool CanCancel(DbConnection connection) => true;
-
-    /// <summary>Finds the transaction of System.Transactions in which a connection is enlisted; null when it is in none.</summary>
-    /// <param name="connection">An open connection.</param>
-    /// <param name="transaction">The transaction.</param>
-    /// <returns>False (default) when the provider does not tell.</returns>
-    internal bool TryFindEnlistment(DbConnection connection, out Transaction? transaction)
-    {
-        transaction = null;
-        return false;
-    }
-
-    /// <summary>
-    /// Hears what a session is told that listens, until it is cancelled or the connection ends; null (default) when the provider does not
-    /// tell.
-    /// </summary>
-    /// <param name="connection">An open connection that nothing else uses.</param>
-    /// <param name="heard">Is called for each message.</param>
-    /// <param name="cancellationToken">Ends the hearing; the connection stays usable.</param>
-    internal Task? Hear(DbConnection connection, Action<string> heard, CancellationToken cancellationToken) => null;
 
     /// <summary>Says whether <see cref="Abort"/> ends a command on a connection; false (default) where it does nothing.</summary>
     /// <param name="connection">An open connection.</param>

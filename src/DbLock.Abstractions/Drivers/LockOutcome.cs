@@ -1,8 +1,11 @@
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>What an answer or an error of the server means for an acquire.</summary>
 public enum LockOutcome
 {
+    /// <summary>Nothing is known: the server must be asked.</summary>
+    Unknown,
+
     /// <summary>The lock is held.</summary>
     Acquired,
 
@@ -24,11 +27,8 @@ public enum LockOutcome
     /// <summary>The session is gone, and every lock of it.</summary>
     ConnectionLost,
 
-    /// <summary>Nothing is known: the server must be asked.</summary>
-    Unknown,
-
     /// <summary>
-    /// The transaction is the one in which the lock was granted before (<see cref="LockRequest"/>'s HeldIn), and nothing was done.
+    /// The transaction is the one in which the lock was granted before (<see cref="LockRequest.HeldIn"/>), and nothing was done.
     /// </summary>
     AlreadyHeld,
 }

@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>
 /// The text of one SQL command, with its parameters written as <c>{0}</c>, <c>{1}</c> and so on, ready in every form that drivers need.

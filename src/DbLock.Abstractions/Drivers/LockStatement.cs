@@ -2,7 +2,7 @@ using System.Data;
 using System.Data.Common;
 using System.Runtime.CompilerServices;
 
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>A parameter of a command, with the type that the server is told.</summary>
 /// <param name="Type">The type: Int32, Int64, Double or String.</param>
@@ -33,7 +33,7 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// <summary>
     /// Gets how long the client waits for the answer to what does not wait on the server; null leaves that to the provider.
     /// </summary>
-    internal TimeSpan? Limit { get; init; }
+    public TimeSpan? Limit { get; init; }
 
     /// <summary>
     /// Gets whether a driver may prepare the commands: the client speaks to one server session, and no pooler stands between, to whose next
@@ -45,10 +45,10 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// Gets a comment that names the lock to who looks at the server, with a space after it; null for none. It stands before the first
     /// command that has parameters.
     /// </summary>
-    internal string? Comment { get; init; }
+    public string? Comment { get; init; }
 
-    /// <summary>Gets it without its comment.</summary>
-    internal LockStatement WithoutComment => Comment is null ? this : _withoutComment ??= this with { Comment = null };
+    /// <summary>Gets it without its comment: what a driver keeps to send it again, whatever the names of locks.</summary>
+    public LockStatement WithoutComment => Comment is null ? this : _withoutComment ??= this with { Comment = null };
 
     private LockStatement? _withoutComment;
 
@@ -62,8 +62,9 @@ public sealed record LockStatement(params LockCommand[] Commands)
         { } wait => (int)Math.Ceiling(wait.TotalSeconds) + GraceSeconds,
     };
 
-    /// <summary>Returns what stands before a command's text: the comment, or nothing.</summary>
-    internal string? CommentBefore(int index) =>
+    /// <summary>Returns what stands before a command's text: the comment, or null for nothing.</summary>
+    /// <param name="index">The place of the command, counted from 0.</param>
+    public string? CommentBefore(int index) =>
         Comment is not null && index == Array.FindIndex(Commands, static command => command.Parameters.Length > 0) ? Comment : null;
 
     /// <summary>

@@ -147,7 +147,7 @@ internal sealed class Carrier
         try
         {
             // A pooled session keeps its locks until somebody uses it again.
-            await Execute(Says.End).ConfigureAwait(false);
+            await Execute(Says.ReleaseAll).ConfigureAwait(false);
             isClean = true;
             if (_settings is not null)
             {

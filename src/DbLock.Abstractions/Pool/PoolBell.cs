@@ -25,7 +25,6 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
     private readonly string _name = Guid.NewGuid().ToString("N")[..12];
     private readonly ILogger _logger = QuietLogger.Of(options.Logger);
     private Action? _stop;
-    private bool _cannotListen;
     private bool _isClosed;
     private long _notBefore;
     private long _muteUntil;
@@ -75,11 +74,12 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
     /// <summary>Begins to listen, if it does not. Called under the queue's lock.</summary>
     public void Listen(Carrier carrier)
     {
-        if (_stop is null && !_cannotListen && !_isClosed && queue.Now >= _notBefore && carrier.Says.Listen is { } listen)
+        if (_stop is null && !_isClosed && queue.Now >= _notBefore
+            && carrier.Driver is IListeningDriver driver && carrier.Says.Listen is { } listen)
         {
             using (ExecutionContext.SuppressFlow())
             {
-                Ended = Listen(carrier, listen);
+                Ended = Listen(carrier, driver, listen);
             }
         }
     }
@@ -112,7 +112,7 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
         }
     }
 
-    private async Task Listen(Carrier carrier, LockStatement listen)
+    private async Task Listen(Carrier carrier, IListeningDriver driver, LockStatement listen)
     {
         using var listening = new CancellationTokenSource();
         var (isHeard, cancellationToken) = (false, listening.Token);
@@ -130,12 +130,7 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
             {
                 listen = listen with { Limit = TrustWindow.Length };
                 await carrier.Driver.Execute(connection, null, listen, async: true, CancellationToken.None).ConfigureAwait(false);
-                if (carrier.Driver.Hear(connection, OnNotification, cancellationToken) is not { } hearing)
-                {
-                    _cannotListen = true;
-                    return;
-                }
-
+                var hearing = driver.Hear(connection, OnNotification, cancellationToken);
                 lock (queue.Gate)
                 {
                     IsListening = true;
@@ -146,7 +141,7 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
                 isHeard = true;
                 if (connection.State == ConnectionState.Open)
                 {
-                    var end = carrier.Says.End with { Limit = TrustWindow.Length };
+                    var end = carrier.Says.ReleaseAll with { Limit = TrustWindow.Length };
                     await carrier.Driver.Execute(connection, null, end, async: true, CancellationToken.None).ConfigureAwait(false);
                 }
             }

@@ -18,7 +18,7 @@ internal sealed class PoolReports(LockOptions options)
 
     public static ArgumentException SharedHasNoToken(LockKey key, string parameter) => new(
         "A shared lock of a pool has no fencing token: tasks share it in memory, so that its token would not grow with each grant. "
-        + $"Acquire '{key}' alone, use a pool without LockOptions.Fencing, or dataSource.AcquireLock, which asks the server each time.",
+        + $"Acquire '{key}' alone, use a pool without LockPoolOptions.Fencing, or dataSource.AcquireLock, which asks the server each time.",
         parameter);
 
     public void Released(PoolHold hold, Carrier? carrier)

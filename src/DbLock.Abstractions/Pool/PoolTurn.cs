@@ -14,9 +14,6 @@ internal sealed class PoolTurn
     /// <summary>How often a key is handed over in a turn. A fencing token has room for 1,023 grants in memory.</summary>
     public const int MostHandOvers = 1000;
 
-    /// <summary>The highest level of a claim.</summary>
-    public const int HighestClaim = 7;
-
     /// <summary>How long a turn lasts while others wait.</summary>
     public static readonly long Longest = TimeSpan.FromMilliseconds(50).Ticks;
 
@@ -116,7 +113,7 @@ internal sealed class PoolTurn
     public void Refused(bool heardBell)
     {
         IsSlow |= heardBell;
-        Claim = IsSlow ? Math.Min(HighestClaim, Claim + 1) : 0;
+        Claim = IsSlow ? Math.Min(CarriedLock.HighestClaim, Claim + 1) : 0;
     }
 
     /// <summary>
@@ -142,6 +139,6 @@ internal sealed class PoolTurn
         }
 
         var level = answersBell ? Math.Max(1, Claimed) : interval > 0 ? Claimed : 0;
-        return level < HighestClaim ? level + 1 : 0;
+        return level < CarriedLock.HighestClaim ? level + 1 : 0;
     }
 }

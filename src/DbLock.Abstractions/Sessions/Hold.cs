@@ -7,8 +7,11 @@ namespace DbLock;
 /// <summary>One lock that a session holds, from its grant to its end.</summary>
 internal sealed class Hold(
     LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction,
-        Transaction? enlisted, long number)
+        Transaction? enlisted, LockReply reply)
 {
+    // One for both, since no lock has both: a hold is all that an acquire allocates.
+    private readonly long _number = options.Scope == LockScope.Transaction ? reply.Transaction : reply.FencingToken;
+
     private LossSource _loss;
     private volatile bool _isReleased;
 
@@ -21,12 +24,12 @@ internal sealed class Hold(
     public ILockDriver Driver { get; } = driver;
 
     /// <summary>Gets the number of the transaction that ends a hold of transaction scope; 0 when the dialect does not tell.</summary>
-    public long TransactionId => Options.Scope == LockScope.Transaction ? number : 0;
+    public long TransactionId => Options.Scope == LockScope.Transaction ? _number : 0;
 
     /// <summary>Gets the fencing token; 0 for none.</summary>
-    public long FencingToken => Options.Scope == LockScope.Session ? number : 0;
+    public long FencingToken => Options.Scope == LockScope.Session ? _number : 0;
 
-    /// <summary>Gets whether the grant may have come after a wait (<see cref="LockDialect.HasWaited"/>).</summary>
+    /// <summary>Gets whether the grant may have come after a wait (<see cref="LockReply.HasWaited"/>).</summary>
     public bool AfterWait { get; init; }
 
     /// <summary>Gets or sets how many acquires stand, over all the locks of the connection that share this hold.</summary>

@@ -23,7 +23,7 @@ internal sealed class PhysicalSession
         driver.PhysicalConnection(connection) is { } physical
             ? Pooled.GetValue(physical, static _ => new PhysicalSession()) : new PhysicalSession();
 
-    /// <summary>Gets or sets whether the client is known to speak to it alone (<see cref="LockDialect.IsDirect"/>).</summary>
+    /// <summary>Gets or sets whether the client is known to speak to it alone (<see cref="LockReply.IsDirect"/>).</summary>
     public bool IsDirect { get; set; }
 
     /// <summary>Returns what the client believes it to be, as <see cref="ILockDriver.SessionId"/>.</summary>

@@ -9,7 +9,7 @@ namespace DbLock;
 /// <summary>
 /// Sends statements over any ADO.NET connection through Dapper: named parameters, all commands of a statement in one text.
 /// </summary>
-internal sealed class AdoNetDriver : ILockDriver
+internal sealed class AdoNetDriver : IEnlistingDriver
 {
     // ODBC has no names for parameters, and has a driver of its own here.
     public bool Supports(DbConnection connection) => !OdbcDriver.IsOdbc(connection);
@@ -89,7 +89,7 @@ internal sealed class AdoNetDriver : ILockDriver
         Wrapper.Innermost(connection).GetType().Namespace
             is "Npgsql" or "Microsoft.Data.SqlClient" or "System.Data.SqlClient" or "MySqlConnector";
 
-    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction) =>
+    public bool TryFindEnlistment(DbConnection connection, out Transaction? transaction) =>
         Enlistment.TryFind(connection, out transaction);
 
     public bool CanAbort(DbConnection connection) => Wrapper.Innermost(connection).GetType().Namespace == "Npgsql";

@@ -4,7 +4,7 @@ using System.Transactions;
 namespace DbLock;
 
 /// <summary>Sends statements over an <c>OdbcConnection</c>: positional markers, and no asynchrony of its own.</summary>
-internal sealed class OdbcDriver : ILockDriver
+internal sealed class OdbcDriver : IEnlistingDriver
 {
     // A cancel that reaches ODBC before the command is running does nothing, so it is said again until the command has ended.
     private static readonly TimeSpan CancelAgain = TimeSpan.FromMilliseconds(50);
@@ -42,7 +42,7 @@ internal sealed class OdbcDriver : ILockDriver
     public bool CanCancel(DbConnection connection) => !IsFor(DriverFile(connection), "maodbc", "myodbc");
 
     // System.Data.Odbc enlists in nothing.
-    bool ILockDriver.TryFindEnlistment(DbConnection connection, out Transaction? transaction)
+    public bool TryFindEnlistment(DbConnection connection, out Transaction? transaction)
     {
         transaction = null;
         return true;

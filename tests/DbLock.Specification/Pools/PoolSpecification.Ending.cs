@@ -98,7 +98,7 @@ public abstract partial class PoolSpecification
     public async Task A_lock_that_nobody_has_any_more_is_let_go_and_that_is_logged()
     {
         var logger = new RecordingLogger();
-        var pool = await PoolAsync(options: new LockOptions { Logger = logger });
+        var pool = await PoolAsync(options: new LockPoolOptions { Logger = logger });
         await AbandonAsync();
         Assert.True(await server.IsHeldAsync(Key));
         await TestServer.UntilAsync(

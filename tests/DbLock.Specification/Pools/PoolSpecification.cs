@@ -41,7 +41,7 @@ public abstract partial class PoolSpecification(TestServer server, LockInterface
         return opened;
     }
 
-    protected async Task<LockPool> PoolAsync(LockOptions? options = null) =>
+    protected async Task<LockPool> PoolAsync(LockPoolOptions? options = null) =>
         Opened(new LockPool(Opened(await CreateSourceAsync()), lockInterface, options));
 
     protected async Task<DbConnection> ConnectAsync() => Opened(await Opened(await CreateSourceAsync()).OpenConnectionAsync());

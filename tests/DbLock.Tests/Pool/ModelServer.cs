@@ -28,7 +28,7 @@ internal sealed class ModelServer
     public bool TryTake(object session, CarriedLock one)
     {
         var holds = _locks.GetValueOrDefault((one.Number, one.IsPair), []);
-        var isClaimed = one.Heeds > 0 && Enumerable.Range(one.Heeds, PoolTurn.HighestClaim - one.Heeds + 1)
+        var isClaimed = one.Heeds > 0 && Enumerable.Range(one.Heeds, CarriedLock.HighestClaim - one.Heeds + 1)
             .Select(level => one.Claim(level))
             .Any(claim => _locks.GetValueOrDefault((claim.Number, false), []).Exists(hold => hold.Session != session));
         if (isClaimed || holds.Exists(hold => hold.Session != session && !(hold.Shared && one.Shared)))

@@ -72,11 +72,11 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     public override LockStatement Release(in LockRequest request) => new(Command(texts => texts.Release, request));
 
     // NULL: an interrupted wait (KILL QUERY, max_statement_time) or an error that is none.
-    public override LockOutcome Read(object? answer) => answer switch
+    public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
     {
         null or DBNull => LockOutcome.Cancelled,
         _ => Convert.ToInt64(answer, CultureInfo.InvariantCulture) == 1 ? LockOutcome.Acquired : LockOutcome.NotAcquired,
-    };
+    });
 
     // https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html and https://mariadb.com/kb/en/mariadb-error-code-reference/
     public override LockOutcome Read(DbError codes) => codes.Number switch

@@ -32,7 +32,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     // Who has a claim holds it shared, so that nobody can have it alone. The numbers of claims: CarriedLock.Claim.
     private static readonly string Take = string.Create(CultureInfo.InvariantCulture, $$"""
         case when u.s >= 4 and exists (
-            select from pg_catalog.generate_series(u.s >> 2, {{PoolTurn.HighestClaim}}) as c (level)
+            select from pg_catalog.generate_series(u.s >> 2, {{CarriedLock.HighestClaim}}) as c (level)
             where not case when pg_catalog.pg_try_advisory_lock({{Claim}}) then pg_catalog.pg_advisory_unlock({{Claim}}) else false end)
             then false
           else {{Call("pg_try_advisory_lock")}} end
@@ -81,7 +81,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     public override LockStatement Listen { get; } = new(new LockCommand(ListenSql));
 
-    public override LockStatement End { get; } = new(new LockCommand(UnlistenSql), new LockCommand(EndSql));
+    public override LockStatement ReleaseAll { get; } = new(new LockCommand(UnlistenSql), new LockCommand(EndSql));
 
     public override LockStatement Look(int? sessionId)
     {

@@ -36,18 +36,18 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement? EndSession => Terminate;
 
-    internal override LockCarrier Carrier { get; } = new PostgreSqlCarrier();
+    public override LockCarrier Carrier { get; } = new PostgreSqlCarrier();
 
-    internal override bool KeepsSessions => true;
+    public override bool KeepsSessions => true;
 
-    internal override LockStatement IsAlive(int sessionId) => new(new LockCommand(Alive, new LockParameter(DbType.Int32, sessionId)));
+    public override LockStatement IsAlive(int sessionId) => new(new LockCommand(Alive, new LockParameter(DbType.Int32, sessionId)));
 
-    internal override LockStatement Keep(int sessionId, (string? End, int Room) told) => PostgreSqlSettings.Keep(sessionId, told);
+    public override LockStatement Keep(int sessionId, (string? End, int Room) told) => PostgreSqlSettings.Keep(sessionId, told);
 
-    internal override LockStatement TellSince(int sessionId, string end, TimeSpan held) =>
-        PostgreSqlSettings.TellSince(sessionId, end, held);
+    public override LockStatement TellSince(int sessionId, string told, TimeSpan held) =>
+        PostgreSqlSettings.TellSince(sessionId, told, held);
 
-    internal override LockStatement PutBack(string before) => PostgreSqlSettings.PutBack(before);
+    public override LockStatement PutBack(string before) => PostgreSqlSettings.PutBack(before);
 
     public override bool TakesSnapshot => true;
 
@@ -136,33 +136,35 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockHolders ReadHolders(LockKey key, object? answer) => PostgreSqlHolders.Read(key, answer);
 
-    public override LockOutcome Read(object? answer) => answer switch
+    public override LockReply Read(in LockRequest request, object? answer)
     {
-        null or DBNull => LockOutcome.Unknown,
-        _ => Convert.ToInt64(answer, CultureInfo.InvariantCulture) switch
+        if (answer is null or DBNull)
+        {
+            return new(LockOutcome.Unknown);
+        }
+
+        var (isSession, code) = (request.Scope == LockScope.Session, Convert.ToInt64(answer, CultureInfo.InvariantCulture));
+        var outcome = code switch
         {
             1 or PostgreSqlAnswer.AfterWait => LockOutcome.Acquired,
             0 => LockOutcome.NotAcquired,
             PostgreSqlAnswer.AlreadyHeld => LockOutcome.AlreadyHeld,
-            var code => PostgreSqlTrust.Refusal(code) is { } refusal ? throw refusal : LockOutcome.Acquired,
-        },
-    };
+            _ => PostgreSqlTrust.Refusal(code) is { } refusal ? throw refusal : LockOutcome.Acquired,
+        };
+        var isGranted = outcome == LockOutcome.Acquired;
+        return new(outcome)
+        {
+            // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
+            IsDirect = request.SessionId is not null
+                && (isSession ? code is >= 0 and not PostgreSqlAnswer.AlreadyHeld : code > PostgreSqlAnswer.AlreadyHeld),
 
-    // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
-    public override bool IsDirect(in LockRequest request, object? answer) =>
-        request.SessionId is not null
-        && (request.Scope == LockScope.Session
-            ? answer is 0 or 1 or PostgreSqlAnswer.AfterWait or 0L or > (long)PostgreSqlAnswer.AlreadyHeld
-            : answer is > (long)PostgreSqlAnswer.AlreadyHeld);
-
-    // A token takes the place of the code.
-    internal override bool HasWaited(in LockRequest request, object? answer) =>
-        request is { Scope: LockScope.Session, Try: false, InTransaction: false }
-            && (request.Fencing || answer is PostgreSqlAnswer.AfterWait);
-
-    public override long TokenOf(object? answer) => Convert.ToInt64(answer, CultureInfo.InvariantCulture);
-
-    public override long TransactionOf(object? answer) => answer is long transaction ? Math.Abs(transaction) : 0;
+            // A token takes the place of the code.
+            HasWaited = isGranted && request is { Scope: LockScope.Session, Try: false, InTransaction: false }
+                && (request.Fencing || code == PostgreSqlAnswer.AfterWait),
+            FencingToken = isGranted && isSession && request.Fencing ? code : 0,
+            Transaction = isGranted && !isSession && answer is long ? Math.Abs(code) : 0,
+        };
+    }
 
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     public override LockOutcome Read(DbError codes) => codes.SqlState switch
@@ -181,7 +183,7 @@ internal sealed class PostgreSqlDialect : LockDialect
     };
 
     // idle_in_transaction_session_timeout, transaction_timeout (PostgreSQL 17), idle_session_timeout.
-    internal override bool IsSessionLimit(DbError codes) => codes.SqlState is "25P03" or "25P04" or "57P05";
+    public override bool IsSessionLimit(DbError codes) => codes.SqlState is "25P03" or "25P04" or "57P05";
 
     private static PostgreSqlTexts For(in LockRequest request) =>
         request.Key.IsSeveral ? (request.Shared ? SeveralShared : Several)

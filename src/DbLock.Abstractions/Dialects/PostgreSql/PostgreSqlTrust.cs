@@ -52,7 +52,7 @@ internal static class PostgreSqlTrust
         PostgreSqlAnswer.Pooler => new LockException(
             "A connection pooler (or Npgsql's Multiplexing) stands between this program and PostgreSQL, and could give one lock to two "
             + "clients, as it does in transaction mode. Connect to the server directly, or use LockScope.Transaction, or set "
-            + "LockOptions.TrustPooler if the pooler is in session mode."),
+            + "LockOptions.TrustPooler (of a pool LockPoolOptions.TrustPooler) if the pooler is in session mode."),
         PostgreSqlAnswer.Numbered => new LockException(
             "The connection is in a transaction that the lock does not know, whose number is older than the grant would be, so that it "
             + "is no fencing token. Acquire before the transaction begins."),

@@ -42,7 +42,7 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(static texts => texts.Release, request));
 
-    public override LockOutcome Read(object? answer) => answer switch
+    public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
     {
         null or DBNull => LockOutcome.Unknown,
         _ => Convert.ToInt32(answer, CultureInfo.InvariantCulture) switch
@@ -55,7 +55,7 @@ internal sealed class SqlServerDialect : LockDialect
                 $"sp_getapplock answered {code.ToString(CultureInfo.InvariantCulture)}: it refused the call's parameters. The lock is "
                 + "not acquired; check the user's rights in this database and the transaction."),
         },
-    };
+    });
 
     // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors. 0 and -2 are the client's own
     // (cancel, command timeout).

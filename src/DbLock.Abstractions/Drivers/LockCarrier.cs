@@ -1,9 +1,9 @@
 using System.Globalization;
 
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>What a dialect says over a session that carries the locks of many, and that never waits in the server.</summary>
-internal abstract class LockCarrier
+public abstract class LockCarrier
 {
     /// <summary>What stands in an answer for whether others listen, when that was not looked at.</summary>
     protected const string NotLooked = "-";
@@ -20,6 +20,7 @@ internal abstract class LockCarrier
     public abstract LockStatement Look(int? sessionId);
 
     /// <summary>Returns for how many more locks the server has room without starving anybody.</summary>
+    /// <param name="answer">The value that <see cref="Look"/> was answered; null when none came back.</param>
     /// <exception cref="LockException">The server's locks cannot be trusted here.</exception>
     public abstract long ReadRoom(object? answer);
 
@@ -36,29 +37,37 @@ internal abstract class LockCarrier
     public abstract LockStatement Carry(
         IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts);
 
-    /// <summary>Returns the statement that asks which of some locks this session holds.</summary>
+    /// <summary>Returns the statement that asks which of some locks this session holds: a text with a digit for each, 1 or 0.</summary>
+    /// <param name="locks">The locks.</param>
     public abstract LockStatement AreHeld(IReadOnlyList<CarriedLock> locks);
 
     /// <summary>Gets the statement with which a session begins to listen; null when the server cannot tell of anything.</summary>
     public virtual LockStatement? Listen => null;
 
-    /// <summary>Gets the statement that leaves nothing of the pool in a session that goes back.</summary>
-    public abstract LockStatement End { get; }
+    /// <summary>Gets the statement that lets go of all that the session holds and ends its listening, before it goes back.</summary>
+    public abstract LockStatement ReleaseAll { get; }
 
-    /// <summary>Says whether an error means that the server's lock table is full.</summary>
+    /// <summary>Says whether an error means that the server's lock table is full; false by default.</summary>
+    /// <param name="codes">The error's codes.</param>
     public virtual bool IsFull(DbError codes) => false;
 
     /// <summary>Returns the statement that asks who holds some locks; null (default) when the server does not tell.</summary>
+    /// <param name="keys">The keys, each a single one.</param>
     public virtual LockStatement? Holders(IReadOnlyCollection<LockKey> keys) => null;
 
     /// <summary>Reads the answer to <see cref="Holders"/>: for each key who holds it.</summary>
+    /// <param name="keys">The keys that were asked for.</param>
+    /// <param name="answer">The value that came back; null when none did.</param>
     public virtual IReadOnlyDictionary<LockKey, LockHolders> ReadHolders(IReadOnlyCollection<LockKey> keys, object? answer) =>
         throw NotAnswered();
 
     /// <summary>
-    /// Reads the answer to <see cref="Carry"/>: a digit for each release, whether anybody else listens and was told (a dash when that was
-    /// not looked at), a digit for each acquire, their fencing token, how many are held.
+    /// Reads the answer to <see cref="Carry"/>, a text of five parts with <c>|</c> between them: a digit for each release, whether anybody
+    /// else listens and was told (nothing for nobody, a dash when that was not looked at), a digit for each acquire, their fencing token
+    /// (or nothing), how many locks the session holds (or nothing).
     /// </summary>
+    /// <param name="answer">The value that came back; null when none did.</param>
+    /// <exception cref="LockException">It is no such text.</exception>
     public static CarrierAnswer Read(object? answer)
     {
         var text = (answer as string).AsSpan();
@@ -77,10 +86,11 @@ internal abstract class LockCarrier
             Digits(text[parts[2]]),
             token.Length == 0 ? 0 : long.Parse(token, CultureInfo.InvariantCulture),
             count.Length == 0 ? null : int.Parse(count, CultureInfo.InvariantCulture));
-
-        static string Digits(ReadOnlySpan<char> digits) => digits switch { "" => "", "0" => "0", "1" => "1", _ => digits.ToString() };
     }
 
+    private static string Digits(ReadOnlySpan<char> digits) => digits switch { "" => "", "0" => "0", "1" => "1", _ => digits.ToString() };
+
+    /// <summary>Returns the error for an answer that is none.</summary>
     public static LockException NotAnswered() =>
         new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");
 }

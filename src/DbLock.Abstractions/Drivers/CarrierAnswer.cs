@@ -1,4 +1,4 @@
-namespace DbLock;
+namespace DbLock.Drivers;
 
 /// <summary>What a server answers to a round.</summary>
 /// <param name="Released">A digit for each that was let go: 1 when it was held.</param>
@@ -8,4 +8,4 @@ namespace DbLock;
 /// </param>
 /// <param name="Token">The fencing token of what is held now; 0 for none.</param>
 /// <param name="Count">How many locks the session holds; null when that was not asked.</param>
-internal readonly record struct CarrierAnswer(string Released, bool? OthersListen, string Acquired, long Token, int? Count);
+public readonly record struct CarrierAnswer(string Released, bool? OthersListen, string Acquired, long Token, int? Count);
