@@ -125,13 +125,14 @@ public sealed class HeldLock : IHeldLock, IDisposable
                 var left = limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : timeout;
                 if (!await Acquire(@lock, left, async, cancellationToken).ConfigureAwait(false))
                 {
-                    return orThrow ? throw await @lock.NotAcquired(
-                        timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
+                    return orThrow ? throw await Running.NotAcquired(
+                        @lock.Holding, timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
                 }
 
                 return held = new HeldLock(connection, @lock);
             }
-            catch (Exception) when (!isSecond && @lock?.IsSessionDead == true && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
+            catch (Exception) when (!isSecond && @lock?.Holding.Conversation.IsSessionDead == true
+                && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
             {
                 // The pool had a session that has ended meanwhile: the next one is new.
             }
@@ -157,7 +158,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
 
     private static async ValueTask GiveBack(DbConnection connection, Lock? @lock, Limit limit, bool async)
     {
-        if (@lock is { IsLost: true, IsAbandoned: false })
+        if (@lock is { Holding: { IsLost: true, Conversation.IsAbandoned: false } })
         {
             // The server may hold it all the same, and a pool must not have a session that does.
             @lock.Interface.Driver.Discard(connection);
@@ -165,11 +166,11 @@ public sealed class HeldLock : IHeldLock, IDisposable
 
         if (@lock is not null)
         {
-            await @lock.PutBack(limit, async).ConfigureAwait(false);
+            await Keeping.PutBack(@lock.Holding.Conversation, limit, async).ConfigureAwait(false);
         }
 
         // One that owes an answer is closed when that has come.
-        if (@lock is not { IsAbandoned: true })
+        if (@lock is not { Holding.Conversation.IsAbandoned: true })
         {
             await connection.Dispose(async).ConfigureAwait(false);
         }
@@ -191,7 +192,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
     private async ValueTask Dispose(bool async)
     {
         await End(async).ConfigureAwait(false);
-        await _lock.Dispose(async).ConfigureAwait(false);
+        await _lock.Holding.Dispose(async).ConfigureAwait(false);
         await GiveBack(_connection, _lock, Limit.Of(TrustWindow.Length, CancellationToken.None), async).ConfigureAwait(false);
     }
 

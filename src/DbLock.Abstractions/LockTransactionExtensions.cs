@@ -66,14 +66,14 @@ public static class LockTransactionExtensions
         }
 
         return @lock.Scope == LockScope.Session
-            ? @lock.RunOrThrow(BodyInTransaction, timeout, async, cancellationToken)
+            ? Running.RunOrThrow(@lock.Holding, BodyInTransaction, timeout, async, cancellationToken)
             : Begin(@lock, BodyUnderLock, async, cancellationToken);
 
         ValueTask BodyInTransaction(CancellationToken token) =>
             Begin(@lock, transaction => body(transaction, token), async, token);
 
         ValueTask BodyUnderLock(DbTransaction transaction) =>
-            @lock.RunOrThrow(token => body(transaction, token), timeout, async, cancellationToken);
+            Running.RunOrThrow(@lock.Holding, token => body(transaction, token), timeout, async, cancellationToken);
     }
 
     // A transaction that is disposed of before its commit is rolled back.
@@ -127,7 +127,7 @@ public static class LockTransactionExtensions
         var isAcquired = false;
         try
         {
-            await @lock.AcquireOrThrow(timeout, async, cancellationToken).ConfigureAwait(false);
+            await Running.AcquireOrThrow(@lock.Holding, timeout, async, cancellationToken).ConfigureAwait(false);
             isAcquired = true;
             using var ended = CancellationTokenSource.CreateLinkedTokenSource(
                 cancellationToken, async ? @lock.Lost : CancellationToken.None);
@@ -154,14 +154,14 @@ public static class LockTransactionExtensions
             throw;
         }
 
-        await @lock.ReleaseAfterBody(async).ConfigureAwait(false);
+        await Running.ReleaseAfterBody(@lock.Holding, async).ConfigureAwait(false);
     }
 
     private static async ValueTask LetGo(Lock @lock, bool async)
     {
         try
         {
-            await @lock.LetGoAfterError(async).ConfigureAwait(false);
+            await @lock.Holding.LetGoAfterError(async).ConfigureAwait(false);
         }
         catch (InvalidOperationException)
         {

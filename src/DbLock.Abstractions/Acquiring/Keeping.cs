@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace DbLock;
 
 /// <summary>Makes a session last that is the lock's own, and leaves it as it was before.</summary>
@@ -31,6 +33,34 @@ internal static class Keeping
 
         conversation.CloseAfterEnd();
         return error;
+    }
+
+    /// <summary>Makes it last, as <see cref="Keep"/>, and throws the error.</summary>
+    public static async ValueTask KeepOrThrow(Conversation conversation, bool async, CancellationToken cancellationToken)
+    {
+        if (await Keep(conversation, async, cancellationToken).ConfigureAwait(false) is { } error)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            ExceptionDispatchInfo.Throw(error);
+        }
+    }
+
+    /// <summary>
+    /// Returns the question whether a lock is still held: where the session is known to be the client's own, that is so while it lives.
+    /// </summary>
+    /// <param name="conversation">The conversation.</param>
+    /// <param name="hold">What is held.</param>
+    /// <param name="since">What else is said with it; null for nothing.</param>
+    public static LockStatement Question(Conversation conversation, Hold hold, IEnumerable<LockCommand>? since)
+    {
+        var session = conversation.PhysicalSession;
+        var sessionId = conversation.HasOwnConnection && session.IsDirect
+            ? session.Id(conversation.Connection, conversation.Driver) : null;
+        var isAlive = sessionId is { } id ? conversation.Dialect.IsAlive(id) : null;
+        var isHeld = isAlive ?? conversation.Dialect.IsHeld(new LockRequest(conversation.Key) { Shared = hold.Options.Shared });
+        var question = since is null
+            ? isHeld with { MayPrepare = session.IsDirect } : new LockStatement([.. isHeld.Commands, .. since]);
+        return question with { Limit = TrustWindow.Length, Comment = conversation.Comment };
     }
 
     /// <summary>

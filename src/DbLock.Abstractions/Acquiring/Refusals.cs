@@ -5,6 +5,8 @@ namespace DbLock;
 /// <summary>What a lock says when it refuses, or has come to nothing: each text once.</summary>
 internal static class Refusals
 {
+    public static ObjectDisposedException Disposed() => new("DbLock.Lock");
+
     public static InvalidOperationException InUse(LockKey key) => new(
         $"Lock '{key}' is in use by another call at this moment. A Lock, like its connection, serves one caller at a time: give each "
             + "task its own connection and Lock.");

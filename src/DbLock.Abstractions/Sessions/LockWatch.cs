@@ -30,7 +30,7 @@ internal sealed class LockWatch : IDisposable
             _expiry = new Timer(static watch => ((LockWatch)watch!).OnTime(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         }
 
-        LookAfter(_lock.Trust.Left(Stopwatch.GetTimestamp(), grace));
+        LookAfter(_lock.Holding.Trust.Left(Stopwatch.GetTimestamp(), grace));
     }
 
     /// <summary>
@@ -38,9 +38,9 @@ internal sealed class LockWatch : IDisposable
     /// </summary>
     public bool IsTrusted()
     {
-        if (_lock.IsHeld && _lock.Trust.HasRunOut(Stopwatch.GetTimestamp()))
+        if (_lock.IsHeld && _lock.Holding.Trust.HasRunOut(Stopwatch.GetTimestamp()))
         {
-            _lock.Distrust();
+            _lock.Holding.Distrust();
         }
 
         return _lock.IsHeld;
@@ -53,9 +53,9 @@ internal sealed class LockWatch : IDisposable
     /// <returns>Whether the lock is held.</returns>
     public static async ValueTask<bool> ConfirmGrant(Lock @lock, bool async)
     {
-        for (var oldest = TrustWindow.Beat; @lock.Trust.Age(Stopwatch.GetTimestamp()) > oldest; oldest = TrustWindow.Length)
+        for (var oldest = TrustWindow.Beat; @lock.Holding.Trust.Age(Stopwatch.GetTimestamp()) > oldest; oldest = TrustWindow.Length)
         {
-            if (!await @lock.Confirm(async).ConfigureAwait(false))
+            if (!await @lock.Holding.Confirm(async).ConfigureAwait(false))
             {
                 return false;
             }
@@ -81,13 +81,13 @@ internal sealed class LockWatch : IDisposable
             }
 
             await pausing.ConfigureAwait(false);
-            if (!await _lock.Confirm(async: true).ConfigureAwait(false))
+            if (!await _lock.Holding.Confirm(async: true).ConfigureAwait(false))
             {
                 return;
             }
 
             _isLastLook = false;
-            LookAfter(_lock.Trust.Left(Stopwatch.GetTimestamp(), _grace));
+            LookAfter(_lock.Holding.Trust.Left(Stopwatch.GetTimestamp(), _grace));
         }
     }
 
@@ -109,7 +109,7 @@ internal sealed class LockWatch : IDisposable
     private void OnTime()
     {
         var now = Stopwatch.GetTimestamp();
-        var left = _lock.Trust.Left(now, _grace);
+        var left = _lock.Holding.Trust.Left(now, _grace);
         if (left == TimeSpan.Zero && !_isLastLook && Stopwatch.GetElapsedTime(Volatile.Read(ref _due), now) > Late)
         {
             // The answer may lie there unread.
@@ -123,7 +123,7 @@ internal sealed class LockWatch : IDisposable
         }
         else
         {
-            _lock.Distrust();
+            _lock.Holding.Distrust();
         }
     }
 }

@@ -41,7 +41,7 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock)
         }
 
         return @lock.IsHeld ? null
-            : @lock.Trust.HasRunOut(Stopwatch.GetTimestamp())
+            : @lock.Holding.Trust.HasRunOut(Stopwatch.GetTimestamp())
                 ? string.Create(CultureInfo.InvariantCulture, $"the server has not answered for {TrustWindow.Length.TotalSeconds} s")
             : connection.State == ConnectionState.Open ? "the server says that this session does not hold it"
             : "the connection to the server has ended";

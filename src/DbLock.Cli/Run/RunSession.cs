@@ -110,7 +110,7 @@ internal sealed class RunSession
             """;
         using var command = new NpgsqlCommand(sql, Connection);
         await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
-        await Lock.Keep(async: true, cancellationToken).ConfigureAwait(false);
+        await Keeping.KeepOrThrow(Lock.Holding.Conversation, async: true, cancellationToken).ConfigureAwait(false);
         return true;
     }
 }

@@ -45,7 +45,7 @@ internal static class LockCalls
 
     public static LockCall RunIntoAnError { get; } = Run(static () => throw new FormatException("body"));
 
-    public static LockCall Confirm { get; } = static async (@lock, async, _) => await @lock.Confirm(async);
+    public static LockCall Confirm { get; } = static async (@lock, async, _) => await @lock.Holding.Confirm(async);
 
     public static LockCall Acquire(TimeSpan timeout) =>
         async (@lock, async, token) => async ? await @lock.AcquireAsync(timeout, token) : @lock.Acquire(timeout);

@@ -22,7 +22,7 @@ public sealed class LockWatchTests
         Assert.Equal(["try", "settings", "wait"], driver.Told);
 
         // The wait was asked before its answer came, and after the try was answered.
-        var asked = @lock.Trust.Age(afterTry);
+        var asked = @lock.Holding.Trust.Age(afterTry);
         Assert.True(asked >= TimeSpan.Zero && asked < TrustWindow.Beat);
     }
 
@@ -41,8 +41,8 @@ public sealed class LockWatchTests
 
         void Grow(TimeSpan age)
         {
-            @lock.Trust.Ask(Stopwatch.GetTimestamp() - (long)(age.TotalSeconds * Stopwatch.Frequency));
-            @lock.Trust.Confirm();
+            @lock.Holding.Trust.Ask(Stopwatch.GetTimestamp() - (long)(age.TotalSeconds * Stopwatch.Frequency));
+            @lock.Holding.Trust.Confirm();
         }
     }
 
@@ -59,9 +59,9 @@ public sealed class LockWatchTests
         var @lock = driver.NewLock();
         Assert.True(await @lock.AcquireAsync(block: false, TestContext.Current.CancellationToken));
         var granted = Stopwatch.GetTimestamp();
-        Assert.Equal(lives, await @lock.Confirm(async: true));
+        Assert.Equal(lives, await @lock.Holding.Confirm(async: true));
         Assert.Equal(lives, @lock.IsHeld);
-        Assert.Equal(lives, @lock.Trust.Age(granted) <= TimeSpan.Zero);
+        Assert.Equal(lives, @lock.Holding.Trust.Age(granted) <= TimeSpan.Zero);
     }
 
     [Fact]
@@ -71,11 +71,11 @@ public sealed class LockWatchTests
         var driver = new HeldDriver(name => name == "alive" ? throw error : new(Yes));
         var @lock = driver.NewLock();
         Assert.True(await @lock.AcquireAsync(block: false, TestContext.Current.CancellationToken));
-        Assert.True(await @lock.Confirm(async: true));
+        Assert.True(await @lock.Holding.Confirm(async: true));
 
         // It ends the question that is under way; none is.
-        @lock.Distrust();
-        Assert.False(@lock.IsAbandoned);
+        @lock.Holding.Distrust();
+        Assert.False(@lock.Holding.Conversation.IsAbandoned);
         Assert.DoesNotContain("abort", driver.Told);
     }
 
@@ -86,10 +86,10 @@ public sealed class LockWatchTests
         var driver = new HeldDriver(name => name == "alive" ? new(answer.Task) : new(Yes));
         var @lock = driver.NewLock();
         Assert.True(await @lock.AcquireAsync(block: false, TestContext.Current.CancellationToken));
-        var asking = @lock.Confirm(async: true);
-        @lock.Distrust();
+        var asking = @lock.Holding.Confirm(async: true);
+        @lock.Holding.Distrust();
         Assert.False(await asking);
-        Assert.True(@lock.IsAbandoned);
+        Assert.True(@lock.Holding.Conversation.IsAbandoned);
         Assert.True(@lock.Lost.IsCancellationRequested);
         answer.SetResult(Yes);
         Assert.Equal(["try", "settings", "alive", "abort", "discard"], driver.Told);
@@ -103,6 +103,6 @@ public sealed class LockWatchTests
         var @lock = driver.NewLock();
         var acquiring = @lock.AcquireAsync(TimeSpan.FromMilliseconds(1), TestContext.Current.CancellationToken).AsTask();
         await Assert.ThrowsAsync<LockException>(() => acquiring.WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken));
-        Assert.True(@lock.IsAbandoned);
+        Assert.True(@lock.Holding.Conversation.IsAbandoned);
     }
 }

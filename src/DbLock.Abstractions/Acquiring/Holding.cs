@@ -1,0 +1,394 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
+using Microsoft.Extensions.Logging;
+using static DbLock.Synchronously;
+
+namespace DbLock;
+
+/// <summary>What a <see cref="Lock"/> holds, and how that comes, is confirmed, ends or is lost. One call at a time.</summary>
+internal sealed class Holding(Conversation conversation)
+{
+    private Hold? _hold;
+
+    // How many of the hold's acquires are this lock's: a hold is shared by the re-entrant locks of a connection.
+    private int _count;
+    private LockState _state;
+    private int _inUse;
+    private long _granted;
+    private bool _isSinceTold;
+
+    public Conversation Conversation => conversation;
+
+    /// <summary>Gets or sets whether the transaction was given to the lock since the last acquire.</summary>
+    public bool IsGivenAnew { get; set; }
+
+    /// <inheritdoc cref="Lock.IsHeld"/>
+    public bool IsHeld => _hold is { } hold && _count > 0 && hold.Stands;
+
+    /// <summary>Gets whether it is held until it is released, or its session ends.</summary>
+    public bool IsHeldForSession => IsHeld && _hold!.Options.Scope == LockScope.Session;
+
+    /// <inheritdoc cref="Lock.Lost"/>
+    public CancellationToken Lost => _hold?.Lost ?? CancellationToken.None;
+
+    /// <summary>Gets whether the hold, or the last one, was lost.</summary>
+    public bool IsLost => _hold is { IsLost: true };
+
+    /// <inheritdoc cref="Lock.FencingToken"/>
+    public long? FencingToken => _hold is { FencingToken: not 0 and var token } ? token : null;
+
+    /// <inheritdoc cref="Conversation.Trust"/>
+    public ref TrustWindow Trust => ref conversation.Trust;
+
+    private LockKey Key => conversation.Key;
+
+    private ILogger Logger => conversation.Logger;
+
+    /// <summary>Counts the lock as lost, because the server has not confirmed it for too long.</summary>
+    public void Distrust()
+    {
+        if (_hold is { Stands: true } hold)
+        {
+            NoteLoss(hold, null);
+            conversation.GiveUp();
+        }
+    }
+
+    /// <summary>Asks the server whether it still holds the lock for us; if not, that is a loss.</summary>
+    public async ValueTask<bool> Confirm(bool async)
+    {
+        Enter();
+        try
+        {
+            if (!IsHeld || _hold is not { } hold)
+            {
+                return false;
+            }
+
+            conversation.Limit = Limit.Of(TrustWindow.Length, CancellationToken.None);
+            if (conversation.HasOwnConnection
+                && await Keeping.Keep(conversation, async, CancellationToken.None).ConfigureAwait(false) is { } error)
+            {
+                NoteLoss(hold, error);
+                return false;
+            }
+
+            Trust.Ask(Stopwatch.GetTimestamp());
+
+            // The first question tells since when, so that this costs no round trip; it is not told again, so that a server that refuses
+            // it still answers the others.
+            var since = _isSinceTold ? null : conversation.Settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
+            _isSinceTold = true;
+            var answer = await conversation.Ask(Keeping.Question(conversation, hold, since), async).ConfigureAwait(false);
+
+            // The server may answer that it cannot say: somebody's cancel, a full lock table, a missing right. The session lives, and with
+            // it what it holds.
+            var lives = answer.Error is not null && conversation.IsOpen
+                && answer.Outcome is not (LockOutcome.ConnectionLost or LockOutcome.Unknown);
+            if (answer.IsYes || lives)
+            {
+                Trust.Confirm();
+                return true;
+            }
+
+            Trust.Fail();
+            NoteLoss(hold, answer.Error);
+            if (answer.Error is null)
+            {
+                await Undoing.LetGoOfTheRest(conversation, hold, async).ConfigureAwait(false);
+            }
+
+            return false;
+        }
+        finally
+        {
+            conversation.Limit = default;
+            Exit();
+        }
+    }
+
+    /// <summary>Lets go after a body failed in a savepoint that was rolled back; nothing may be thrown over the body's exception.</summary>
+    public async ValueTask LetGoAfterError(bool async)
+    {
+        Enter();
+        try
+        {
+            if (_hold is { Options.Scope: LockScope.Transaction } hold)
+            {
+                // It has ended with the savepoint, unless it was acquired before that.
+                await Acquiring.ForgetEnded(conversation, new LockRequest(Key), [hold], async).ConfigureAwait(false);
+                return;
+            }
+
+            NoteError();
+            await ReleaseOrEndSession(async).ConfigureAwait(false);
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    /// <inheritdoc cref="Lock.Dispose()"/>
+    public async ValueTask Dispose(bool async)
+    {
+        if (_state == LockState.Disposed)
+        {
+            return;
+        }
+
+        Enter();
+        try
+        {
+            if (IsHeldForSession)
+            {
+                // What is thrown in a using would hide the caller's own exception.
+                NoteError();
+                _hold!.Count -= _count - 1;
+                _count = 1;
+                await ReleaseOrEndSession(async).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            _state = LockState.Disposed;
+            Exit();
+        }
+    }
+
+    /// <inheritdoc cref="Lock.Acquire(TimeSpan)"/>
+    public ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (timeout < TimeSpan.Zero && timeout != Timeout.InfiniteTimeSpan)
+        {
+            // A wrong argument is told by the call itself, and to telemetry.
+            RefuseAndTell(timeout);
+        }
+
+        return Telemetry.HearsAcquires
+            ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOnConnection(timeout, async, cancellationToken);
+    }
+
+    private void RefuseAndTell(TimeSpan timeout) => Completed(Tell(() =>
+    {
+        Admission.CheckTimeout(timeout, Key, TimeSpan.MaxValue, dialect: null);
+        return new ValueTask<bool>(false);
+    }));
+
+    private ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken) =>
+        Tell(() => AcquireOnConnection(timeout, async, cancellationToken));
+
+    private ValueTask<bool> Tell(Func<ValueTask<bool>> acquire) =>
+        Telemetry.Tell(
+            acquire, static acquired => acquired, () => (conversation.Connection.Database, conversation.Spoken), Key, conversation.Options);
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> AcquireOnConnection(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (_state == LockState.Disposed)
+        {
+            throw Refusals.Disposed();
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        Enter();
+        try
+        {
+            conversation.Limit = Limit.Of(timeout, cancellationToken);
+            var request = Admission.Admit(conversation, timeout);
+            var hold = await Acquiring.Acquire(conversation, request, IsGivenAnew, async, cancellationToken).ConfigureAwait(false);
+            if (hold is null)
+            {
+                return false;
+            }
+
+            _count = _hold == hold ? _count + 1 : 1;
+            (_hold, _state, IsGivenAnew) = (hold, LockState.Held, false);
+            _granted = conversation.HasOwnConnection || conversation.Settings is not null ? Stopwatch.GetTimestamp() : 0;
+            if (!conversation.IsOpen)
+            {
+                // It closed after the grant and before anybody knew of it.
+                conversation.Session.End();
+                throw Refusals.Lost(Key, null);
+            }
+
+            return true;
+        }
+        finally
+        {
+            conversation.Limit = default;
+            Exit();
+        }
+    }
+
+    /// <inheritdoc cref="Lock.HandleError"/>
+    public async ValueTask HandleError(Exception error, bool async)
+    {
+        ArgumentNullException.ThrowIfNull(error);
+        NoteError();
+        if (conversation.Options.RollbackOnError && conversation.Transaction is { } transaction)
+        {
+            await Releasing.RollBack(conversation, transaction, async).ConfigureAwait(false);
+        }
+    }
+
+    /// <inheritdoc cref="Lock.Release()"/>
+    public ValueTask<bool> Release(bool async)
+    {
+        Enter();
+        return ReleaseAndExit(async);
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> ReleaseAndExit(bool async)
+    {
+        try
+        {
+            return await ReleaseOnConnection(async).ConfigureAwait(false);
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> ReleaseOnConnection(bool async)
+    {
+        if (_hold is not { } hold || _count == 0)
+        {
+            return false;
+        }
+
+        if (hold.IsLost)
+        {
+            return Lose(hold, null);
+        }
+
+        if (hold.Options.Scope == LockScope.Transaction)
+        {
+            return false;
+        }
+
+        if (conversation.IsOpen && hold.Count > 1)
+        {
+            hold.Count--;
+            _count--;
+            return true;
+        }
+
+        var isInTransaction = conversation.Transaction is not null;
+        conversation.Limit = conversation.HasOwnConnection ? Limit.Of(TrustWindow.Length, CancellationToken.None) : default;
+        var (verdict, error) = await Releasing.Release(conversation, hold, async).ConfigureAwait(false);
+        conversation.Limit = default;
+        switch (verdict)
+        {
+            case ReleaseVerdict.Released:
+                LetGo(hold);
+                Log.Released(Logger, Key);
+                if (isInTransaction && conversation.Transaction is not null)
+                {
+                    conversation.WarnOfCommit();
+                }
+
+                return true;
+            case ReleaseVerdict.KeptByTransaction:
+                LetGo(hold);
+                Log.KeptByTransaction(Logger, Key);
+                return false;
+            case ReleaseVerdict.Lost:
+                return Lose(hold, error);
+            default:
+                return await ReleaseRefused(hold, error!, async).ConfigureAwait(false);
+        }
+    }
+
+    // After HandleError nobody would release it again, unless a transaction that the lock knows is the caller's to roll back first.
+    private async ValueTask<bool> ReleaseRefused(Hold hold, Exception error, bool async)
+    {
+        if (_state != LockState.HeldAfterError)
+        {
+            ExceptionDispatchInfo.Throw(error);
+        }
+
+        if (conversation.Transaction is not null && !conversation.Options.RollbackOnError)
+        {
+            Log.ReleaseFailed(Logger, Key, error);
+            return false;
+        }
+
+        await conversation.EndSession(error, async).ConfigureAwait(false);
+        return Lose(hold, error);
+    }
+
+    /// <summary>
+    /// Lets go, or ends the session: nobody would release the lock later, and a pooled connection must not go back with it.
+    /// </summary>
+    public async ValueTask ReleaseOrEndSession(bool async)
+    {
+        if (!await ReleaseOnConnection(async).ConfigureAwait(false) && IsHeldForSession && conversation.IsOpen)
+        {
+            await conversation.EndSession(null, async).ConfigureAwait(false);
+        }
+    }
+
+    // After HandleError the caller's own exception is on its way, and nothing may be thrown over it.
+    private bool Lose(Hold hold, Exception? error)
+    {
+        var isAfterError = _state == LockState.HeldAfterError;
+        (_count, _state) = (0, LockState.Free);
+        NoteLoss(hold, error);
+        return isAfterError ? false : throw Refusals.Lost(Key, error);
+    }
+
+    private void LetGo(Hold hold)
+    {
+        (_count, _state) = (0, LockState.Free);
+        hold.Release();
+    }
+
+    private void NoteLoss(Hold hold, Exception? error)
+    {
+        // Who distrusts the server ends its question, and is not told of that as of another loss.
+        if (error is not SilenceException || !hold.IsLost)
+        {
+            Log.Lost(Logger, Key, error);
+        }
+
+        hold.Lose();
+    }
+
+    private void NoteError() => _state = _state == LockState.Held ? LockState.HeldAfterError : _state;
+
+    /// <inheritdoc cref="Lock.GetHolders()"/>
+    public async ValueTask<LockHolders> GetHolders(bool async, CancellationToken cancellationToken)
+    {
+        if (_state == LockState.Disposed)
+        {
+            throw Refusals.Disposed();
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        Enter();
+        try
+        {
+            Admission.CheckOpen(conversation);
+            return await Holders.Ask(conversation, async, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
+    private void Enter()
+    {
+        if (Interlocked.Exchange(ref _inUse, 1) != 0)
+        {
+            throw Refusals.InUse(Key);
+        }
+    }
+
+    private void Exit() => Volatile.Write(ref _inUse, 0);
+}

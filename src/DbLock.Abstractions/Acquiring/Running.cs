@@ -1,0 +1,80 @@
+namespace DbLock;
+
+/// <summary>Runs the caller's code under a lock, and lets go of the lock whatever becomes of that.</summary>
+internal static class Running
+{
+    /// <summary>Acquires, and throws when the lock was held elsewhere for the whole timeout.</summary>
+    public static async ValueTask AcquireOrThrow(
+        Holding holding, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (!await holding.Acquire(timeout ?? Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
+        {
+            throw await DidNotRun(holding, timeout, async).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Runs a body under the lock, and throws when the lock was held elsewhere for the whole timeout.</summary>
+    public static async ValueTask RunOrThrow(
+        Holding holding, Func<CancellationToken, ValueTask> body, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (!await Run(holding, body, timeout ?? Timeout.InfiniteTimeSpan, async, cancellationToken).ConfigureAwait(false))
+        {
+            throw await DidNotRun(holding, timeout, async).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Returns the exception for a timeout that is no answer to the caller; it says who holds the lock.</summary>
+    public static async ValueTask<LockNotAcquiredException> NotAcquired(
+        Holding holding, TimeSpan timeout, string meaning, string orElse, bool async)
+    {
+        var holders = await Holders.TryAsk(holding.Conversation, async).ConfigureAwait(false);
+        return LockNotAcquiredException.Within(timeout, holding.Conversation.Key, meaning, null, holders, orElse);
+    }
+
+    /// <summary>
+    /// Lets go after a body ran to its end. Nobody but this call knows when to release, so that a lock which cannot be let go costs the
+    /// session.
+    /// </summary>
+    public static async ValueTask ReleaseAfterBody(Holding holding, bool async)
+    {
+        try
+        {
+            await holding.Release(async).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not LockLostException && holding.IsHeldForSession)
+        {
+            await holding.Conversation.EndSession(e, async).ConfigureAwait(false);
+            throw Refusals.NotLetGoAfterBody(holding.Conversation.Key, e);
+        }
+    }
+
+    /// <summary>Runs a body under the lock.</summary>
+    /// <returns>False when the lock was held elsewhere for the whole timeout, and the body did not run.</returns>
+    public static async ValueTask<bool> Run(
+        Holding holding, Func<CancellationToken, ValueTask> body, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    {
+        if (!await holding.Acquire(timeout, async, cancellationToken).ConfigureAwait(false))
+        {
+            return false;
+        }
+
+        try
+        {
+            using var ended = CancellationTokenSource.CreateLinkedTokenSource(
+                cancellationToken, async ? holding.Lost : CancellationToken.None);
+            await body(ended.Token).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            await holding.HandleError(e, async).ConfigureAwait(false);
+            await holding.ReleaseOrEndSession(async).ConfigureAwait(false);
+            throw;
+        }
+
+        await ReleaseAfterBody(holding, async).ConfigureAwait(false);
+        return true;
+    }
+
+    private static ValueTask<LockNotAcquiredException> DidNotRun(Holding holding, TimeSpan? timeout, bool async) =>
+        NotAcquired(holding, timeout.GetValueOrDefault(), ", and the body did not run", "TryRun to skip it", async);
+}
