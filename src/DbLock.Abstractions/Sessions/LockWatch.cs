@@ -11,6 +11,9 @@ internal sealed class LockWatch : IDisposable
     // A timer that rings so late has stood still with the whole process, or the machine has no time for it.
     private static readonly TimeSpan Late = TimeSpan.FromMilliseconds(100);
 
+    // What was asked so short a time ago is still so, as far as anybody can tell.
+    private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(200);
+
     private readonly Lock _lock;
     private readonly TimeSpan _grace;
     private readonly Timer _expiry;
@@ -53,7 +56,7 @@ internal sealed class LockWatch : IDisposable
     /// <returns>Whether the lock is held.</returns>
     public static async ValueTask<bool> ConfirmGrant(Lock @lock, bool async)
     {
-        for (var oldest = TrustWindow.Beat; @lock.Holding.Trust.Age(Stopwatch.GetTimestamp()) > oldest; oldest = TrustWindow.Length)
+        for (var oldest = Moment; @lock.Holding.Trust.Age(Stopwatch.GetTimestamp()) > oldest; oldest = TrustWindow.Length)
         {
             if (!await @lock.Holding.Confirm(async).ConfigureAwait(false))
             {

@@ -27,7 +27,7 @@ public sealed class LockWatchTests
     }
 
     [Fact]
-    public async Task A_grant_is_asked_for_once_more_only_when_its_question_is_older_than_a_beat()
+    public async Task A_grant_is_asked_for_once_more_only_when_its_question_is_older_than_a_moment()
     {
         var driver = new HeldDriver(static _ => new(Yes));
         var @lock = driver.NewLock();
@@ -35,7 +35,7 @@ public sealed class LockWatchTests
         Grow(TimeSpan.FromMilliseconds(10));
         Assert.True(await LockWatch.ConfirmGrant(@lock, async: true));
         Assert.Equal(["try"], driver.Told);
-        Grow(TrustWindow.Beat * 2);
+        Grow(TimeSpan.FromMilliseconds(250));
         Assert.True(await LockWatch.ConfirmGrant(@lock, async: true));
         Assert.Equal(["try", "settings", "alive"], driver.Told);
 
