@@ -84,6 +84,12 @@ internal sealed class LockWatch : IDisposable
             }
 
             await pausing.ConfigureAwait(false);
+            if (_grace == TimeSpan.Zero && !IsTrusted())
+            {
+                // The process stood still for longer than the trust lasts. That is told, whatever the server would say now.
+                return;
+            }
+
             if (!await _lock.Holding.Confirm(async: true).ConfigureAwait(false))
             {
                 return;

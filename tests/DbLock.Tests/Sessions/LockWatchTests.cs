@@ -46,6 +46,22 @@ public sealed class LockWatchTests
         }
     }
 
+    [Fact]
+    public async Task A_process_that_stood_still_for_longer_than_the_trust_lasts_is_told_before_anything_is_asked()
+    {
+        var driver = new HeldDriver(static _ => new(Yes));
+        var @lock = driver.NewLock();
+        Assert.True(await @lock.AcquireAsync(block: false, TestContext.Current.CancellationToken));
+        using var watch = new LockWatch(@lock);
+        @lock.Holding.Trust.Ask(Stopwatch.GetTimestamp() - (16 * Stopwatch.Frequency));
+        @lock.Holding.Trust.Confirm();
+        await watch.Run(
+            TimeSpan.Zero, TimeSpan.Zero, static (_, _) => Task.CompletedTask, CancellationToken.None)
+            .WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        Assert.DoesNotContain("alive", driver.Told);
+        Assert.True(@lock.Holding.IsLost);
+    }
+
     [Theory]
     [InlineData("42501", true)]
     [InlineData("53200", true)]
