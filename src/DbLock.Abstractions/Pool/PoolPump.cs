@@ -174,6 +174,12 @@ internal sealed class PoolPump(
 
     private PoolRound? Next()
     {
+        if (_carrier is { MayBeSilent: true } silent && silent.IsSilent(queue.HasHolds))
+        {
+            // The process stood still for longer than the trust lasts: the pool gives this carrier up, whatever the server would say now.
+            return null;
+        }
+
         // One round is used again and again, unless it has grown large.
         var round = _round = _round is { IsLarge: false } before ? before : new PoolRound();
         if (!answers.TakeNext(this, round))
