@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 
 namespace DbLock;
 
@@ -15,6 +16,7 @@ namespace DbLock;
 /// <b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.
 /// </para>
 /// </remarks>
+[SuppressMessage("Usage", "CA1816", Justification = "The finalizer has nothing to do once the watch has ended.")]
 public sealed class HeldLock : IHeldLock, IDisposable
 {
     private readonly DbConnection _connection;
@@ -69,18 +71,10 @@ public sealed class HeldLock : IHeldLock, IDisposable
     /// <summary>
     /// Lets go of the lock if it is held, and gives the connection back. It does not throw when the server cannot be reached.
     /// </summary>
-    public void Dispose()
-    {
-        Synchronously.Completed(Dispose(async: false));
-        GC.SuppressFinalize(this);
-    }
+    public void Dispose() => Synchronously.Completed(Dispose(async: false));
 
     /// <inheritdoc cref="Dispose()"/>
-    public async ValueTask DisposeAsync()
-    {
-        await Dispose(async: true).ConfigureAwait(false);
-        GC.SuppressFinalize(this);
-    }
+    public ValueTask DisposeAsync() => Dispose(async: true);
 
     /// <summary>Acquires a lock on a connection from a data source.</summary>
     /// <returns>Null when the lock was held elsewhere for the whole timeout.</returns>
@@ -196,11 +190,14 @@ public sealed class HeldLock : IHeldLock, IDisposable
         await GiveBack(_connection, _lock, Limit.Of(TrustWindow.Length, CancellationToken.None), async).ConfigureAwait(false);
     }
 
-    private async ValueTask End(bool async)
+    private ValueTask End(bool async)
     {
-        if (Interlocked.Exchange(ref _isEnded, 1) == 0)
+        if (Interlocked.Exchange(ref _isEnded, 1) != 0)
         {
-            await _watch.End(async).ConfigureAwait(false);
+            return default;
         }
+
+        GC.SuppressFinalize(this);
+        return _watch.End(async);
     }
 }

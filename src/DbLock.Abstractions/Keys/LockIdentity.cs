@@ -6,7 +6,9 @@ internal sealed class LockIdentity
     public LockIdentity(LockDialect dialect, LockKey key)
     {
         Dialect = dialect;
-        Names = [.. key.Keys.Select(one => new Name(dialect, dialect.Identify(one))).Distinct()];
+        Names = key.IsSeveral
+            ? [.. key.Keys.Select(one => new Name(dialect, dialect.Identify(one))).Distinct()]
+            : [new Name(dialect, dialect.Identify(key))];
     }
 
     public LockDialect Dialect { get; }

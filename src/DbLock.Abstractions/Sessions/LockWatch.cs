@@ -37,16 +37,17 @@ internal sealed class LockWatch : IDisposable
     }
 
     /// <summary>
-    /// Gets whether the last answer is not too old. A process that was paused sees here that it is, before anything else runs.
+    /// Says whether a lock is held and the last answer is not too old. A process that was paused sees here that it is, before anything else
+    /// runs.
     /// </summary>
-    public bool IsTrusted()
+    public static bool IsTrusted(Lock @lock)
     {
-        if (_lock.IsHeld && _lock.Holding.Trust.HasRunOut(Stopwatch.GetTimestamp()))
+        if (@lock.IsHeld && @lock.Holding.Trust.HasRunOut(Stopwatch.GetTimestamp()))
         {
-            _lock.Holding.Distrust();
+            @lock.Holding.Distrust();
         }
 
-        return _lock.IsHeld;
+        return @lock.IsHeld;
     }
 
     /// <summary>
@@ -84,7 +85,7 @@ internal sealed class LockWatch : IDisposable
             }
 
             await pausing.ConfigureAwait(false);
-            if (_grace == TimeSpan.Zero && !IsTrusted())
+            if (_grace == TimeSpan.Zero && !IsTrusted(_lock))
             {
                 // The process stood still for longer than the trust lasts. That is told, whatever the server would say now.
                 return;

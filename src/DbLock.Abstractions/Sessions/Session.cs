@@ -118,14 +118,19 @@ internal sealed class Session
     {
         lock (_holds)
         {
-            Hold[] ended = [.. _holds.Values.Distinct().Where(hold => hold.Stands)];
-            _holds.Clear();
-            _inTransaction.Clear();
-            foreach (var hold in ended)
+            Hold[] ended = [];
+            foreach (var hold in _holds.Values)
             {
-                hold.Lose();
+                // Most often none stands. One of several names is met once for each.
+                if (hold.Stands && !ended.Contains(hold))
+                {
+                    ended = [.. ended, hold];
+                }
             }
 
+            _holds.Clear();
+            _inTransaction.Clear();
+            Array.ForEach(ended, static hold => hold.Lose());
             return ended;
         }
     }
