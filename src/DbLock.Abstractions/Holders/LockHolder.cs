@@ -6,7 +6,7 @@ namespace DbLock;
 /// </param>
 /// <param name="Shared">Whether it is held shared.</param>
 /// <param name="PreparedTransaction">The name of the prepared transaction that holds it; null when a session does.</param>
-public sealed record LockHolder(PgSession? Session, bool Shared, string? PreparedTransaction)
+public sealed record LockHolder(LockSession? Session, bool Shared, string? PreparedTransaction)
 {
     /// <summary>
     /// Gets how long it has been held, to the second and never too long: told by the holder itself, on a connection of the lock's own (<see
@@ -21,12 +21,10 @@ public sealed record LockHolder(PgSession? Session, bool Shared, string? Prepare
         { PreparedTransaction: { } name } => $"the prepared transaction '{name}' (end it with COMMIT PREPARED or ROLLBACK PREPARED)",
         { Session: null } => "a session that has ended since",
         { Session: var session, HeldFor: { } time } => $"{session} for {time.InWords()}",
-        { Session: { IsPartial: true } session } =>
-            $"{session}, whose activity is hidden from this role (grant pg_read_all_stats to see it)",
+        { Session: { IsPartial: true } session } => $"{session}, {session.Hidden}",
 
         // The server does not know since when: but who idles took the lock before that, unless he asks whether he holds it.
-        { Session: { IsWatched: false, StateAge: { } age, State: { } state } session }
-            when state.StartsWith("idle", StringComparison.Ordinal) =>
+        { Session: { IsWatched: false, IsIdle: true, StateAge: { } age, State: { } state } session } =>
             $"{session} for at least {age.InWords()}, {state}",
         { Session: var session } => session + session.Doing(),
     };

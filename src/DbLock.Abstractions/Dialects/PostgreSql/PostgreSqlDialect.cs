@@ -14,7 +14,7 @@ internal sealed class PostgreSqlDialect : LockDialect
 {
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
     private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
-    private static readonly LockSql Alive = new("select cast({0} as int)" + PgSession.OwnSession);
+    private static readonly LockSql Alive = new("select cast({0} as int)" + PostgreSqlSessions.OwnSession);
     private static readonly LockCommand Question = new(new LockSql("select 0"));
     private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
     private static readonly LockStatement Terminate = new(

@@ -13,7 +13,7 @@ internal static class PostgreSqlHolders
     /// process; it is found by the lock that it holds on its own number.
     /// </remarks>
     public static LockSql Question(string isKey) => new($$"""
-        select {{PgSession.Clean("h.answer::pg_catalog.text")}}
+        select {{PostgreSqlSessions.Clean("h.answer::pg_catalog.text")}}
         from (select pg_catalog.pg_stat_clear_snapshot() is null as failed offset 0) as c
         cross join lateral (
           select pg_catalog.json_build_object(
@@ -27,7 +27,7 @@ internal static class PostgreSqlHolders
                 order by s.state_age desc, s.pid)
               filter (where l.granted), '[]'::pg_catalog.json)) as answer
           from pg_catalog.pg_locks as l
-          left join ({{PgSession.Sql}}) as s on s.pid = l.pid
+          left join ({{PostgreSqlSessions.Sql}}) as s on s.pid = l.pid
           left join lateral (
             select p.gid from pg_catalog.pg_locks as t join pg_catalog.pg_prepared_xacts as p on p.transaction = t.transactionid
             where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x
@@ -46,7 +46,7 @@ internal static class PostgreSqlHolders
           join pg_catalog.pg_locks as l
             on l.locktype = 'advisory' and (l.classid::bigint << 32) | l.objid::bigint = u.k and (l.objsubid = 2) = u.p
           where l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database()))
-        select {{PgSession.Clean("h.answer::pg_catalog.text")}}
+        select {{PostgreSqlSessions.Clean("h.answer::pg_catalog.text")}}
         from (
           select pg_catalog.json_build_object(
             'standby', pg_catalog.pg_is_in_recovery(),
@@ -58,7 +58,7 @@ internal static class PostgreSqlHolders
                 where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x
                 on l.pid is null), '[]'::pg_catalog.json),
             'sessions', coalesce((
-              select pg_catalog.json_agg(pg_catalog.row_to_json(s)) from ({{PgSession.Sql}}) as s
+              select pg_catalog.json_agg(pg_catalog.row_to_json(s)) from ({{PostgreSqlSessions.Sql}}) as s
               where s.pid in (select l.pid from l where l.granted)),
               '[]'::pg_catalog.json)) as answer) as h
         """);
@@ -121,8 +121,8 @@ internal static class PostgreSqlHolders
         var (application, told) = ToldName.Split(Text("application"));
         return new PgSession
         {
-            Pid = json.GetProperty("pid").GetInt32(),
-            BackendStart = Has("backend_start", out var start) ? start.GetDateTimeOffset() : null,
+            Id = json.GetProperty("pid").GetInt32(),
+            Since = Has("backend_start", out var start) ? start.GetDateTimeOffset() : null,
             BackendType = Text("backend_type"),
             Database = Text("database"),
             User = Text("user"),
@@ -131,6 +131,7 @@ internal static class PostgreSqlHolders
             Clock = json.GetProperty("clock").GetDateTimeOffset(),
             Client = Text("client"),
             State = Text("state"),
+            IsIdle = PostgreSqlSessions.IsIdle(Text("state")),
             Query = Text("query"),
             SessionAge = Age("session_age"),
             TransactionAge = Age("transaction_age"),

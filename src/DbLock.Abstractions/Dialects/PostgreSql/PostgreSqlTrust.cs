@@ -5,7 +5,7 @@ namespace DbLock;
 /// <summary>Whether PostgreSQL's advisory locks can be trusted over a connection, and what is said where they cannot.</summary>
 internal static class PostgreSqlTrust
 {
-    public const string Locks = PgSession.OwnLocks;
+    public const string Locks = PostgreSqlSessions.OwnLocks;
 
     /// <summary>Gets the parts of a CASE that look whether the server's locks can be trusted at all.</summary>
     public static readonly string Untrusted = string.Create(
