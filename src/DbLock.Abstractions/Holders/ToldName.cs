@@ -113,21 +113,18 @@ internal static partial class ToldName
     /// a lock is believed for no other.
     /// </summary>
     public static bool Fits(string written, LockKey key) => key.Keys.Any(one =>
-        KeyOf(written, one.ToPgLocks()) is not null || Names(written).Contains(one.Name)
+        IsOfNumber(written, one) || Names(written).Contains(one.Name)
         || (IsCut(written) && one.Name.StartsWith(Names(written).Last()[..^Cut.Length], StringComparison.Ordinal)));
-
-    /// <summary>
-    /// Returns the key of a number whose name is written, if any scheme makes that number of it: then the name need not be believed. Null
-    /// otherwise.
-    /// </summary>
-    public static LockKey? KeyOf(string written, PgLocksKey number) =>
-        KeysOf(written).FirstOrDefault(key => key.ToPgLocks() == number);
 
     /// <summary>Returns the keys that a name can stand for: one for each scheme.</summary>
     public static IEnumerable<LockKey> KeysOf(string written) => Names(written).SelectMany(name => Schemes, LockKey.From);
 
     /// <summary>Says whether the end of a name is missing.</summary>
     public static bool IsCut(string written) => written.EndsWith(Cut, StringComparison.Ordinal);
+
+    // Such a name need not be believed: the number is a hash of it.
+    private static bool IsOfNumber(string written, LockKey key) =>
+        KeysOf(written).Any(one => (one.Number, one.IsPair) == (key.Number, key.IsPair));
 
     private static IEnumerable<string> Names(string written) => written.Split(',').Select(Name);
 

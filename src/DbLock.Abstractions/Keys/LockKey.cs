@@ -214,10 +214,6 @@ public sealed class LockKey : IEquatable<LockKey>
             : throw new InvalidOperationException($"The key {Name} is a number and takes no prefix: make it a text first.");
     }
 
-    /// <summary>Returns the key as <c>pg_locks</c> shows it.</summary>
-    /// <exception cref="InvalidOperationException">These are several keys.</exception>
-    public PgLocksKey ToPgLocks() => new((uint)(Number >> 32), (uint)Number, IsPair ? (short)2 : (short)1);
-
     /// <inheritdoc />
     public bool Equals(LockKey? other) =>
         ReferenceEquals(this, other)
