@@ -9,9 +9,8 @@ namespace DbLock;
 public sealed record LockHolder(LockSession? Session, bool Shared, string? PreparedTransaction)
 {
     /// <summary>
-    /// Gets how long it has been held, to the second and never too long: told by the holder itself, on a connection of the lock's own (<see
-    /// cref="LockOptions.ShowName"/>), and only believed
-    /// where it names this lock. Null when it is not told.
+    /// Gets how long it has been held, to the second and never too long; null when it is not told. The holder itself tells it, on a
+    /// connection of the lock's own (<see cref="LockOptions.ShowName"/>), and is believed only where it names this lock.
     /// </summary>
     public TimeSpan? HeldFor { get; init; }
 
@@ -23,7 +22,8 @@ public sealed record LockHolder(LockSession? Session, bool Shared, string? Prepa
         { Session: var session, HeldFor: { } time } => $"{session} for {time.InWords()}",
         { Session: { IsPartial: true } session } => $"{session}, {session.Hidden}",
 
-        // The server does not know since when: but who idles took the lock before that, unless he asks whether he holds it.
+        // The server does not know since when a lock is held. But an idle session took it before it became idle, unless it only became idle
+        // again after it had asked whether it holds the lock.
         { Session: { IsWatched: false, IsIdle: true, StateAge: { } age, State: { } state } session } =>
             $"{session} for at least {age.InWords()}, {state}",
         { Session: var session } => session + session.Doing(),

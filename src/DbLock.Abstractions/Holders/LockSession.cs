@@ -87,20 +87,21 @@ public record LockSession
     internal string? CommentWritten => ToldName.ReadComment(Query);
 
     /// <summary>
-    /// Gets whether the age of its state says nothing of how long it has held its locks, because it asks again and again whether it does.
+    /// Gets whether the session asks again and again whether it holds its locks. The age of its state then says nothing of how long it has
+    /// held them.
     /// </summary>
     internal virtual bool IsWatched => ToldName.IsOfPool(Told);
 
-    /// <summary>Gets, in words, that what it does is hidden (<see cref="IsPartial"/>).</summary>
+    /// <summary>Gets the words which say that the session's activity is hidden (<see cref="IsPartial"/>).</summary>
     internal virtual string Hidden => "whose activity is hidden from this user";
 
-    /// <summary>Returns how long it has held a lock by its own word; null when it says nothing of that one.</summary>
+    /// <summary>Returns how long the session says it has held a lock; null when it says nothing of that lock.</summary>
     internal TimeSpan? HeldFor(LockKey key) =>
         LockSince is { } since && ToldName.Fits(ToldWritten!, key)
             ? TimeSpan.FromSeconds(Math.Max(0, Math.Floor((Clock - since).TotalSeconds)))
             : null;
 
-    /// <summary>Returns what it does and how long it has, in words after a name.</summary>
+    /// <summary>Returns what the session does, and for how long, as the end of a sentence.</summary>
     internal string Doing() => this switch
     {
         { IsWatched: true, SessionAge: { } age } => $", whose session began {age.InWords()} ago",

@@ -12,7 +12,7 @@ namespace DbLock;
 internal sealed class TableDriver : ILockDriver
 {
     /// <summary>The type of a parameter that is written into the text as it is: LOCK and SET take no parameters.</summary>
-    public const DbType AsItIs = DbType.Object;
+    public const DbType Verbatim = DbType.Object;
 
     private const string HasNotBegun = "DbLock.HasNotBegun";
 
@@ -56,8 +56,8 @@ internal sealed class TableDriver : ILockDriver
     {
         var parameters = command.Parameters;
         var result = new NpgsqlBatchCommand(command.Sql.Format(
-            n => parameters[n].Type == AsItIs ? (string)parameters[n].Value : string.Create(CultureInfo.InvariantCulture, $"${n + 1}")));
-        foreach (var parameter in parameters.Where(parameter => parameter.Type != AsItIs))
+            n => parameters[n].Type == Verbatim ? (string)parameters[n].Value : string.Create(CultureInfo.InvariantCulture, $"${n + 1}")));
+        foreach (var parameter in parameters.Where(parameter => parameter.Type != Verbatim))
         {
             result.Parameters.Add(new NpgsqlParameter<string> { TypedValue = (string)parameter.Value });
         }

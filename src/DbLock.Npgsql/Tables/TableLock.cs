@@ -77,7 +77,7 @@ public sealed class TableLock
 
     // The server counts lock_timeout anew for each table and partition that it waits for. statement_timeout limits what all of them take
     // together; it comes a little later, so that the first of them has an error code of its own.
-    private const int Later = 250;
+    private const int StatementTimeoutDelay = 250;
 
     private static readonly LockInterface Interface = new("Npgsql", new TableDriver(), LockDialect.PostgreSql);
     private static readonly LockOptions Options = new() { Dialect = LockDialect.PostgreSql };
@@ -200,7 +200,7 @@ public sealed class TableLock
         var isCancelled = cancellationToken.IsCancellationRequested;
         var verdict = answer.Error is SilenceException ? Verdict.Silent : Judging.OfFailure(answer, isCancelled, conversation.IsOpen);
         if (hasSavepoint && conversation.IsOpen
-            && await conversation.AskInspiteOfCancels(RollBack, async).ConfigureAwait(false) is { Error: { } error } undone)
+            && await conversation.AskDespiteCancels(RollBack, async).ConfigureAwait(false) is { Error: { } error } undone)
         {
             // Whether the lock is held, and whether the transaction is usable, is not known.
             (answer, verdict) = (undone, error is SilenceException ? Verdict.Silent : Verdict.Failed);
@@ -279,7 +279,7 @@ public sealed class TableLock
         static LockStatement Statement(params IEnumerable<LockCommand?> commands) => new([.. commands.OfType<LockCommand>()]);
 
         static LockCommand Command(LockSql sql, params IEnumerable<string> parts) =>
-            new(sql, [.. parts.Select(part => new LockParameter(TableDriver.AsItIs, part))]);
+            new(sql, [.. parts.Select(part => new LockParameter(TableDriver.Verbatim, part))]);
     }
 
     // A limit of the caller's that is shorter stays. The server shows times in the largest unit that leaves them whole:
@@ -295,7 +295,7 @@ public sealed class TableLock
             "s" => 1_000,
             _ => 1,
         };
-        var ours = Math.Min(long.Parse(milliseconds, CultureInfo.InvariantCulture) + Later, int.MaxValue);
+        var ours = Math.Min(long.Parse(milliseconds, CultureInfo.InvariantCulture) + StatementTimeoutDelay, int.MaxValue);
         return own > 0 && own < ours ? shown : ours.ToString(CultureInfo.InvariantCulture);
     }
 

@@ -27,7 +27,7 @@ public sealed record PgSession : LockSession
     /// <summary>Gets whether its role is a superuser.</summary>
     public bool IsSuperuser { get; init; }
 
-    /// <summary>Gets the names that it tells, as they are written.</summary>
+    /// <summary>Gets the names of locks that the session shows, as they are written there.</summary>
     internal IEnumerable<string> Written => new[] { ToldWritten, CommentWritten }.OfType<string>();
 
     internal override bool IsWatched => base.IsWatched || PostgreSqlSessions.IsQuestionOfWatch(Query);
@@ -35,16 +35,16 @@ public sealed record PgSession : LockSession
     internal override string Hidden => "whose activity is hidden from this role (grant pg_read_all_stats to see it)";
 
     /// <summary>
-    /// Says whether it is one of some applications; of a name that was cut to tell a lock after it the beginning will do.
+    /// Says whether the session's application is one of some names. Where its name was cut, because a lock's name stands after it, the
+    /// beginning must match.
     /// </summary>
     internal bool IsOf(IReadOnlyList<string> applications) => Application is { } application && applications.Any(one =>
         one == application || one == $"{application} {Told}"
         || (Told is not null && ToldName.IsCut(application) && one.StartsWith(application[..^2], StringComparison.Ordinal)));
 
     /// <summary>
-    /// Returns the beginning of a lock's name, where it tells one that was cut; null otherwise. The comment of a session that waits is that
-    /// of what it waits for, while what it holds may be
-    /// another's.
+    /// Returns the beginning of a lock's name, if the session shows one that was cut; null otherwise. The comment of a waiting session
+    /// names the lock that it waits for, so it is not used for the locks that the session holds.
     /// </summary>
     internal string? NameOf(LockKey key, bool isGranted) =>
         (ToldWritten ?? (isGranted ? null : CommentWritten)) is { } written && ToldName.IsCut(written) && !ToldName.Fits(written, key)

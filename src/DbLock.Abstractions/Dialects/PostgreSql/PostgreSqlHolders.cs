@@ -2,10 +2,10 @@ using System.Text.Json;
 
 namespace DbLock;
 
-/// <summary>Who holds an advisory lock: the question, and what its answer says.</summary>
+/// <summary>The question who holds an advisory lock, and how its answer is read.</summary>
 internal static class PostgreSqlHolders
 {
-    /// <summary>Returns the question, which any driver can ask: its answer is one text of JSON.</summary>
+    /// <summary>Returns the question. Its answer is one text of JSON, so that any driver can ask it.</summary>
     /// <param name="isKey">The condition on a row of <c>pg_locks</c> named l.</param>
     /// <remarks>
     /// A transaction sees <c>pg_stat_activity</c> as it was when it first looked, so that view is cleared before it is read
@@ -36,8 +36,8 @@ internal static class PostgreSqlHolders
         """);
 
     /// <summary>
-    /// Gets the question who holds which of many locks: parameter 0 is their numbers, 1 whether they are pairs, as arrays. It reads the
-    /// lock table once, and each session stands in the answer once.
+    /// Gets the question who holds which of many locks. Parameter 0 has their numbers, and parameter 1 whether they are pairs, as arrays.
+    /// It reads the lock table once, and its answer has each session once.
     /// </summary>
     public static LockSql QuestionOfMany { get; } = new($$"""
         with l as materialized (

@@ -1,19 +1,21 @@
 namespace DbLock;
 
-/// <summary>What the questions about sessions have in common, and what is read from their answers.</summary>
+/// <summary>The SQL that the questions about sessions share, and the meaning of parts of their answers.</summary>
 internal static class PostgreSqlSessions
 {
     /// <summary>
-    /// What <c>pg_locks</c> is made of, for questions about the own session: a role may be kept from reading the view, and a wait that
-    /// fails must be undone for it as well.
+    /// The function from which the view <c>pg_locks</c> selects, for questions of a session about itself: a role may have no right to read
+    /// the view, and its failed waits must be undone, too.
     /// </summary>
     public const string OwnLocks = "pg_catalog.pg_lock_status()";
 
-    /// <summary>What every question has that is asked of a session of the lock's own, after the session that is expected.</summary>
+    /// <summary>
+    /// The end of every question whether a lock's own session lives. The number of the expected session stands before it.
+    /// </summary>
     public const string OwnSession = " = pg_catalog.pg_backend_pid()";
 
-    // Every query that shows sessions joins this: one row for each process of the server. A query of a database in another encoding comes
-    // as the bytes that it is: taken for text, one of them would spoil the whole answer.
+    // Every query that shows sessions joins this: one row for each process of the server. The statement of a session in a database of
+    // another encoding is left out, because its bytes may be no valid text here, and one such byte would make the whole answer fail.
     public const string Sql = """
         select a.pid, a.leader_pid, a.backend_start, a.backend_type, a.datname as database, a.usename as "user",
           nullif(a.application_name, '') as application,
@@ -33,8 +35,8 @@ internal static class PostgreSqlSessions
         """;
 
     /// <summary>
-    /// Returns a text as a client can read it: a database in SQL_ASCII has bytes of any encoding, of which those that are not valid in the
-    /// client's would spoil the whole answer. There each byte beyond ASCII is a question mark.
+    /// Returns SQL for a text that every client can read. A database in SQL_ASCII may have bytes of any encoding, and one that is not valid
+    /// in the client's would make the whole answer fail. There each byte beyond ASCII becomes a question mark.
     /// </summary>
     public static string Clean(string text) =>
         $"case when pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'"
