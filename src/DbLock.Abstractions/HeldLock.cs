@@ -30,7 +30,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         _watch = new OwnWatch(connection, @lock);
     }
 
-    /// <summary>Finds out that nobody has the lock any more.</summary>
+    /// <summary>Lets go of a lock that nobody references any more and that was not disposed, and logs that.</summary>
     ~HeldLock()
     {
         if (Interlocked.Exchange(ref _isEnded, 1) == 0)
@@ -82,7 +82,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow,
             bool async, CancellationToken cancellationToken)
     {
-        // Wrong arguments are told by the call itself, before there is a connection.
+        // Wrong arguments throw from the call itself, before there is a connection.
         ArgumentNullException.ThrowIfNull(dataSource);
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
@@ -128,7 +128,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
             catch (Exception) when (!isSecond && @lock?.Holding.Conversation.IsSessionDead == true
                 && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
             {
-                // The pool had a session that has ended meanwhile: the next one is new.
+                // The pool has given out a session that had ended while it was idle. The next connection has a new one.
             }
             finally
             {
@@ -154,7 +154,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
     {
         if (@lock is { Holding: { IsLost: true, Conversation.IsAbandoned: false } })
         {
-            // The server may hold it all the same, and a pool must not have a session that does.
+            // The session may hold the lock all the same, so the connection must not return to its pool.
             @lock.Interface.Driver.Discard(connection);
         }
 
@@ -163,7 +163,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
             await Keeping.PutBack(@lock.Holding.Conversation, limit, async).ConfigureAwait(false);
         }
 
-        // One that owes an answer is closed when that has come.
+        // If the connection owes an answer, it is closed when that has come.
         if (@lock is not { Holding.Conversation.IsAbandoned: true })
         {
             await connection.Dispose(async).ConfigureAwait(false);

@@ -9,7 +9,7 @@ namespace DbLock;
 /// </summary>
 public sealed class LockInterface
 {
-    /// <summary>Initializes a new instance: what a driver's package does once.</summary>
+    /// <summary>Initializes a new instance. A driver's package does so once.</summary>
     /// <param name="name">The name, as in <c>LockInterface.Name</c>.</param>
     /// <param name="driver">The driver.</param>
     /// <param name="dialects">The dialects of the servers that the driver may meet, the most particular first.</param>

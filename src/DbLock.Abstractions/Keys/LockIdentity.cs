@@ -1,6 +1,6 @@
 namespace DbLock;
 
-/// <summary>What the server tells a lock from others by: several names for several keys.</summary>
+/// <summary>What the server knows a lock by: one name, or several for several keys.</summary>
 internal sealed class LockIdentity
 {
     public LockIdentity(LockDialect dialect, LockKey key)
