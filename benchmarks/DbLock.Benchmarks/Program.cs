@@ -33,9 +33,9 @@ await using var mariaDb = await MariaDbServer.StartAsync();
 // Both ends of a handoff are clients, each with a core if it can.
 var handoff = await Handoff.MeasureAsync(server.ConnectionString, server.OdbcConnectionString, handoffs);
 var span = TimeSpan.FromMilliseconds(isShort ? 300 : 500);
-var crowd = await new Crowd(server.ConnectionString, span, isShort ? 3 : 9).MeasureAsync();
+var crowd = only.Length > 0 ? [] : await new Crowd(server.ConnectionString, span, isShort ? 3 : 9).MeasureAsync();
 var scale = new Scale(server.ConnectionString, span, isShort ? 1 : 5);
-var figures = await scale.MeasureAsync();
+var figures = only.Length > 0 ? [] : await scale.MeasureAsync();
 await PinAsync(server);
 IReadOnlyList<Peers.Comparison> comparisons;
 await using (var peers = new Peers(server.ConnectionString, isShort ? 30 : 200))

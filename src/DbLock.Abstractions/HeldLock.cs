@@ -1,6 +1,7 @@
 using System.Data.Common;
 using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
@@ -8,9 +9,10 @@ namespace DbLock;
 /// <remarks>
 /// <para>
 /// The connection is the lock's alone: it goes back to its data source when the lock is let go, and is destroyed when that cannot be
-/// verified. The server is asked twice a second whether it still holds the lock for us: a session that was killed is noticed within a
-/// second, a network that has gone silent, or a process that was paused, after 15 seconds without an answer. A lock that nobody has any
-/// more, and that was not disposed, is let go with its session when the garbage collector finds it, and that is logged as an error.
+/// verified. A driver that hears the server (Npgsql's) hears of the end of the session, and the server is asked every two seconds whether
+/// it still holds the lock for us; over any other driver it is asked twice a second. So a session that was killed is noticed within a
+/// second, and a network that has gone silent, or a process that was paused, after 15 seconds without an answer. A lock that nobody has
+/// any more, and that was not disposed, is let go with its session when the garbage collector finds it, and that is logged as an error.
 /// </para>
 /// <para>
 /// <b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.
@@ -102,6 +104,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<HeldLock?> OpenAndAcquire(
         DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow,
             bool async,
@@ -140,6 +143,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<bool> Acquire(Lock @lock, TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
         if (!(async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout)))
@@ -150,6 +154,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         return await LockWatch.ConfirmGrant(@lock, async).ConfigureAwait(false) ? true : throw Refusals.Lost(@lock.Key, null);
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private static async ValueTask GiveBack(DbConnection connection, Lock? @lock, Limit limit, bool async)
     {
         if (@lock is { Holding: { IsLost: true, Conversation.IsAbandoned: false } })
@@ -183,6 +188,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         }
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask Dispose(bool async)
     {
         await End(async).ConfigureAwait(false);

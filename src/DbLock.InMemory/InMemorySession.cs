@@ -6,6 +6,7 @@ namespace DbLock;
 /// <summary>What a server in memory knows of one connection.</summary>
 internal sealed class InMemorySession(InMemoryLockServer server, int id)
 {
+    private readonly TaskCompletionSource _over = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _ended;
 
     public int Id => id;
@@ -120,13 +121,14 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     /// <summary>Tells all who listen.</summary>
     public void Ring(string message) => server.Ring(message);
 
-    /// <summary>Hears what is told, until it is cancelled.</summary>
+    /// <summary>Hears what is told, until it is cancelled or the session ends.</summary>
     public async Task Hear(Action<string> heard, CancellationToken cancellationToken)
     {
         server.Rung += heard;
         try
         {
-            await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(false);
+            await _over.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+            CheckAlive();
         }
         finally
         {
@@ -152,6 +154,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
 
         LetGoAll(_ => true);
+        _over.TrySetResult();
     }
 
     private async ValueTask<bool> AcquireOne(
@@ -204,7 +207,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     // waits for what it holds.
     private bool IsWaitedForBy(LockQueue queue, HashSet<LockQueue> seen) =>
         seen.Add(queue) && queue.Holds.Select(hold => hold.Session).Concat(queue.Waiters.Select(waiter => waiter.Session)).Any(
-            other => other != this && other.Waiter is { IsOver: false, Queue: var next } && (Held.Contains(next) || IsWaitedForBy(next, seen)));
+            other => other != this && other.Waiter is { IsOver: false, Queue: var next }
+                && (Held.Contains(next) || IsWaitedForBy(next, seen)));
 
     private void Leave(LockQueue.Waiter waiter)
     {

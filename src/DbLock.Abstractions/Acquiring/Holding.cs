@@ -133,6 +133,7 @@ internal sealed class Holding(Conversation conversation)
     }
 
     /// <inheritdoc cref="Lock.Dispose()"/>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask Dispose(bool async)
     {
         if (_state == LockState.Disposed)
@@ -326,6 +327,7 @@ internal sealed class Holding(Conversation conversation)
     }
 
     /// <summary>Lets go of the lock, or ends the session if that fails, because nobody would release the lock later.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask ReleaseOrEndSession(bool async)
     {
         if (!await ReleaseOnConnection(async).ConfigureAwait(false) && IsHeldForSession && conversation.IsOpen)

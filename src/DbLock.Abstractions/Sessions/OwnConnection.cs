@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using System.Transactions;
 
@@ -102,6 +103,7 @@ internal static class OwnConnection
         return dataSource.OpenConnection();
     }
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<DbConnection> OpenOutside(DbDataSource dataSource, CancellationToken cancellationToken)
     {
         if (Transaction.Current is null)

@@ -16,6 +16,7 @@ internal sealed class OwnWatch : IDisposable
     private CancellationTokenSource? _end;
     private Task _running = Task.CompletedTask;
     private bool _isEnded;
+    private bool _isDeaf;
 
     public OwnWatch(DbConnection connection, Lock @lock)
     {
@@ -64,10 +65,35 @@ internal sealed class OwnWatch : IDisposable
     }
 
     // Not under the lock, for which who ends the watch would wait with its thread.
-    private static async Task Run(LockWatch watch, CancellationToken end)
+    private async Task Run(LockWatch watch, CancellationToken end)
     {
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
-        await watch.Run(TimeSpan.Zero, TrustWindow.Beat, static (beat, end) => Task.Delay(beat, end), end).ConfigureAwait(false);
+        var beat = _lock.Interface.Driver is IListeningDriver ? TrustWindow.BeatWhileHearing : TrustWindow.Beat;
+        await watch.Run(TimeSpan.Zero, beat, Pause, end).ConfigureAwait(false);
+    }
+
+    // The server tells a connection of the end of its session, which costs it no question.
+    private async Task Pause(TimeSpan beat, CancellationToken end)
+    {
+        if (beat == TimeSpan.Zero || _isDeaf || _lock.Interface.Driver is not IListeningDriver driver)
+        {
+            await Task.Delay(beat < TrustWindow.Beat ? beat : TrustWindow.Beat, end).ConfigureAwait(false);
+            return;
+        }
+
+        using var pause = CancellationTokenSource.CreateLinkedTokenSource(end);
+        pause.CancelAfter(beat);
+        try
+        {
+            await driver.Hear(_connection, static _ => { }, pause.Token).ConfigureAwait(false);
+        }
+        catch (Exception) when (!end.IsCancellationRequested)
+        {
+            // The time is over, or the session: the question that comes now finds out.
+        }
+
+        // Where nothing is heard although the session lives, the server is asked as often as over any other driver.
+        _isDeaf = !pause.IsCancellationRequested;
     }
 
     private async ValueTask EndRunning(CancellationTokenSource end, bool async)

@@ -21,6 +21,11 @@ internal struct TrustWindow
     /// <summary>How long after an answer the server is asked again. An answer that is not older than this is not asked for again.</summary>
     public static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(500);
 
+    /// <summary>
+    /// As <see cref="Beat"/>, on a connection whose end is heard: only a network that has fallen silent is found out by asking.
+    /// </summary>
+    public static readonly TimeSpan BeatWhileHearing = TimeSpan.FromSeconds(2);
+
     private long _confirmed;
     private long _owed;
 

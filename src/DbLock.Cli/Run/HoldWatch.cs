@@ -8,10 +8,6 @@ namespace DbLock.Cli;
 /// <summary>Notices that a lock is lost whose connection does nothing else, and says why.</summary>
 internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock)
 {
-    // The end of a session comes as a message or as the end of the connection, and is noticed at once. A silent network is noticed by the
-    // question that is not answered.
-    private static readonly TimeSpan Heartbeat = TimeSpan.FromSeconds(2);
-
     // What was stopped itself (SIGSTOP, Ctrl-Z) could not hear: the server is asked once more before the command pays for it.
     private static readonly TimeSpan AfterStop = TimeSpan.FromSeconds(2);
 
@@ -26,7 +22,7 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock)
     public Task<string?> LossAsync(CancellationToken stop) => ReasonAsync(async () =>
     {
         using var watch = new LockWatch(@lock, AfterStop);
-        await watch.Run(Heartbeat, Heartbeat, connection.WaitAsync, stop).ConfigureAwait(false);
+        await watch.Run(TrustWindow.BeatWhileHearing, TrustWindow.BeatWhileHearing, connection.WaitAsync, stop).ConfigureAwait(false);
     });
 
     private async Task<string?> ReasonAsync(Func<Task> ask)
