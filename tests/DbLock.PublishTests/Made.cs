@@ -10,6 +10,8 @@ internal static class Made
 
     public static string Packages => Folder("packages", "./build.sh pack");
 
+    public static string Site => Folder("site", "./build.sh docs");
+
     private static string Folder(string name, string command)
     {
         var folder = Path.Combine(Repository, "artifacts", name);
