@@ -48,11 +48,102 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             }
         }
 
-        foreach (var row in Many().Concat(Crowded()).Concat(Cold()).Concat(Others()))
+        foreach (var row in FromSource().Concat(OfPool()).Concat(Many()).Concat(Crowded()).Concat(Cold()).Concat(Others()))
         {
             yield return row;
         }
     }
+
+    // What most people call. The floor does by hand what a lock needs: a pooled connection, a try and an unlock that the session has prepared.
+    private IEnumerable<Row> FromSource()
+    {
+        foreach (var driver in new[] { "Npgsql", "AdoNet" })
+        {
+            const string Floor = "by hand, prepared, a pooled connection";
+            var group = $"{driver}: a lock from a data source";
+            yield return new(group, Floor, null, null, () =>
+            {
+                var (source, key) = (NpgsqlDataSource.Create(server.ConnectionString), _key++);
+                return Task.FromResult(new Work(
+                    () =>
+                    {
+                        using var connection = source.OpenConnection();
+                        foreach (var text in new[] { Floors.Try, Floors.Unlock })
+                        {
+                            using var command = OneKey(connection, text, key);
+                            command.Prepare();
+                            command.ExecuteScalar();
+                        }
+                    },
+                    async () =>
+                    {
+                        await using var connection = await source.OpenConnectionAsync();
+                        foreach (var text in new[] { Floors.Try, Floors.Unlock })
+                        {
+                            await using var command = OneKey(connection, text, key);
+                            await command.PrepareAsync();
+                            await command.ExecuteScalarAsync();
+                        }
+                    },
+                    source));
+            });
+            yield return new(group, "DbLock", Floor, 1.15, () =>
+            {
+                var (source, key, name) = (NpgsqlDataSource.Create(server.ConnectionString), _key++, driver == "Npgsql" ? null : Interface(driver));
+                return Task.FromResult(new Work(
+                    () =>
+                    {
+                        using var held = source.TryAcquireLock(key, lockInterface: name);
+                        Check(held is not null, expected: true);
+                    },
+                    async () =>
+                    {
+                        await using var held = await source.TryAcquireLockAsync(key, lockInterface: name);
+                        Check(held is not null, expected: true);
+                    },
+                    source));
+            });
+        }
+    }
+
+    private IEnumerable<Row> OfPool()
+    {
+        const string Group = "A lock of a pool, one task";
+        const string Floor = "by hand, prepared, an open connection";
+        yield return new(Group, Floor, null, null, async () =>
+        {
+            var connection = await NpgsqlAsync();
+            var key = _key++;
+            var (take, give) = (OneKey(connection, Floors.Try, key), OneKey(connection, Floors.Unlock, key));
+            await take.PrepareAsync();
+            await give.PrepareAsync();
+            return new Work(
+                null,
+                async () =>
+                {
+                    await take.ExecuteScalarAsync();
+                    await give.ExecuteScalarAsync();
+                },
+                connection);
+        });
+        yield return new(
+            Group, "DbLock", Floor, 1.30, () =>
+            {
+                var source = NpgsqlDataSource.Create(server.ConnectionString);
+                var (pool, key) = (new LockPool(source), LockKey.From(_key++));
+                return Task.FromResult(new Work(
+                    null,
+                    async () =>
+                    {
+                        await using var held = await pool.AcquireLockAsync(key);
+                    },
+                    new Pools(pool, source)));
+            },
+            MoreBytes: 1024);
+    }
+
+    private static NpgsqlCommand OneKey(NpgsqlConnection connection, string text, long key) =>
+        new(text.Replace("{0}", "$1", StringComparison.Ordinal), connection) { Parameters = { new NpgsqlParameter<long> { TypedValue = key } } };
 
     private IEnumerable<Row> Many()
     {
@@ -101,7 +192,7 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
                         await using var connection = await NpgsqlAsync();
                         foreach (var text in new[] { Floors.Try, Floors.Unlock })
                         {
-                            await using var command = new NpgsqlCommand(text.Replace("{0}", "$1", StringComparison.Ordinal), connection) { Parameters = { new NpgsqlParameter<long> { TypedValue = key } } };
+                            await using var command = OneKey(connection, text, key);
                             await command.ExecuteScalarAsync();
                         }
                     }));
@@ -332,5 +423,14 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
         await using var take = new NpgsqlCommand($"select pg_advisory_lock({key})", connection);
         await take.ExecuteNonQueryAsync();
         return connection;
+    }
+
+    private sealed class Pools(LockPool pool, NpgsqlDataSource source) : IDisposable
+    {
+        public void Dispose()
+        {
+            pool.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            source.Dispose();
+        }
     }
 }

@@ -36,16 +36,34 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
         return _figures;
     }
 
-    /// <summary>The second process: tells how often it had the key.</summary>
-    public static async Task<int> ContendAsync(string connectionString, string milliseconds)
+    /// <summary>Another process with a hundred tasks: tells how many locks it had, and how many microseconds of a core they took.</summary>
+    public static async Task<int> ContendAsync(string connectionString, string milliseconds, string keys)
     {
         await using var source = NpgsqlDataSource.Create(connectionString);
         await using var pool = new LockPool(source);
-        await (await pool.AcquireLockAsync("crowd: warm")).DisposeAsync();
+        var (among, span) = (int.Parse(keys, CultureInfo.InvariantCulture), TimeSpan.FromMilliseconds(int.Parse(milliseconds, CultureInfo.InvariantCulture)));
+        await CountAsync(pool, 100, _ => "crowd: warm", span / 4);
         Console.WriteLine("ready");
         await Console.In.ReadLineAsync();
-        Console.WriteLine((await CountAsync(pool, 100, _ => OneKey, TimeSpan.FromMilliseconds(int.Parse(milliseconds, CultureInfo.InvariantCulture)))).ToString(CultureInfo.InvariantCulture));
+        var before = Environment.CpuUsage.TotalTime;
+        var count = await CountAsync(pool, 100, _ => among == 1 ? OneKey : $"crowd: {Random.Shared.Next(among)}", span);
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{count} {(Environment.CpuUsage.TotalTime - before).TotalMicroseconds}"));
         return 0;
+    }
+
+    /// <summary>Lets processes of a hundred tasks each contend for keys.</summary>
+    /// <returns>For each process how many locks it had, and how many microseconds of a core they took.</returns>
+    public static async Task<IReadOnlyList<(double Locks, double Cpu)>> ContendAsync(string connectionString, int processes, int keys, TimeSpan span)
+    {
+        var started = Enumerable.Range(0, processes).Select(_ => Process.Start(new ProcessStartInfo(
+            Environment.ProcessPath!, [Contender, connectionString, ((int)span.TotalMilliseconds).ToString(CultureInfo.InvariantCulture), keys.ToString(CultureInfo.InvariantCulture)])
+        { RedirectStandardInput = true, RedirectStandardOutput = true })!).ToList();
+        await Task.WhenAll(started.Select(process => process.StandardOutput.ReadLineAsync()));
+        started.ForEach(process => process.StandardInput.WriteLine());
+        var told = await Task.WhenAll(started.Select(async process => (await process.StandardOutput.ReadLineAsync())!.Split(' ')));
+        await Task.WhenAll(started.Select(process => process.WaitForExitAsync()));
+        started.ForEach(process => process.Dispose());
+        return [.. told.Select(line => (double.Parse(line[0], CultureInfo.InvariantCulture), double.Parse(line[1], CultureInfo.InvariantCulture)))];
     }
 
     private async Task HeldAndWaitingAsync()
@@ -145,30 +163,22 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
         var shares = new List<double>();
         for (var round = 0; round < rounds; round++)
         {
-            var milliseconds = (int)(4 * span.TotalMilliseconds);
-            var processes = Enumerable.Range(0, 2).Select(_ => Process.Start(new ProcessStartInfo(
-                Environment.ProcessPath!, [Contender, connectionString, milliseconds.ToString(CultureInfo.InvariantCulture)])
-            { RedirectStandardInput = true, RedirectStandardOutput = true })!).ToList();
-            await Task.WhenAll(processes.Select(process => process.StandardOutput.ReadLineAsync()));
-            processes.ForEach(process => process.StandardInput.WriteLine());
-            var counts = await Task.WhenAll(processes.Select(async process => double.Parse((await process.StandardOutput.ReadLineAsync())!, CultureInfo.InvariantCulture)));
-            await Task.WhenAll(processes.Select(process => process.WaitForExitAsync()));
-            processes.ForEach(process => process.Dispose());
+            var counts = (await ContendAsync(connectionString, 2, 1, 4 * span)).Select(process => process.Locks).ToList();
             shares.Add(counts.Min() / counts.Sum());
         }
 
         Add("two processes with 100 tasks each on one key: the lesser share", Results.Median(shares), 1.0 / 3, isLeast: true, $"least of {rounds} rounds {shares.Min():0.00}");
     }
 
-    private static async Task<long> CountAsync(LockPool pool, int tasks, Func<int, LockKey> key, TimeSpan span)
+    /// <summary>Counts how many locks tasks get of a pool, each for a moment.</summary>
+    public static async Task<long> CountAsync(LockPool pool, int tasks, Func<int, LockKey> key, TimeSpan span)
     {
         var (count, end) = (0L, Stopwatch.GetTimestamp() + (long)(span.TotalSeconds * Stopwatch.Frequency));
         await Task.WhenAll(Enumerable.Range(0, tasks).Select(task => Task.Run(async () =>
         {
-            var mine = key(task);
             while (Stopwatch.GetTimestamp() < end)
             {
-                await using var held = await pool.AcquireLockAsync(mine);
+                await using var held = await pool.AcquireLockAsync(key(task));
                 Interlocked.Increment(ref count);
             }
         })));

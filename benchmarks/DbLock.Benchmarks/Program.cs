@@ -17,9 +17,9 @@ if (args is [Handoff.Waiter, var toServer, var toServerOverOdbc])
     return await Handoff.WaitAsync(toServer, toServerOverOdbc);
 }
 
-if (args is [Crowd.Contender, var contended, var milliseconds])
+if (args is [Crowd.Contender, var contended, var milliseconds, var keys])
 {
-    return await Crowd.ContendAsync(contended, milliseconds);
+    return await Crowd.ContendAsync(contended, milliseconds, keys);
 }
 
 var isShort = args.Contains("--short");
@@ -32,7 +32,10 @@ await using var mariaDb = await MariaDbServer.StartAsync();
 
 // Both ends of a handoff are clients, each with a core if it can.
 var handoff = await Handoff.MeasureAsync(server.ConnectionString, server.OdbcConnectionString, handoffs);
-var crowd = await new Crowd(server.ConnectionString, TimeSpan.FromMilliseconds(isShort ? 300 : 500), isShort ? 3 : 9).MeasureAsync();
+var span = TimeSpan.FromMilliseconds(isShort ? 300 : 500);
+var crowd = await new Crowd(server.ConnectionString, span, isShort ? 3 : 9).MeasureAsync();
+var scale = new Scale(server.ConnectionString, span, isShort ? 1 : 5);
+var figures = await scale.MeasureAsync();
 await PinAsync(server);
 IReadOnlyList<Peers.Comparison> comparisons;
 await using (var peers = new Peers(server.ConnectionString, isShort ? 30 : 200))
@@ -70,10 +73,10 @@ for (var lap = 0; lap < laps; lap++)
     }
 }
 
-var page = new Report(rows, results, handoff, crowd, comparisons, server.Version, isShort, only.Length > 0);
+var page = new Report(rows, results, handoff, [.. crowd, .. figures], comparisons, scale.Curves, server.Version, isShort, only.Length > 0);
 if (only.Length == 0 && !isShort)
 {
-    page.Write(Path.Combine(folder, "performance.md"), Path.Combine(folder, "performance.svg"));
+    page.Write(folder);
 }
 else
 {

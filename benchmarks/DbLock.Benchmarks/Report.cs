@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Net;
 using System.Text;
 
 namespace DbLock.Benchmarks;
@@ -13,10 +12,12 @@ internal sealed class Report
     private const string End = "<!-- /bench -->";
 
     private readonly StringBuilder _tables = new();
-    private readonly List<(string Name, double Ratio, double Budget)> _bars = [];
+    private readonly IReadOnlyList<Peers.Comparison> _comparisons;
+    private readonly IReadOnlyList<Curves> _curves;
 
-    public Report(IReadOnlyList<Row> rows, Results results, Dictionary<string, List<double>> handoff, IReadOnlyList<Crowd.Figure> crowd, IReadOnlyList<Peers.Comparison> comparisons, Version server, bool isShort, bool isPart)
+    public Report(IReadOnlyList<Row> rows, Results results, Dictionary<string, List<double>> handoff, IReadOnlyList<Crowd.Figure> crowd, IReadOnlyList<Peers.Comparison> comparisons, IReadOnlyList<Curves> curves, Version server, bool isShort, bool isPart)
     {
+        (_comparisons, _curves) = (comparisons, curves);
         Line((FormattableString)$"Medians of one run of {DateTime.UtcNow:yyyy-MM-dd}{(isShort ? " (short: less exact)" : "")}{(isPart ? " (a part)" : "")}: .NET {Environment.Version}, PostgreSQL {server}, {Environment.ProcessorCount} cores, the client on one and the server on the others, loopback.");
         Line((FormattableString)$"Times are microseconds for one acquire and one release; bytes are what the client allocates for them. A ratio is the median over pairs of measurements, one of the row just after one of its floor; none is told when half of the floor's measurements lie more than {MostSpread:P0} from the one before.");
         Line("");
@@ -31,6 +32,7 @@ internal sealed class Report
             var ratios = comparison.Times.Select(times => times.Peer / times.DbLock).ToList();
             var ratio = Results.Median(ratios);
             Line((FormattableString)$"| {comparison.What} | {Number(Results.Median(comparison.Times.Select(times => times.DbLock)))} | {Number(Results.Median(comparison.Times.Select(times => times.Peer)))} | **{Than(ratio)}** | {Than(Quartile(ratios, 1))} to {Than(Quartile(ratios, 3))} | {(comparison.Remark.Length == 0 ? "alike" : comparison.Remark)} |");
+            Count(ratio >= 1, string.Create(CultureInfo.InvariantCulture, $"{comparison.What}, beside DistributedLock {comparison.Remark}: {ratio:0.00} × as fast, at least 1"));
         }
 
         foreach (var group in rows.GroupBy(row => row.Group))
@@ -79,7 +81,7 @@ internal sealed class Report
         }
 
         Line("");
-        Line("### Many locks and waiters: LockPool");
+        Line("### Many locks and waiters");
         Line("");
         Line("| | figure | budget | |");
         Line("|---|---:|---:|---|");
@@ -102,13 +104,18 @@ internal sealed class Report
 
     public string Tables() => _tables.ToString();
 
-    /// <summary>Puts the tables between the marks of the page, and the picture beside it.</summary>
-    public void Write(string page, string picture)
+    /// <summary>Puts the tables between the marks of the page, and the pictures beside it.</summary>
+    public void Write(string folder)
     {
+        var page = Path.Combine(folder, "performance.md");
         var text = File.ReadAllText(page);
         var (begin, end) = (text.IndexOf(Begin, StringComparison.Ordinal), text.IndexOf(End, StringComparison.Ordinal));
-        File.WriteAllText(page, $"{text[..(begin + Begin.Length)]}\n\n![Ratios to their floors]({Path.GetFileName(picture)})\n\n{_tables}\n{text[end..]}");
-        File.WriteAllText(picture, Picture());
+        File.WriteAllText(
+            page,
+            $"{text[..(begin + Begin.Length)]}\n\n![Microseconds for an acquire and a release, beside DistributedLock](performance.svg)\n\n{_tables}\n{text[end..]}");
+        File.WriteAllText(Path.Combine(folder, "performance.svg"), Picture.OfPairs("Microseconds for an acquire and a release (logarithmic)", [.. _comparisons.Select(
+            one => ($"{one.What}{(one.Remark.Length > 0 ? $" ({one.Remark})" : "")}", Results.Median(one.Times.Select(times => times.DbLock)), Results.Median(one.Times.Select(times => times.Peer))))]));
+        File.WriteAllText(Path.Combine(folder, "scale.svg"), Picture.OfCurves(_curves));
     }
 
     private static double Quartile(List<double> values, int quartile) => values.Order().ElementAt(values.Count * quartile / 4);
@@ -144,7 +151,6 @@ internal sealed class Report
         }
         else
         {
-            _bars.Add((name, ratio, budget));
             Count(ratio <= budget, string.Create(CultureInfo.InvariantCulture, $"{name}: {ratio:0.00} × its floor, at most {budget:0.00}"));
         }
 
@@ -164,30 +170,5 @@ internal sealed class Report
         {
             Missed.Add(otherwise);
         }
-    }
-
-    // A bar for each ratio, a line where its budget ends.
-    private string Picture()
-    {
-        const int RowHeight = 18, Left = 380, Unit = 220;
-        var svg = new StringBuilder();
-        var height = ((_bars.Count + 1) * RowHeight) + 10;
-        Add($"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"900\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\">");
-        Add($"<rect width=\"900\" height=\"{height}\" fill=\"white\"/>");
-        Add($"<line x1=\"{Left + Unit}\" y1=\"0\" x2=\"{Left + Unit}\" y2=\"{height - RowHeight}\" stroke=\"#888\" stroke-dasharray=\"3\"/>");
-        Add($"<text x=\"{Left + Unit}\" y=\"{height - 6}\" text-anchor=\"middle\">1 × the floor</text>");
-        for (var i = 0; i < _bars.Count; i++)
-        {
-            var (name, ratio, budget) = _bars[i];
-            var y = (i * RowHeight) + 4;
-            Add($"<text x=\"{Left - 6}\" y=\"{y + 11}\" text-anchor=\"end\">{WebUtility.HtmlEncode(name)}</text>");
-            Add($"<rect x=\"{Left}\" y=\"{y}\" width=\"{Math.Min(ratio, 2.2) * Unit:0}\" height=\"{RowHeight - 5}\" fill=\"{(ratio <= budget ? "#4a90c4" : "#d05050")}\"/>");
-            Add($"<line x1=\"{Left + (Math.Min(budget, 2.2) * Unit):0}\" y1=\"{y - 2}\" x2=\"{Left + (Math.Min(budget, 2.2) * Unit):0}\" y2=\"{y + RowHeight - 3}\" stroke=\"#222\" stroke-width=\"2\"/>");
-            Add($"<text x=\"{Left + 4}\" y=\"{y + 11}\" fill=\"white\">{ratio:0.00}</text>");
-        }
-
-        return svg.Append("</svg>\n").ToString();
-
-        void Add(FormattableString line) => svg.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
     }
 }

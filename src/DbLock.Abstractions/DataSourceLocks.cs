@@ -2,7 +2,7 @@ using System.Data.Common;
 
 namespace DbLock;
 
-/// <summary>Locks each of which has a connection of its own.</summary>
+/// <summary>A source of locks, each of which has a connection of its own.</summary>
 internal sealed class DataSourceLocks(DbDataSource dataSource, LockInterface? lockInterface, LockOptions? options) : ILockSource
 {
     private readonly LockOptions? _shared = (options ?? LockOptions.Default) with { Shared = true };

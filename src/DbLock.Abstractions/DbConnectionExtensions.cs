@@ -166,7 +166,8 @@ public static class DbConnectionExtensions
     {
         var type = method.Method.DeclaringType;
 
-        // The compiler's own names have characters that no program can write; what a lambda is called changes with every lambda before it.
+        // A lambda and a local function have names that the compiler makes, with characters that no program can write. Such a name changes
+        // when code before it changes.
         if (type is null || method.Method.Name.Contains('<', StringComparison.Ordinal) || type.Name.Contains('<', StringComparison.Ordinal))
         {
             throw new ArgumentException(

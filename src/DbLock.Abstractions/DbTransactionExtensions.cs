@@ -7,13 +7,13 @@ internal static class DbTransactionExtensions
 {
     extension(DbTransaction transaction)
     {
-        /// <summary>Says whether a transaction has neither been committed nor rolled back.</summary>
+        /// <summary>Says whether a transaction was neither committed nor rolled back.</summary>
         public bool IsOpen()
         {
             try
             {
-                // The convention of ADO.NET: a completed transaction has no connection. Npgsql's keeps it, but does not tell its isolation
-                // level, and a wrapper may keep its own.
+                // By the convention of ADO.NET a completed transaction has no connection. Npgsql's keeps it, but no longer tells its
+                // isolation level; and a wrapper may keep its own.
                 var inner = Wrapper.Innermost(transaction);
                 return inner.Connection is not null && Enum.IsDefined(inner.IsolationLevel);
             }
@@ -26,7 +26,7 @@ internal static class DbTransactionExtensions
 
     extension(Transaction transaction)
     {
-        /// <summary>Says whether a transaction has neither been committed nor rolled back, nor is about to be.</summary>
+        /// <summary>Says whether a transaction was neither committed nor rolled back, and is not being committed at this moment.</summary>
         public bool IsOpen()
         {
             try

@@ -2,7 +2,7 @@ namespace DbLock;
 
 internal static class DisposableExtensions
 {
-    /// <summary>Disposes what can be disposed in both modes.</summary>
+    /// <summary>Disposes an object, synchronously or asynchronously.</summary>
     public static async ValueTask Dispose<T>(this T disposable, bool async)
         where T : IDisposable, IAsyncDisposable
     {

@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 
 namespace DbLock;
 
@@ -15,6 +16,7 @@ namespace DbLock;
 /// <b>Threads.</b> As <see cref="Lock"/>: one call at a time; <see cref="Lost"/> and <see cref="IsHeld"/> may be read from anywhere.
 /// </para>
 /// </remarks>
+[SuppressMessage("Usage", "CA1816", Justification = "The finalizer has nothing to do once the watch has ended.")]
 public sealed class HeldLock : IHeldLock, IDisposable
 {
     private readonly DbConnection _connection;
@@ -28,7 +30,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         _watch = new OwnWatch(connection, @lock);
     }
 
-    /// <summary>Finds out that nobody has the lock any more.</summary>
+    /// <summary>Lets go of a lock that nobody references any more and that was not disposed, and logs that.</summary>
     ~HeldLock()
     {
         if (Interlocked.Exchange(ref _isEnded, 1) == 0)
@@ -69,18 +71,10 @@ public sealed class HeldLock : IHeldLock, IDisposable
     /// <summary>
     /// Lets go of the lock if it is held, and gives the connection back. It does not throw when the server cannot be reached.
     /// </summary>
-    public void Dispose()
-    {
-        Synchronously.Completed(Dispose(async: false));
-        GC.SuppressFinalize(this);
-    }
+    public void Dispose() => Synchronously.Completed(Dispose(async: false));
 
     /// <inheritdoc cref="Dispose()"/>
-    public async ValueTask DisposeAsync()
-    {
-        await Dispose(async: true).ConfigureAwait(false);
-        GC.SuppressFinalize(this);
-    }
+    public ValueTask DisposeAsync() => Dispose(async: true);
 
     /// <summary>Acquires a lock on a connection from a data source.</summary>
     /// <returns>Null when the lock was held elsewhere for the whole timeout.</returns>
@@ -88,7 +82,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow,
             bool async, CancellationToken cancellationToken)
     {
-        // Wrong arguments are told by the call itself, before there is a connection.
+        // Wrong arguments throw from the call itself, before there is a connection.
         ArgumentNullException.ThrowIfNull(dataSource);
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
@@ -134,7 +128,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
             catch (Exception) when (!isSecond && @lock?.Holding.Conversation.IsSessionDead == true
                 && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
             {
-                // The pool had a session that has ended meanwhile: the next one is new.
+                // The pool has given out a session that had ended while it was idle. The next connection has a new one.
             }
             finally
             {
@@ -160,7 +154,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
     {
         if (@lock is { Holding: { IsLost: true, Conversation.IsAbandoned: false } })
         {
-            // The server may hold it all the same, and a pool must not have a session that does.
+            // The session may hold the lock all the same, so the connection must not return to its pool.
             @lock.Interface.Driver.Discard(connection);
         }
 
@@ -169,7 +163,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
             await Keeping.PutBack(@lock.Holding.Conversation, limit, async).ConfigureAwait(false);
         }
 
-        // One that owes an answer is closed when that has come.
+        // If the connection owes an answer, it is closed when that has come.
         if (@lock is not { Holding.Conversation.IsAbandoned: true })
         {
             await connection.Dispose(async).ConfigureAwait(false);
@@ -196,11 +190,14 @@ public sealed class HeldLock : IHeldLock, IDisposable
         await GiveBack(_connection, _lock, Limit.Of(TrustWindow.Length, CancellationToken.None), async).ConfigureAwait(false);
     }
 
-    private async ValueTask End(bool async)
+    private ValueTask End(bool async)
     {
-        if (Interlocked.Exchange(ref _isEnded, 1) == 0)
+        if (Interlocked.Exchange(ref _isEnded, 1) != 0)
         {
-            await _watch.End(async).ConfigureAwait(false);
+            return default;
         }
+
+        GC.SuppressFinalize(this);
+        return _watch.End(async);
     }
 }

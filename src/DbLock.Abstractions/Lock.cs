@@ -57,17 +57,18 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         Holding = new Holding(new Conversation(connection, Interface, key, options));
         if (options.Logger is null)
         {
-            // There is nobody to tell.
+            // All that the finalizer does is to log.
             GC.SuppressFinalize(this);
         }
     }
 
     /// <summary>
-    /// Tells that nobody has a lock any more that is held. Its connection is somebody else's, who may mean to hold it until that closes.
+    /// Logs that a lock is held and that nobody references it any more. It is not released: the connection is the caller's, who may mean to
+    /// hold the lock until that closes.
     /// </summary>
     ~Lock()
     {
-        // A hold of session scope has no transaction, which may not be touched here.
+        // Only a hold of session scope is looked at: it has no transaction object, which a finalizer must not touch.
         if (Holding is { IsHeldForSession: true })
         {
             Log.Forgotten(Logger, Key);
@@ -98,7 +99,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             }
 
             Conversation.GivenTransaction = value;
-            Holding.IsGivenAnew = true;
+            Holding.HasNewTransaction = true;
         }
     }
 
@@ -126,7 +127,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         init => Conversation.HasOwnConnection = value;
     }
 
-    /// <summary>Gets what is told of who acquires, beside the name, where that is told; null for nothing.</summary>
+    /// <summary>Gets or sets what is told of the program that acquires, in the comment after the lock's name; null for nothing.</summary>
     internal string? Holder
     {
         get => Conversation.Holder;
@@ -143,7 +144,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
 
     internal ILogger Logger => Conversation.Logger;
 
-    /// <summary>Gets what it holds.</summary>
+    /// <summary>Gets what the lock holds.</summary>
     internal Holding Holding { get; }
 
     /// <summary>Acquires the lock.</summary>

@@ -9,7 +9,7 @@ namespace DbLock;
 /// </summary>
 public sealed class LockInterface
 {
-    /// <summary>Initializes a new instance: what a driver's package does once.</summary>
+    /// <summary>Initializes a new instance. A driver's package does so once.</summary>
     /// <param name="name">The name, as in <c>LockInterface.Name</c>.</param>
     /// <param name="driver">The driver.</param>
     /// <param name="dialects">The dialects of the servers that the driver may meet, the most particular first.</param>
@@ -44,12 +44,7 @@ public sealed class LockInterface
     {
         ArgumentNullException.ThrowIfNull(connection);
 
-        // Literal names only: the trimmer then keeps the types
-        // (https://learn.microsoft.com/dotnet/core/deploying/trimming/fixing-warnings).
-        return Use(Type.GetType("DbLock.NpgsqlLockInterface, DbLock.Npgsql"), connection)
-            ?? Use(Type.GetType("DbLock.OdbcLockInterface, DbLock.AdoNet"), connection)
-            ?? Use(Type.GetType("DbLock.InMemoryLockInterface, DbLock.InMemory"), connection)
-            ?? Use(Type.GetType("DbLock.AdoNetLockInterface, DbLock.AdoNet"), connection)
+        return Array.Find(Packages.Found, found => found.Driver.Supports(connection))
             ?? throw new LockException(
                 $"No DbLock driver was found for a {connection.GetType().FullName}: add the package "
                 + (connection.GetType().FullName == "Npgsql.NpgsqlConnection" ? "DbLock.Npgsql" : "DbLock.AdoNet")
@@ -59,7 +54,21 @@ public sealed class LockInterface
     /// <summary>Returns the name.</summary>
     public override string ToString() => Name;
 
-    private static LockInterface? Use(
-        [DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.PublicProperties)] Type? package, DbConnection connection) =>
-        package?.GetProperty("Instance")?.GetValue(null) is LockInterface found && found.Driver.Supports(connection) ? found : null;
+    // What the program has does not change, and to look for it costs more than a round trip to the server.
+    private static class Packages
+    {
+        // Literal names only: the trimmer then keeps the types
+        // (https://learn.microsoft.com/dotnet/core/deploying/trimming/fixing-warnings).
+        public static readonly LockInterface[] Found =
+        [
+            .. Of(Type.GetType("DbLock.NpgsqlLockInterface, DbLock.Npgsql")),
+            .. Of(Type.GetType("DbLock.OdbcLockInterface, DbLock.AdoNet")),
+            .. Of(Type.GetType("DbLock.InMemoryLockInterface, DbLock.InMemory")),
+            .. Of(Type.GetType("DbLock.AdoNetLockInterface, DbLock.AdoNet")),
+        ];
+
+        private static LockInterface[] Of(
+            [DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.PublicProperties)] Type? package) =>
+            package?.GetProperty("Instance")?.GetValue(null) is LockInterface found ? [found] : [];
+    }
 }

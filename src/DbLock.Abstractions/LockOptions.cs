@@ -56,11 +56,10 @@ public sealed record LockOptions
     public bool TelemetryKey { get; init; }
 
     /// <summary>
-    /// Gets whether who looks at the server can see the lock's name (default: true): in a comment before the statements that acquire, and
-    /// in the application_name of a PostgreSQL
-    /// session that only locks use. Every role sees application_name; statements are seen by the same role, by superusers and members of
-    /// <c>pg_read_all_stats</c>, and in the
-    /// server's log where it logs them. Off for names that are secret.
+    /// Gets whether people who look at the server can see the lock's name (default: true): in a comment before the statements that acquire,
+    /// and in the application_name of a PostgreSQL session that only locks use. Every role sees application_name. Statements are seen by
+    /// the same role, by superusers and members of <c>pg_read_all_stats</c>, and in the server's log where it logs them. Turn it off for
+    /// names that are secret.
     /// </summary>
     public bool ShowName { get; init; } = true;
 

@@ -125,7 +125,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         LockKey key, TimeSpan timeout = default, bool shared = false, CancellationToken cancellationToken = default) =>
         Acquire(key, timeout, shared, cancellationToken);
 
-    // Neither is an async method: what that changes of the caller's flow would be undone when it returns.
+    // These are no async methods: what an async method changes in the caller's flow is undone when it returns.
     ValueTask<IHeldLock> ILockSource.AcquireLockAsync(LockKey key, TimeSpan? timeout, bool shared, CancellationToken cancellationToken) =>
         ToHeld(AcquireLockAsync(key, timeout, shared, cancellationToken)!)!;
 
@@ -185,7 +185,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
 
     private static async ValueTask<IHeldLock?> ToHeld(ValueTask<PooledLock?> acquire) => await acquire.ConfigureAwait(false);
 
-    // What follows the first await does not change the caller's flow, so the request is made before it.
+    // The request is made before the first await, because what happens after an await does not change the caller's flow.
     private ValueTask<PooledLock?> Acquire(LockKey key, TimeSpan timeout, bool shared, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(key);
@@ -207,7 +207,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
 
         Follow(request);
 
-        // Thousands wait in this way: nothing but the request is kept for each of them.
+        // Thousands of tasks may wait in this way, so that nothing but the request is kept for each of them.
         var isPlain = !cancellationToken.CanBeCanceled && !_logger.IsEnabled(LogLevel.Debug);
         return Telemetry.HearsAcquires ? Tell(request, cancellationToken)
             : isPlain ? request.Answer : Wait(request, cancellationToken);
@@ -269,7 +269,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
             "TryAcquireLockAsync to go on without it");
     }
 
-    // Called after each change of the queue. Who changed it may speak to the server itself.
+    // Is called after each change of the queue. The caller who made the change may speak to the server on its own thread.
     private void Follow(PoolPromise? caller)
     {
         lock (_queue.Gate)
@@ -279,7 +279,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
                 _bell.Listen(carrier);
             }
 
-            // The timer fires every quarter of a second while there is anything, or earlier.
+            // While anything is held or waited for, the timer fires every quarter of a second, or earlier when something is due.
             if ((_tickAt == long.MaxValue || _queue.NextDue < _tickAt) && !_closed.Task.IsCompleted)
             {
                 var isActive = _queue.Lines.Entries.Count > 0 || _pump.Carrier is not null || _bell.IsActive;
@@ -332,10 +332,10 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         Follow(null);
     }
 
-    // Gives up a carrier whose server has not answered for too long, with all that it carried; another takes its place.
+    // Gives up the carrier, with everything that it holds, if its server has not answered for too long. Another takes its place.
     private void CheckTrust()
     {
-        // Mostly no more than a look at the clock.
+        // This is called often, and mostly has only to look at the clock.
         var pump = _pump;
         if (pump.Carrier is not { MayBeSilent: true } silent)
         {

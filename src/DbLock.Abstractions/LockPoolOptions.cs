@@ -29,14 +29,15 @@ public sealed record LockPoolOptions
     public bool TelemetryKey { get; init; }
 
     /// <summary>
-    /// Gets whether who looks at the server can see, in the application_name of a PostgreSQL session, that it is a pool's (default: true).
+    /// Gets whether people who look at the server can see, in the application_name of a PostgreSQL session, that it is a pool's (default:
+    /// true).
     /// </summary>
     public bool ShowName { get; init; } = true;
 
     /// <summary>Gets where the pool logs; null logs nothing. Make it with the category <see cref="Lock.LogCategory"/>.</summary>
     public ILogger? Logger { get; init; }
 
-    /// <summary>Returns what is so of each of its locks.</summary>
+    /// <summary>Returns the options that each of its locks has.</summary>
     internal LockOptions ToLockOptions() => new()
     {
         Fencing = Fencing,

@@ -78,7 +78,7 @@ public static class LockTransactionExtensions
             Running.RunOrThrow(@lock.Holding, token => body(transaction, token), timeout, async, cancellationToken);
     }
 
-    // A transaction that is disposed of before its commit is rolled back.
+    // A transaction that is disposed before its commit is rolled back.
     private static async ValueTask Begin(Lock @lock, Func<DbTransaction, ValueTask> body, bool async, CancellationToken cancellationToken)
     {
         var transaction = async
@@ -106,7 +106,8 @@ public static class LockTransactionExtensions
             }
             catch (Exception)
             {
-                // The connection is broken, and the transaction with it. Nothing may be thrown over the body's own exception.
+                // The connection is broken, and the transaction with it. The body's own exception is on its way, which an exception from
+                // here would hide.
             }
 
             throw;
@@ -120,12 +121,12 @@ public static class LockTransactionExtensions
         Lock @lock, DbTransaction outer, Func<DbTransaction, CancellationToken, ValueTask> body, TimeSpan? timeout, bool async,
         CancellationToken cancellationToken)
     {
-        // MySQL forgets a savepoint when another of its name is made.
+        // Each savepoint has a name of its own, because MySQL forgets a savepoint when another of its name is made.
         var savepoint = string.Create(CultureInfo.InvariantCulture, $"dblock_body_{Interlocked.Increment(ref _savepoints)}");
         var (set, goBack, forget) = @lock.Dialect.SystemName == "microsoft.sql_server"
             ? ("save transaction", "rollback transaction", null)
             : ("savepoint", "rollback to savepoint", "release savepoint");
-        await Say(@lock, outer, set, savepoint, async).ConfigureAwait(false);
+        await Execute(@lock, outer, set, savepoint, async).ConfigureAwait(false);
         var isAcquired = false;
         try
         {
@@ -134,18 +135,19 @@ public static class LockTransactionExtensions
             using var ended = CancellationTokenSource.CreateLinkedTokenSource(
                 cancellationToken, async ? @lock.Lost : CancellationToken.None);
             await body(outer, ended.Token).ConfigureAwait(false);
-            await Say(@lock, outer, forget, savepoint, async).ConfigureAwait(false);
+            await Execute(@lock, outer, forget, savepoint, async).ConfigureAwait(false);
         }
         catch (Exception)
         {
             try
             {
-                await Say(@lock, outer, goBack, savepoint, async).ConfigureAwait(false);
-                await Say(@lock, outer, forget, savepoint, async).ConfigureAwait(false);
+                await Execute(@lock, outer, goBack, savepoint, async).ConfigureAwait(false);
+                await Execute(@lock, outer, forget, savepoint, async).ConfigureAwait(false);
             }
             catch (Exception)
             {
-                // Nothing may be thrown over the body's own exception; the transaction is broken, and its next statement says so.
+                // The transaction is broken, and its next statement will say so. The body's own exception is on its way, which an exception
+                // from here would hide.
             }
 
             if (isAcquired)
@@ -167,12 +169,13 @@ public static class LockTransactionExtensions
         }
         catch (InvalidOperationException)
         {
-            // The body has left a call on the lock running; its own exception says what is wrong.
+            // The body has left a call on the lock running. Its own exception is on its way and says what is wrong.
         }
     }
 
-    // Not every provider has a method for savepoints (ODBC). SQL Server does not forget them.
-    private static async ValueTask Say(Lock @lock, DbTransaction transaction, string? words, string savepoint, bool async)
+    // The commands are written here because not every provider has methods for savepoints (ODBC's has none). SQL Server has no command to
+    // release one.
+    private static async ValueTask Execute(Lock @lock, DbTransaction transaction, string? words, string savepoint, bool async)
     {
         if (words is null)
         {

@@ -18,7 +18,7 @@ public sealed class PooledLock : IHeldLock
 
     internal PooledLock(IPoolOwner pool, PoolHold hold) => (_pool, _hold) = (pool, hold);
 
-    /// <summary>Finds out that nobody has the lock any more.</summary>
+    /// <summary>Lets go of a lock that nobody references any more and that was not disposed, and logs that.</summary>
     ~PooledLock() => _pool.Abandon(_hold);
 
     /// <summary>Gets the key.</summary>

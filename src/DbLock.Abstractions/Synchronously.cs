@@ -1,6 +1,6 @@
 namespace DbLock;
 
-/// <summary>The end of every synchronous call: what was asked to be synchronous has run to its end.</summary>
+/// <summary>Unwraps the task of a call that was made with <c>async: false</c>, and so has completed.</summary>
 internal static class Synchronously
 {
     public static T Completed<T>(ValueTask<T> call) =>

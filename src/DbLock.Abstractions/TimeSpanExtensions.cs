@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace DbLock;
 
-/// <summary>Times in messages.</summary>
+/// <summary>Writes times for messages.</summary>
 internal static class TimeSpanExtensions
 {
     /// <summary>Returns a duration in words of one unit: <c>12.4 s</c>, <c>95 min</c>, <c>7 h</c>, <c>3 days</c>.</summary>

@@ -79,37 +79,24 @@ public sealed class InMemoryLockServer
 
     internal void Forget(InMemorySession session) => _sessions.Remove(session.Id);
 
-    internal LockQueue Queue(string name) => _queues.TryGetValue(name, out var queue) ? queue : _queues[name] = new LockQueue();
+    internal LockQueue Queue(string name) => _queues.TryGetValue(name, out var queue) ? queue : _queues[name] = new LockQueue(name);
 
     internal bool TryQueue(string name, [NotNullWhen(true)] out LockQueue? queue) => _queues.TryGetValue(name, out queue);
 
     /// <summary>Grants to those who wait what can be granted now, first come first served.</summary>
-    internal void Advance(string name)
+    internal void Advance(LockQueue queue)
     {
-        var queue = Queue(name);
         while (queue.Waiters.First is { Value: var first } && queue.Admits(first.Session, first.Shared))
         {
             queue.Waiters.RemoveFirst();
-            queue.Holds.Add(new(first.Session, first.Shared, first.Transaction));
+            first.Place = null;
+            queue.Add(new(first.Session, first.Shared, first.Transaction));
             first.End(granted: true);
         }
 
         if (queue.Holds.Count == 0 && queue.Waiters.Count == 0)
         {
-            _queues.Remove(name);
-        }
-    }
-
-    internal int Count(InMemorySession session) => _queues.Values.Sum(queue => queue.Holds.Count(hold => hold.Session == session));
-
-    internal void RemoveAll(Predicate<LockQueue.Grant> ends)
-    {
-        foreach (var (name, queue) in _queues.ToList())
-        {
-            if (queue.Holds.RemoveAll(ends) > 0)
-            {
-                Advance(name);
-            }
+            _queues.Remove(queue.Name);
         }
     }
 
@@ -118,7 +105,7 @@ public sealed class InMemoryLockServer
         ArgumentNullException.ThrowIfNull(key);
         lock (Gate)
         {
-            return key.Keys.All(one => TryQueue(InMemoryDialect.Instance.Identify(one), out var queue) && queue.Holds.Exists(how));
+            return key.Keys.All(one => TryQueue(InMemoryDialect.Instance.Identify(one), out var queue) && queue.Holds.Any(hold => how(hold)));
         }
     }
 

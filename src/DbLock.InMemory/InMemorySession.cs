@@ -13,6 +13,9 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     /// <summary>Gets what it waits for at this moment.</summary>
     public LockQueue.Waiter? Waiter { get; private set; }
 
+    /// <summary>Gets the locks that it holds, each once for each hold.</summary>
+    public List<LockQueue> Held { get; } = [];
+
     public void CheckAlive()
     {
         if (_ended)
@@ -69,7 +72,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
 
         bool IsHeldByThis(string name) =>
-            server.TryQueue(name, out var queue) && queue.Holds.Exists(hold => hold.Session == this && hold.Shared == shared);
+            server.TryQueue(name, out var queue) && queue.Holds.Any(hold => hold.Session == this && hold.Shared == shared);
     }
 
     /// <summary>Says whether another session holds a lock.</summary>
@@ -77,7 +80,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     {
         lock (server.Gate)
         {
-            return server.TryQueue(name, out var queue) && queue.Holds.Exists(hold => hold.Session != this);
+            return server.TryQueue(name, out var queue) && queue.Holds.Any(hold => hold.Session != this);
         }
     }
 
@@ -86,7 +89,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     {
         lock (server.Gate)
         {
-            return server.Count(this);
+            return Held.Count;
         }
     }
 
@@ -110,7 +113,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
 
     public int ReleaseAll()
     {
-        LetGoAll(hold => hold.Session == this);
+        LetGoAll(_ => true);
         return 1;
     }
 
@@ -131,7 +134,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
     }
 
-    public void EndTransaction(DbTransaction transaction) => LetGoAll(hold => hold.Session == this && hold.Transaction == transaction);
+    public void EndTransaction(DbTransaction transaction) => LetGoAll(hold => hold.Transaction == transaction);
 
     /// <summary>Ends the session with all that it holds and waits for.</summary>
     public void End()
@@ -148,7 +151,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             Waiter?.End(granted: false);
         }
 
-        LetGoAll(hold => hold.Session == this);
+        LetGoAll(_ => true);
     }
 
     private async ValueTask<bool> AcquireOne(
@@ -161,9 +164,9 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             var queue = server.Queue(name);
 
             // A session that holds the lock already does not queue behind those who wait for it.
-            if (queue.Admits(this, shared) && (queue.Waiters.Count == 0 || queue.Holds.Exists(hold => hold.Session == this)))
+            if (queue.Admits(this, shared) && (queue.Waiters.Count == 0 || Held.Contains(queue)))
             {
-                queue.Holds.Add(new(this, shared, transaction));
+                queue.Add(new(this, shared, transaction));
                 return true;
             }
 
@@ -173,11 +176,11 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             }
 
             waiter = new(queue, this, shared, transaction, server.Gate);
-            queue.Waiters.AddLast(waiter);
+            waiter.Place = queue.Waiters.AddLast(waiter);
             Waiter = waiter;
-            if (IsWaitedForBy(queue, []))
+            if (Held.Count > 0 && IsWaitedForBy(queue, []))
             {
-                Leave(name, waiter);
+                Leave(waiter);
                 throw new InMemoryException(
                     "The wait would never end: those who hold the lock wait for this session.", InMemoryException.Deadlock);
             }
@@ -191,31 +194,26 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
                 waiter.End(granted: false);
             }
 
-            Leave(name, waiter);
+            Leave(waiter);
             CheckAlive();
             return waiter.IsGranted;
         }
     }
 
-    // Says whether a session that holds the lock, or is ahead of this one in its queue, waits for this one.
-    private bool IsWaitedForBy(LockQueue queue, HashSet<InMemorySession> seen)
-    {
-        var ahead = queue.Holds.Select(hold => hold.Session).Concat(
-            queue.Waiters.TakeWhile(waiter => waiter.Session != this).Select(waiter => waiter.Session));
-        return ahead.Where(other => other != this && seen.Add(other))
-            .Any(other => other.Waiter is { IsOver: false, Queue: var next } && (IsAheadOf(other, next) || IsWaitedForBy(next, seen)));
-    }
+    // Says whether a session that holds the lock, or queues for it, waits for this one. This one has come last, so that whoever waits for it
+    // waits for what it holds.
+    private bool IsWaitedForBy(LockQueue queue, HashSet<LockQueue> seen) =>
+        seen.Add(queue) && queue.Holds.Select(hold => hold.Session).Concat(queue.Waiters.Select(waiter => waiter.Session)).Any(
+            other => other != this && other.Waiter is { IsOver: false, Queue: var next } && (Held.Contains(next) || IsWaitedForBy(next, seen)));
 
-    private bool IsAheadOf(InMemorySession other, LockQueue queue) =>
-        queue.Holds.Exists(hold => hold.Session == this)
-        || queue.Waiters.TakeWhile(waiter => waiter.Session != other).Any(waiter => waiter.Session == this);
-
-    private void Leave(string name, LockQueue.Waiter waiter)
+    private void Leave(LockQueue.Waiter waiter)
     {
         Waiter = null;
-        if (server.TryQueue(name, out var queue) && queue.Waiters.Remove(waiter))
+        if (waiter.Place is { } place)
         {
-            server.Advance(name);
+            waiter.Place = null;
+            waiter.Queue.Waiters.Remove(place);
+            server.Advance(waiter.Queue);
         }
     }
 
@@ -226,15 +224,12 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             return false;
         }
 
-        var index = queue.Holds.FindIndex(hold =>
-            hold.Session == this && hold.Shared == shared && hold.Transaction == transaction);
-        if (index < 0)
+        if (!queue.RemoveOne(this, hold => hold.Shared == shared && hold.Transaction == transaction))
         {
             return false;
         }
 
-        queue.Holds.RemoveAt(index);
-        server.Advance(name);
+        server.Advance(queue);
         return true;
     }
 
@@ -242,7 +237,13 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     {
         lock (server.Gate)
         {
-            server.RemoveAll(ends);
+            foreach (var queue in Held.ToList())
+            {
+                if (queue.RemoveOne(this, ends))
+                {
+                    server.Advance(queue);
+                }
+            }
         }
     }
 }

@@ -3,15 +3,40 @@ using System.Data.Common;
 namespace DbLock;
 
 /// <summary>Who holds one lock, and who waits for it.</summary>
-internal sealed class LockQueue
+internal sealed class LockQueue(string name)
 {
-    public List<Grant> Holds { get; } = [];
+    private readonly List<Grant> _holds = [];
+
+    public string Name => name;
+
+    public IReadOnlyList<Grant> Holds => _holds;
 
     public LinkedList<Waiter> Waiters { get; } = [];
 
+    public void Add(Grant grant)
+    {
+        _holds.Add(grant);
+        grant.Session.Held.Add(this);
+    }
+
+    /// <summary>Lets go of one hold of a session.</summary>
+    /// <returns>Whether there was one.</returns>
+    public bool RemoveOne(InMemorySession session, Predicate<Grant> which)
+    {
+        var index = _holds.FindIndex(hold => hold.Session == session && which(hold));
+        if (index < 0)
+        {
+            return false;
+        }
+
+        _holds.RemoveAt(index);
+        session.Held.Remove(this);
+        return true;
+    }
+
     /// <summary>Says whether nobody else's hold is in the way.</summary>
     public bool Admits(InMemorySession session, bool shared) =>
-        Holds.TrueForAll(hold => hold.Session == session || (shared && hold.Shared));
+        _holds.TrueForAll(hold => hold.Session == session || (shared && hold.Shared));
 
     /// <summary>One hold; a session may have several.</summary>
     public sealed record Grant(InMemorySession Session, bool Shared, DbTransaction? Transaction);
@@ -22,6 +47,9 @@ internal sealed class LockQueue
         private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
         public LockQueue Queue => queue;
+
+        /// <summary>Gets or sets its place in the queue, while it has one.</summary>
+        public LinkedListNode<Waiter>? Place { get; set; }
 
         public InMemorySession Session => session;
 

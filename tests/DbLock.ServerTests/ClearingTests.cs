@@ -104,7 +104,7 @@ public sealed class ClearingTests
         await using var sessions = await StartAsync();
         var (holder, observer) = (await HoldAsync(sessions), await sessions.OpenAsync());
         var looked = (await observer.GetLocksAsync(Holders)).Single();
-        var before = looked with { Session = looked.Session! with { BackendStart = looked.Session.BackendStart!.Value.AddMicroseconds(-1) } };
+        var before = looked with { Session = looked.Session! with { Since = looked.Session.Since!.Value.AddMicroseconds(-1) } };
         foreach (var signal in Enum.GetValues<PgSignal>())
         {
             Assert.Equal((PgClearOutcome.AlreadyGone, null), await OneAsync(observer, before, signal));
@@ -332,7 +332,7 @@ public sealed class ClearingTests
         await using var sessions = await StartAsync();
         var (_, observer) = (await HoldAsync(sessions), await sessions.OpenAsync());
         var now = (await observer.GetLocksAsync(Holders)).Single();
-        var before = now with { Session = now.Session! with { BackendStart = now.Session.BackendStart!.Value.AddSeconds(-5) } };
+        var before = now with { Session = now.Session! with { Since = now.Session.Since!.Value.AddSeconds(-5) } };
         var cleared = await observer.ClearLocksAsync([before, now], PgSignal.Terminate);
         Assert.Equal([PgClearOutcome.AlreadyGone, PgClearOutcome.Ended], cleared.Select(session => session.Outcome));
     }

@@ -27,7 +27,7 @@ public sealed class HolderTests
             Assert.True(await new Lock(holder, key).AcquireAsync(block: false));
             var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => all.Run(async, () => Assert.Fail("It ran."), TimeSpan.FromMilliseconds(20)));
             Assert.Contains($"'{key}' is held by pid {holder.ProcessID} (application 'worker-4'", error.Message, StringComparison.Ordinal);
-            Assert.Equal(holder.ProcessID, Assert.Single(error.Holders!).Session!.Pid);
+            Assert.Equal(holder.ProcessID, Assert.Single(error.Holders!).Session!.Id);
         }
 
         // Of those that are held here the first in order is told, when none is held elsewhere.
@@ -81,14 +81,14 @@ public sealed class HolderTests
             var only = Assert.Single(holders);
             Assert.False(only.Shared);
             Assert.Null(only.PreparedTransaction);
-            var session = only.Session!;
+            var session = Assert.IsType<PgSession>(only.Session);
             Assert.Equal((holder.ProcessID, "worker-3", "postgres", "127.0.0.1", "idle in transaction"), (session.Pid, session.Application, session.User, session.Client, session.State));
             Assert.Equal("client backend", session.BackendType);
             Assert.Equal("postgres", session.Database);
             Assert.False(session.IsPartial);
             Assert.False(session.IsOwn);
             Assert.True(session.IsSuperuser);
-            Assert.InRange(session.BackendStart!.Value, DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddMinutes(1));
+            Assert.InRange(session.Since!.Value, DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddMinutes(1));
             Assert.NotNull(session.TransactionAge);
             Assert.NotNull(session.Query);
         }
@@ -133,7 +133,7 @@ public sealed class HolderTests
         await using var asking = await Drivers.OpenAsync(driver);
         await using var asked = new Lock(asking, (-7, Math.Abs(Name.GetHashCode(StringComparison.Ordinal))), Drivers.Interface(driver));
         var holders = await HoldersAsync(asked, async);
-        Assert.Equal(sessions.Connections.Select(connection => connection.ProcessID).Order(), holders.Select(holder => holder.Session!.Pid).Order());
+        Assert.Equal(sessions.Connections.Select(connection => (long)connection.ProcessID).Order(), holders.Select(holder => holder.Session!.Id).Order());
         Assert.All(holders, holder => Assert.True(holder.Shared));
         Assert.All(holders, holder => Assert.Contains("éé", holder.Session!.Query, StringComparison.Ordinal));
         Assert.EndsWith(" and by 17 more", holders.ToString(), StringComparison.Ordinal);
@@ -152,8 +152,8 @@ public sealed class HolderTests
             await using var held = new Lock(holder, Name);
             Assert.True(await held.AcquireAsync());
             var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => asked.Run(async, () => { }, TimeSpan.FromMilliseconds(20)));
-            Assert.Equal((holder.ProcessID, $"round-{round}"), (error.Holders!.Single().Session!.Pid, error.Holders!.Single().Session!.Application));
-            Assert.Equal(holder.ProcessID, (await HoldersAsync(asked, async)).Single().Session!.Pid);
+            Assert.Equal((holder.ProcessID, $"round-{round}"), (error.Holders!.Single().Session!.Id, error.Holders!.Single().Session!.Application));
+            Assert.Equal(holder.ProcessID, (await HoldersAsync(asked, async)).Single().Session!.Id);
             Assert.True(await held.ReleaseAsync());
         }
 
@@ -179,9 +179,9 @@ public sealed class HolderTests
             var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => asked.Run(async, () => { }, TimeSpan.FromMilliseconds(20)));
             var session = error.Holders!.Single().Session!;
             Assert.True(session.IsPartial);
-            Assert.Equal((holder.ProcessID, "postgres"), (session.Pid, session.User));
+            Assert.Equal((holder.ProcessID, "postgres"), (session.Id, session.User));
             Assert.Null(session.State);
-            Assert.Null(session.BackendStart);
+            Assert.Null(session.Since);
             Assert.Contains("pg_read_all_stats", error.Message, StringComparison.Ordinal);
         }
 
@@ -254,8 +254,8 @@ public sealed class HolderTests
             Assert.True(await pair.AcquireAsync());
             await using var asked = new Lock(connection, number);
             Assert.Empty(await asked.GetHoldersAsync());
-            Assert.Equal(elsewhere.ProcessID, (await other.GetHoldersAsync()).Single().Session!.Pid);
-            Assert.Equal(pairs.ProcessID, (await new Lock(connection, pair.Key).GetHoldersAsync()).Single().Session!.Pid);
+            Assert.Equal(elsewhere.ProcessID, (await other.GetHoldersAsync()).Single().Session!.Id);
+            Assert.Equal(pairs.ProcessID, (await new Lock(connection, pair.Key).GetHoldersAsync()).Single().Session!.Id);
         }
 
         await LockSpecification.ExecuteAsync(connection, $"drop database {database} with (force)");

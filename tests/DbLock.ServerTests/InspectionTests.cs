@@ -219,7 +219,7 @@ public sealed class InspectionTests
         var hidden = (await observer.GetLocksAsync(new PgLockFilter { Keys = [Number] })).Single();
         Assert.True(hidden.Session!.IsPartial);
         Assert.Equal((holder.ProcessID, "postgres", (string?)null), (hidden.Pid, hidden.Session.User, hidden.Session.State));
-        Assert.Null(hidden.Session.BackendStart);
+        Assert.Null(hidden.Session.Since);
         Assert.Null(hidden.Session.Query);
         Assert.Empty(await observer.GetLocksAsync(new PgLockFilter { Keys = [Number], MinStateAge = TimeSpan.Zero }));
         Assert.Empty(await observer.GetLocksAsync(new PgLockFilter { Keys = [Number], States = ["idle"] }));

@@ -23,7 +23,7 @@ public sealed class LockPoolTests() : PoolTurnSpecification(PostgreSqlTestServer
         Assert.Null(await pool.TryAcquireLockAsync(Key, TimeSpan.FromMilliseconds(30)));
         var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => pool.AcquireLockAsync(Key, TimeSpan.FromMilliseconds(30)).AsTask());
         Assert.Contains("the holder", error.Message, StringComparison.Ordinal);
-        Assert.Equal(holder.ProcessID, Assert.Single(error.Holders!).Session!.Pid);
+        Assert.Equal(holder.ProcessID, Assert.Single(error.Holders!).Session!.Id);
         Assert.True(await held.ReleaseAsync());
 
         await using var here = await pool.AcquireLockAsync(Key);

@@ -94,6 +94,67 @@ public sealed class SilenceTests
         Assert.True(await @lock.Release(async));
     }
 
+    [Theory]
+    [InlineData(false, "asking"), InlineData(true, "asking")]
+    [InlineData(false, "waiting"), InlineData(true, "waiting"), InlineData(true, "cancelled")]
+    public async Task A_table_lock_ends_within_its_limit_whatever_the_network_does(bool async, string when)
+    {
+        var table = "silence_" + Guid.NewGuid().ToString("N");
+        await using var relay = await RelayAsync();
+        await using var connection = (NpgsqlConnection)await OpenAsync("Npgsql", relay.Port);
+        await using var other = await PostgreSqlTestServer.OpenNpgsqlAsync();
+        await other.ExecuteAsync($"create table {table} (n int)");
+        await using var holding = await other.BeginTransactionAsync();
+        await other.ExecuteAsync($"lock table {table}");
+        var kept = new Lock(connection, Key.Name + ":kept");
+        Assert.True(await kept.Try(async));
+        await using var transaction = await connection.BeginTransactionAsync();
+        var @lock = connection.CreateTableLock(PgLockMode.Share, table);
+        using var cancel = new CancellationTokenSource();
+        if (when == "asking")
+        {
+            relay.FallSilent();
+        }
+
+        var start = Stopwatch.GetTimestamp();
+        var acquire = when == "cancelled" ? @lock.AcquireAsync(cancel.Token).AsTask()
+            : async ? @lock.AcquireAsync(Limit).AsTask()
+            : Task.Factory.StartNew(() => @lock.Acquire(Limit), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        if (when is "waiting" or "cancelled")
+        {
+            await PostgreSqlTestServer.Instance.UntilWaitingAsync(connection.ProcessID);
+            relay.FallSilent();
+        }
+
+        if (when == "cancelled")
+        {
+            start = Stopwatch.GetTimestamp();
+            await cancel.CancelAsync();
+            var told = await Assert.ThrowsAnyAsync<OperationCanceledException>(() => acquire);
+            Assert.Equal(cancel.Token, told.CancellationToken);
+            Assert.Contains("session was ended", told.Message, StringComparison.Ordinal);
+        }
+        else
+        {
+            var told = await Assert.ThrowsAsync<LockException>(() => acquire);
+            Assert.Contains("has not answered", told.Message, StringComparison.Ordinal);
+        }
+
+        Assert.True(Stopwatch.GetElapsedTime(start) < Patience);
+
+        // What the connection held is lost with it; and it is of use again.
+        Assert.True(kept.Lost.IsCancellationRequested);
+        relay.GoOn();
+        await PostgreSqlTestServer.Instance.UntilFreeAsync(Key.Name + ":kept");
+        await TestServer.UntilAsync(() => Task.FromResult(connection.State == ConnectionState.Closed), "the connection is closed");
+        await holding.RollbackAsync();
+        await connection.OpenAsync();
+        await using var again = await connection.BeginTransactionAsync();
+        Assert.True(await @lock.AcquireAsync(TimeSpan.FromMinutes(1)));
+        await again.RollbackAsync();
+        await other.ExecuteAsync($"drop table {table}");
+    }
+
     private static async Task<SilentRelay> RelayAsync()
     {
         var server = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);

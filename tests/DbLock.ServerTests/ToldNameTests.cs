@@ -98,7 +98,7 @@ public sealed class ToldNameTests
             ? await source.AcquireLockAsync(Name, Long, Drivers.Interface(driver))
             : source.AcquireLock(Name, Long, Drivers.Interface(driver));
         var after = await ClockAsync(observer);
-        var pid = Assert.Single(await asking.GetHoldersAsync()).Session!.Pid;
+        var pid = Assert.Single(await asking.GetHoldersAsync()).Session!.Id;
         await TestServer.UntilAsync(
             async () => (await ApplicationAsync(pid)).EndsWith("Z]", StringComparison.Ordinal), "it tells since when");
         var told = await ApplicationAsync(pid);
@@ -120,7 +120,7 @@ public sealed class ToldNameTests
             (await asking.GetHoldersAsync()).ToString());
         Assert.DoesNotContain("at least", holder.ToString(), StringComparison.Ordinal);
 
-        var seen = Assert.Single(await observer.GetLocksAsync(Advisory(pid)));
+        var seen = Assert.Single(await observer.GetLocksAsync(Advisory((int)pid)));
         Assert.Equal(Name, seen.Key!.Name);
         Assert.NotNull(seen.HeldFor);
         Assert.Contains($"has held Exclusive on advisory lock '{Name}' for ", seen.ToString(), StringComparison.Ordinal);
@@ -159,7 +159,7 @@ public sealed class ToldNameTests
         await using var pool = new LockPool(source, Drivers.Interface(driver));
         await using var held = await pool.AcquireLockAsync(Name);
         var holder = Assert.Single(await new Lock(observer, Name).GetHoldersAsync());
-        Assert.Equal("worker-5 [pool of locks]", await ApplicationAsync(holder.Session!.Pid));
+        Assert.Equal("worker-5 [pool of locks]", await ApplicationAsync(holder.Session!.Id));
         Assert.Equal(("worker-5", null, null), (holder.Session.Application, holder.Session.LockName, holder.HeldFor));
         Assert.Matches(@"\), whose session began [0-9.]+ s ago$", holder.ToString());
     }
@@ -173,7 +173,7 @@ public sealed class ToldNameTests
         {
             await using var tries = new Lock(connection, Name, Drivers.Interface(driver), options);
             Assert.True(await tries.Try(async));
-            var pid = Assert.Single(await tries.GetHoldersAsync()).Session!.Pid;
+            var pid = Assert.Single(await tries.GetHoldersAsync()).Session!.Id;
             Assert.True(await tries.Release(async));
             Assert.True(await tries.Acquire(async, Long));
             Assert.DoesNotContain("/*", await QueryAsync(pid), StringComparison.Ordinal);
@@ -186,7 +186,7 @@ public sealed class ToldNameTests
             await using var pool = new LockPool(source, Drivers.Interface(driver), new LockPoolOptions { ShowName = false });
             await using var pooled = await pool.AcquireLockAsync(Name + "-pooled");
             await using var asking = new Lock(observer, Name);
-            var pid = Assert.Single(await asking.GetHoldersAsync()).Session!.Pid;
+            var pid = Assert.Single(await asking.GetHoldersAsync()).Session!.Id;
             await TestServer.UntilAsync(
                 async () => (await QueryAsync(pid)).Contains("= pg_catalog.pg_backend_pid()", StringComparison.Ordinal), "it asks");
             Assert.DoesNotContain("/*", await QueryAsync(pid), StringComparison.Ordinal);
@@ -195,7 +195,7 @@ public sealed class ToldNameTests
             // Its questions reset the age of its state, which is not taken for that of the hold.
             Assert.Matches(@"\), whose session began [0-9.]+ s ago$", Assert.Single(await asking.GetHoldersAsync()).ToString());
             var carrier = Assert.Single(await new Lock(observer, Name + "-pooled").GetHoldersAsync());
-            Assert.Equal("worker-6", await ApplicationAsync(carrier.Session!.Pid));
+            Assert.Equal("worker-6", await ApplicationAsync(carrier.Session!.Id));
         }
     }
 
@@ -233,7 +233,7 @@ public sealed class ToldNameTests
             await using var held = await source.AcquireLockAsync(name, lockInterface: Drivers.Interface(driver));
             await using var asking = new Lock(connection, name, Drivers.Interface(driver));
             await UntilToldAsync(asking);
-            var own = await ApplicationAsync(Assert.Single(await asking.GetHoldersAsync()).Session!.Pid);
+            var own = await ApplicationAsync(Assert.Single(await asking.GetHoldersAsync()).Session!.Id);
             Assert.Matches(@"^worker-7 \[[ -Z\\^-~]* [0-9TZ:-]{20}\]$", own);
             Assert.InRange(own.Length, 1, 63);
         }
@@ -306,7 +306,7 @@ public sealed class ToldNameTests
         await using var held = new Lock(holder, Name);
         Assert.True(await held.AcquireAsync());
         var now = await ClockAsync(observer);
-        var session = Assert.Single(await new Lock(observer, Name).GetHoldersAsync()).Session!.BackendStart!.Value;
+        var session = Assert.Single(await new Lock(observer, Name).GetHoldersAsync()).Session!.Since!.Value;
         foreach (var (told, application) in new[]
         {
             ($"x [{Name} 2026-99-99T00:00:00Z]", "x"), ($"x [{Name} 2999-01-01T00:00:00Z]", "x"),
@@ -421,7 +421,7 @@ public sealed class ToldNameTests
         return await connection.ExecuteAsync(sql);
     }
 
-    private static async Task<string> ActivityAsync(string column, int pid)
+    private static async Task<string> ActivityAsync(string column, long pid)
     {
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync();
         var sql = string.Create(
@@ -434,11 +434,11 @@ public sealed class ToldNameTests
 
     private static PgLockFilter Advisory(int pid) => new() { Pids = [pid], LockTypes = ["advisory"] };
 
-    private static Task<string> QueryAsync(int pid) => ActivityAsync("query", pid);
+    private static Task<string> QueryAsync(long pid) => ActivityAsync("query", pid);
 
-    private static Task<string> ApplicationAsync(int pid) => ActivityAsync("application_name", pid);
+    private static Task<string> ApplicationAsync(long pid) => ActivityAsync("application_name", pid);
 
-    private static Task<string> StateChangeAsync(int pid) => ActivityAsync("state_change", pid);
+    private static Task<string> StateChangeAsync(long pid) => ActivityAsync("state_change", pid);
 
     private static async Task<DateTimeOffset> ClockAsync(NpgsqlConnection connection) =>
         new((DateTime)(await connection.ExecuteAsync("select clock_timestamp() at time zone 'UTC'"))!, TimeSpan.Zero);

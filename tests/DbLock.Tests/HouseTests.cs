@@ -11,9 +11,13 @@ public sealed partial class HouseTests
     // So many there are. The goal is 0 of each.
     private const int TypeCircles = 1;
     private const int TypesInCircles = 3;
-    private const int NamesOutsideTheirRooms = 7;
+    private const int NamesOutsideTheirRooms = 0;
     private const int LongLines = 0;
     private const int LongFiles = 0;
+
+    // The name of a Python library whose numbers DbLock makes, as KeyScheme.DjangoPglock is one: no engine is meant, and no other word
+    // would tell its users which scheme it is.
+    private const string LibraryOfKeys = nameof(KeyScheme.PostgresqlLock);
 
     private const int LongestLine = 140;
     private const int LongestFile = 400;
@@ -104,7 +108,7 @@ public sealed partial class HouseTests
     private static IEnumerable<(string Path, string Name)> NamesOfEnginesAndProviders(IEnumerable<(string Path, string Text)> files) =>
         from file in files
         from token in CSharpSyntaxTree.ParseText(file.Text).GetRoot().DescendantTokens()
-        where token.IsKind(SyntaxKind.IdentifierToken) && EngineOrProvider().IsMatch(token.ValueText)
+        where token.IsKind(SyntaxKind.IdentifierToken) && token.ValueText != LibraryOfKeys && EngineOrProvider().IsMatch(token.ValueText)
         select (file.Path, $"{token.GetLocation().GetLineSpan().StartLinePosition.Line + 1} {token.ValueText}");
 
     private static bool IsCore(string path) => path.StartsWith("DbLock.Abstractions", StringComparison.Ordinal);

@@ -4,26 +4,29 @@ using System.Runtime.ExceptionServices;
 
 namespace DbLock;
 
-/// <summary>The one way to a grant: find the hold that stands, ask, judge; then a hold, a "no", or an undo and a refusal.</summary>
+/// <summary>
+/// The only way to acquire a lock: it looks for a hold of the connection that still stands, asks the server, and judges the answer. The
+/// result is a hold, a "held elsewhere", or an exception after everything was undone.
+/// </summary>
 internal static class Acquiring
 {
     private static readonly TimeSpan Slice = TimeSpan.FromMilliseconds(200);
 
-    /// <summary>Acquires, or finds that it is held elsewhere.</summary>
+    /// <summary>Acquires the lock, or finds that it is held elsewhere.</summary>
     /// <param name="conversation">The conversation.</param>
     /// <param name="request">What is asked, as <see cref="Admission.Admit"/> made it.</param>
-    /// <param name="isGivenAnew">Whether a transaction was given since the lock was last acquired.</param>
+    /// <param name="hasNewTransaction">Whether a transaction was given since the lock was last acquired.</param>
     /// <param name="async">Whether it may go on asynchronously.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>The hold, which counts one acquire more; null when the lock is held elsewhere.</returns>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public static async ValueTask<Hold?> Acquire(
-        Conversation conversation, LockRequest request, bool isGivenAnew, bool async, CancellationToken cancellationToken)
+        Conversation conversation, LockRequest request, bool hasNewTransaction, bool async, CancellationToken cancellationToken)
     {
         var holds = conversation.Session.Find(conversation.Identity);
         if (holds.Length > 0)
         {
-            if (request.Scope == LockScope.Transaction && isGivenAnew && AreOfOneTransaction(holds))
+            if (request.Scope == LockScope.Transaction && hasNewTransaction && AreOfOneTransaction(holds))
             {
                 if (await AcquireBeside(conversation, request, holds, async, cancellationToken).ConfigureAwait(false) is { } grant)
                 {
@@ -40,7 +43,8 @@ internal static class Acquiring
 
         if (conversation.HasOwnConnection && !request.Try && conversation.Dialect.KeepsSessions)
         {
-            // A lock that is free costs one round trip. Who waits is seen by name, and leaves the queue when its client is gone.
+            // The first question is a try, so that a free lock costs one round trip. Only before a wait the session gets its settings: they
+            // show its name at the server while it waits, and make the server notice when its client is gone.
             var grant = await AskAndJudge(
                 conversation, request with { Timeout = TimeSpan.Zero }, async, cancellationToken).ConfigureAwait(false);
             if (grant.Verdict == Verdict.Granted)
@@ -76,7 +80,7 @@ internal static class Acquiring
         ExceptionDispatchInfo.Throw(error);
     }
 
-    /// <summary>Says whether the server still holds a lock for us.</summary>
+    /// <summary>Asks the server whether this session still holds a lock.</summary>
     private static async ValueTask<bool> IsHeld(Conversation conversation, LockRequest request, Hold hold, bool async)
     {
         var answer = await AskWhetherHeld(conversation, request, hold, async).ConfigureAwait(false);
@@ -89,13 +93,14 @@ internal static class Acquiring
     }
 
     /// <summary>
-    /// Forgets the holds of a transaction, or of a savepoint, that has ended. It throws nothing, because a failure comes before it.
+    /// Releases the holds of a transaction, or of a savepoint, that has ended. It throws nothing, because its caller is about to throw the
+    /// failure that came before.
     /// </summary>
     public static async ValueTask ForgetEnded(Conversation conversation, LockRequest request, Hold[] holds, bool async)
     {
         var answer = await AskWhetherHeld(conversation, request, holds[0], async).ConfigureAwait(false);
 
-        // An error: the transaction has failed, and will be rolled back with what it holds.
+        // An error means that the transaction has failed. Its rollback will end its holds.
         if (answer is { Error: null, IsYes: false })
         {
             Array.ForEach(holds, static hold => hold.Release());
@@ -105,12 +110,13 @@ internal static class Acquiring
     private static ValueTask<Answer> AskWhetherHeld(Conversation conversation, LockRequest request, Hold hold, bool async)
     {
         var question = request with { Key = hold.Key, Shared = hold.Options.Shared, Scope = hold.Options.Scope };
-        return conversation.AskInspiteOfCancels(conversation.Dialect.IsHeld(question), async);
+        return conversation.AskDespiteCancels(conversation.Dialect.IsHeld(question), async);
     }
 
-    // Npgsql uses its transaction object again, so that a hold may seem to stand whose transaction has ended: the acquire itself finds out.
-    // The very same lock can be granted to its transaction once more, and the answer tells which that is; of any other lock the server
-    // looks before. Null: the hold stands.
+    // A hold of transaction scope may seem to stand although its transaction has ended, because Npgsql uses the same transaction object for
+    // the next one. A transaction that holds a lock is granted it once more, so the lock is acquired, and the transaction's number in the
+    // answer tells whether the hold stood. Before it acquires any other lock that shares a key with the hold, the server compares the
+    // transaction itself (HeldIn). Null means that the hold stands.
     private static async ValueTask<Grant?> AcquireBeside(
         Conversation conversation, LockRequest request, Hold[] holds, bool async, CancellationToken cancellationToken)
     {
@@ -129,7 +135,8 @@ internal static class Acquiring
         }
     }
 
-    // A lock that was lost must not be claimed once more; and the transaction of a hold may be another by now.
+    // The server is asked about each hold before it counts: a lock that was lost must not be acquired once more as if it were held, and a
+    // hold of transaction scope may be that of an earlier transaction.
     private static async ValueTask<Hold?> FindStanding(Conversation conversation, LockRequest request, Hold[] holds, bool async)
     {
         foreach (var hold in holds)
@@ -159,7 +166,7 @@ internal static class Acquiring
         return null;
     }
 
-    // The server's own count stays at one.
+    // The server is not asked to count: it holds the lock once, however often this connection acquires it.
     private static Hold? AcquireOnceMore(Conversation conversation, LockRequest request, Hold hold)
     {
         var options = conversation.Options;
@@ -177,8 +184,8 @@ internal static class Acquiring
         return request.Try ? null : throw Refusals.WouldWaitForItself(hold.Key, reason);
     }
 
-    // For drivers that cannot cancel, and for who yields: short waits, each of which has a certain end, and a look at the token between
-    // them.
+    // A wait in slices of 200 ms, for drivers that cannot cancel a wait and for LockWait.Yielding. Each slice has an end of its own, and
+    // the token is looked at between two of them.
     private static async ValueTask<Grant> AskInSlices(
         Conversation conversation, LockRequest request, bool async, CancellationToken cancellationToken)
     {
@@ -207,12 +214,12 @@ internal static class Acquiring
         }
     }
 
-    // The way of one question: ask, judge, and where it has failed undo and refuse.
+    // Asks once and judges the answer. After a failure it undoes what the server may have granted, and throws.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<Grant> AskAndJudge(
         Conversation conversation, LockRequest request, bool async, CancellationToken cancellationToken, bool canCancel = true)
     {
-        // A try is short, and interrupting it would cost a question or the caller's transaction.
+        // A try is not cancelled: it is short, and to interrupt it would cost another question or the caller's transaction.
         var token = request.Try || !canCancel ? CancellationToken.None : cancellationToken;
         var answer = await conversation.AskToAcquire(request, async, token).ConfigureAwait(false);
         var (isCancelled, isOpen) = (cancellationToken.IsCancellationRequested, conversation.IsOpen);
@@ -241,7 +248,8 @@ internal static class Acquiring
                     break;
                 }
 
-                // The server had not answered, and the transaction has failed; or a late cancel came.
+                // The second question has failed, too: the server had not answered the first, and the transaction has failed; or the cancel
+                // came late and hit the second. The ordinary undo decides.
                 goto default;
             case Verdict.Untrusted:
                 break;

@@ -2,10 +2,10 @@ using System.Data;
 
 namespace DbLock;
 
-/// <summary>What is looked at before anything is sent: it refuses what cannot be.</summary>
+/// <summary>Checks an acquire before anything is sent, and refuses what cannot work.</summary>
 internal static class Admission
 {
-    /// <summary>Refuses a timeout that cannot be waited for.</summary>
+    /// <summary>Throws when a timeout is negative or longer than can be waited for.</summary>
     /// <param name="timeout">The timeout.</param>
     /// <param name="key">The key.</param>
     /// <param name="longest">The longest finite one.</param>
@@ -26,7 +26,7 @@ internal static class Admission
         }
     }
 
-    /// <summary>Looks whether an acquire can be asked for at all, and says what is asked.</summary>
+    /// <summary>Checks that the lock can be acquired at all, and returns the request for the dialect.</summary>
     public static LockRequest Admit(Conversation conversation, TimeSpan timeout)
     {
         var (key, options) = (conversation.Key, conversation.Options);
@@ -76,7 +76,8 @@ internal static class Admission
         };
     }
 
-    // A connection that is enlisted belongs to its transaction, with which a lock of transaction scope ends.
+    // Returns the System.Transactions transaction in which the connection is enlisted. A lock of session scope is refused on such a
+    // connection, because the transaction keeps the session until it ends.
     private static System.Transactions.Transaction? FindEnlistment(Conversation conversation)
     {
         var ambient = System.Transactions.Transaction.Current;
@@ -93,7 +94,8 @@ internal static class Admission
             throw Refusals.HiddenEnlistment(conversation.Key, conversation.Connection);
         }
 
-        // A scope inside another is enlisted as a copy, which is disposed before the transaction ends.
+        // A TransactionScope inside another enlists the connection under a copy of the transaction, which is disposed before the
+        // transaction ends.
         var transaction = enlisted is null || enlisted.IsOpen() ? enlisted : enlisted == ambient ? ambient : null;
         if (transaction is not null && isSession)
         {

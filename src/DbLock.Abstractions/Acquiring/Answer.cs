@@ -1,6 +1,6 @@
 namespace DbLock;
 
-/// <summary>What came of a statement: a value, or an error with its meaning.</summary>
+/// <summary>The result of a statement: a value, or an error and what the error means.</summary>
 /// <param name="Value">The first value of the first row; null when none came back, or an error did.</param>
 /// <param name="Error">The error; null when there was none.</param>
 /// <param name="Codes">The codes of the error.</param>

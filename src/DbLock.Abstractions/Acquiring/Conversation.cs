@@ -13,12 +13,12 @@ namespace DbLock;
 internal sealed class Conversation(DbConnection connection, LockInterface lockInterface, LockKey key, LockOptions options)
 {
     /// <summary>
-    /// How often a statement is said again that a cancel hits: a cancel that the server notices late, or somebody else's, may hit what must
-    /// not be cancelled.
+    /// How often a statement is sent again that a cancel has hit although it must not be cancelled. The server may notice a cancel late,
+    /// when the next statement is running, and somebody else may cancel any statement.
     /// </summary>
     public const int CancelAttempts = 10;
 
-    /// <summary>How long the last answer can be trusted that says that the lock is held.</summary>
+    /// <summary>Until when the last answer is trusted which said that the lock is held.</summary>
     public TrustWindow Trust;
 
     private (LockRequest Request, LockStatement Statement)? _acquire;
@@ -43,31 +43,34 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     /// <summary>Gets or sets whether the connection is the lock's own, opened outside of any TransactionScope.</summary>
     public bool HasOwnConnection { get; set; }
 
-    /// <summary>Gets or sets what is told of who acquires, beside the name, where that is told; null for nothing.</summary>
+    /// <summary>Gets or sets what is told of the program that acquires, in the comment after the lock's name; null for nothing.</summary>
     public string? Holder { get; set; }
 
-    /// <summary>Gets the comment that names the lock at the server; null where it is not to be named.</summary>
+    /// <summary>Gets the comment that shows the lock's name at the server; null where it is not to be shown.</summary>
     public string? Comment =>
         _comment ??= Options.ShowName ? ToldName.Comment(Key) + (Holder is null ? "" : ToldName.Comment(Holder)) : null;
 
     /// <summary>Gets or sets the transaction that the caller has given; it may be completed.</summary>
     public DbTransaction? GivenTransaction { get; set; }
 
-    /// <summary>Gets or sets the transaction of System.Transactions in which the connection was found enlisted; null for none.</summary>
+    /// <summary>Gets or sets the System.Transactions transaction in which the connection was found to be enlisted; null for none.</summary>
     public System.Transactions.Transaction? Enlisted { get; set; }
 
-    /// <summary>Gets what is known of the connection. A wrapper may have another connection inside than before.</summary>
+    /// <summary>
+    /// Gets what is known of the connection. It is looked up anew at each acquire, because a wrapper may have another connection inside by
+    /// then.
+    /// </summary>
     public Session Session { get; private set; } = Session.Of(connection);
 
     public ILockDriver Driver => Interface.Driver;
 
     public LockDialect Dialect => _dialect ??= Options.Dialect ?? Session.Dialect(Connection, Interface, Transaction);
 
-    /// <summary>Gets what the server tells the lock from others by.</summary>
+    /// <summary>Gets what the server knows the lock by.</summary>
     public LockIdentity Identity =>
         _identity is { } identity && identity.Dialect == Dialect ? identity : _identity = new LockIdentity(Dialect, Key);
 
-    /// <summary>Gets the name of the dialect that has been spoken, for telemetry; null before the first acquire.</summary>
+    /// <summary>Gets the dialect in which the lock was asked for, for telemetry; null before the first acquire.</summary>
     public LockDialect? Spoken => _identity?.Dialect;
 
     /// <summary>Gets the caller's transaction, if it is open.</summary>
@@ -75,18 +78,18 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
     public bool IsInTransaction => Transaction is not null || Enlisted?.IsOpen() == true;
 
-    /// <summary>Gets whether something can be sent: the connection is open, and owes nothing that is not waited for any more.</summary>
+    /// <summary>Gets whether a statement can be sent: the connection is open, and owes no answer for which nobody waits any more.</summary>
     public bool IsOpen => Connection.State == ConnectionState.Open && _patience is not { HasEnded: true };
 
-    /// <summary>Gets or sets until when the call may take that is under way.</summary>
+    /// <summary>Gets or sets the time in which the present call must end.</summary>
     public Limit Limit { get; set; }
 
     public PhysicalSession PhysicalSession => Session.Current(Connection, Driver);
 
-    /// <summary>Looks once more which connection a wrapper has inside, and what its server speaks.</summary>
+    /// <summary>Looks up again which connection a wrapper has inside, and which dialect its server speaks.</summary>
     public void LookAtSession() => (Session, _dialect) = (Session.Of(Connection), null);
 
-    /// <summary>Sends a statement. An error is a value.</summary>
+    /// <summary>Sends a statement. An exception is returned as a part of the answer.</summary>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<Answer> Ask(LockStatement statement, bool async, CancellationToken cancellationToken = default)
     {
@@ -97,7 +100,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
         try
         {
-            // A provider whose blocking call cannot be ended from beside has its own timeout.
+            // If the provider's blocking call cannot be ended from another thread, its command timeout is the limit.
             if (Limit.IsSet && (async || Driver.CanAbort(Connection)))
             {
                 return new Answer(await ExecuteWithinLimit(statement, async, cancellationToken).ConfigureAwait(false));
@@ -126,7 +129,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
         try
         {
-            // Where the answer is no, nothing is held that could be trusted.
+            // This is right for a "no", too: nothing is held then that could be trusted wrongly.
             Trust.Confirm();
             var reply = Dialect.Read(request, answer.Value);
             session.IsDirect |= reply.IsDirect;
@@ -134,22 +137,22 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
         catch (LockException e)
         {
-            // The server's locks cannot be trusted. Nothing was taken.
+            // The dialect says that the server's locks cannot be trusted. Nothing was taken.
             return answer with { Error = e, Reply = new(LockOutcome.Refused) };
         }
     }
 
-    /// <summary>Gets or sets the settings of the session, while it is the lock's own and they are made.</summary>
+    /// <summary>Gets or sets the settings that were made in the lock's own session; null while there are none to put back.</summary>
     public SessionSettings? Settings { get; set; }
 
-    /// <summary>Gets or sets whether the settings were asked for.</summary>
-    public bool IsKept { get; set; }
+    /// <summary>Gets or sets whether the settings were asked for, whatever came of that.</summary>
+    public bool HasAskedForSettings { get; set; }
 
-    /// <summary>Asks to let go, and puts back the settings.</summary>
+    /// <summary>Sends a release, and with it what puts back the session's settings.</summary>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<Answer> AskToRelease(LockRequest request, bool async)
     {
-        // What is asked again and again is said once.
+        // The statement is kept, because a lock is mostly acquired and released many times.
         if (_release is not { } release || release.Request != request)
         {
             _release = release = (request, Dialect.Release(request) with { MayPrepare = MayPrepare(request) });
@@ -173,13 +176,14 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
             return answer;
         }
 
-        // What cannot be put back must not keep the lock. Where it was let go before the error, it is not held any more.
+        // Settings that cannot be put back must not keep the lock. If the failed statement had let go of it already, the second release
+        // answers that it is not held, which is a success.
         answer = await Ask(release.Statement, async).ConfigureAwait(false);
         return answer is { Error: null, Number: 0 } ? new Answer(1L) : answer;
     }
 
-    /// <summary>Asks a question once more when a cancel has hit it that was meant for the statement before.</summary>
-    public async ValueTask<Answer> AskInspiteOfCancels(LockStatement question, bool async)
+    /// <summary>Asks a question, and asks it again when it was hit by a cancel that was meant for the statement before.</summary>
+    public async ValueTask<Answer> AskDespiteCancels(LockStatement question, bool async)
     {
         var answer = await Ask(question, async).ConfigureAwait(false);
         for (var attempt = 1; attempt < CancelAttempts && answer is { Error: not null, Outcome: LockOutcome.Cancelled }; attempt++)
@@ -191,11 +195,12 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     }
 
     /// <summary>
-    /// Ends the session: nobody knows what it holds, or nobody could let go of it. Its transaction and its other locks go with it.
+    /// Ends the session, because it is not known what it holds, or because it does not let go of something. Its transaction and its other
+    /// locks end with it.
     /// </summary>
     /// <param name="reason">What went wrong.</param>
     /// <param name="async">Whether it may go on asynchronously.</param>
-    /// <param name="isQuestion">Whether the reason is what came of a question.</param>
+    /// <param name="isQuestion">Whether the reason is the error of a question about what the session holds.</param>
     public async ValueTask EndSession(Exception? reason, bool async, bool isQuestion = false)
     {
         // https://www.postgresql.org/docs/current/errcodes-appendix.html: insufficient_privilege
@@ -208,34 +213,34 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
             Log.SessionEnded(Logger, Key, reason);
         }
 
-        // Before the connection closes, which would be told as if the program had closed it.
+        // This comes before the connection is closed: otherwise the log would say that the program has closed it while it held locks.
         Session.End();
         if (IsOpen && Dialect.EndSession is { } statement)
         {
-            // The session ends before it can answer. Where it does not end, closing the connection ends it.
+            // The session ends before it can answer. If it does not, the closing of the connection ends it.
             await Ask(statement, async).ConfigureAwait(false);
         }
 
         Discard();
     }
 
-    /// <summary>Closes a connection whose session has ended; one that owes an answer is closed when that has come.</summary>
+    /// <summary>Closes a connection whose session has ended. If the connection owes an answer, it is closed when that has come.</summary>
     public void CloseAfterEnd()
     {
         Session.End();
         Discard();
     }
 
-    /// <summary>Gets whether the server, or the provider, has said that the session is gone.</summary>
+    /// <summary>Gets whether the server or the provider has reported that the session is gone.</summary>
     public bool IsSessionDead { get; private set; }
 
-    /// <summary>Gets whether the connection was left behind with an answer that it owed, and is closed when that has come.</summary>
+    /// <summary>Gets whether the connection was left behind because it owes an answer. It is closed when the answer has come.</summary>
     public bool IsAbandoned { get; private set; }
 
-    /// <summary>Waits no longer for an answer that is owed.</summary>
+    /// <summary>Stops waiting for an answer that is owed, and leaves the connection behind.</summary>
     public void GiveUp() => _patience?.GiveUp();
 
-    /// <summary>Warns, once, of a release inside an open transaction.</summary>
+    /// <summary>Logs, once, that a lock was released inside an open transaction.</summary>
     public void WarnOfCommit()
     {
         if (!_hasWarnedOfCommit)
@@ -245,7 +250,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
     }
 
-    /// <summary>Warns, once, of a snapshot that is older than the grant.</summary>
+    /// <summary>Logs, once, that the transaction's snapshot may be older than the grant.</summary>
     public void WarnOfSnapshot(System.Data.IsolationLevel level)
     {
         if (!_hasWarnedOfSnapshot)
@@ -290,7 +295,8 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
             : ExecuteBlocking(patience, statement);
     }
 
-    // Who cancels does not wait for what a provider does about it, which may be to connect to a server that is silent.
+    // A caller who cancels must not wait for the provider's own way to cancel, which may connect to a server that is silent. So the
+    // provider is cancelled on another thread.
     private async ValueTask<object?> ExecuteCancellable(Patience patience, LockStatement statement, bool isCancelled)
     {
         using var cancel = new CancellationTokenSource();
@@ -306,7 +312,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         return await Await(patience, statement, token).ConfigureAwait(false);
     }
 
-    // A driver that does not go on asynchronously (ODBC's, where nothing waits) throws at once: that is its answer.
+    // A driver that throws before it goes on asynchronously (as ODBC's does for statements that do not wait) has given its answer.
     private ValueTask<object?> Await(Patience patience, LockStatement statement, CancellationToken cancellationToken)
     {
         try
@@ -333,7 +339,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
     }
 
-    // The connection owes an answer, and cannot be closed before that has come, or the provider has been made to give it up.
+    // The connection cannot be closed while it owes an answer: either the answer comes, or the provider is made to give it up.
     private Task Abandon()
     {
         IsAbandoned = true;
@@ -342,7 +348,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         return Abort();
     }
 
-    // A provider may wait there for its own cancel, for which nobody is to wait.
+    // This runs on another thread, because a provider may wait here for its own cancel.
     private async Task Abort()
     {
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
@@ -357,11 +363,11 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
         catch (Exception)
         {
-            // A connection that cannot even be closed is of no more use to anybody.
+            // A connection that cannot even be closed is left to the garbage collector.
         }
         finally
         {
-            // It may be opened again.
+            // The caller may open the connection again.
             (_patience, IsAbandoned) = (null, false);
         }
     }
@@ -376,6 +382,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         return acquire.Statement;
     }
 
-    // In a transaction a prepared statement that somebody has deallocated (DISCARD ALL, DEALLOCATE ALL) would cost the transaction.
+    // Nothing is prepared inside a transaction: if somebody has deallocated the statement (DISCARD ALL, DEALLOCATE ALL), its use fails, and
+    // the transaction with it.
     private static bool MayPrepare(in LockRequest request) => request.IsDirect && !request.InTransaction;
 }

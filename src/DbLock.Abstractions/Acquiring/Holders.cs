@@ -2,7 +2,7 @@ using System.Runtime.ExceptionServices;
 
 namespace DbLock;
 
-/// <summary>Asks who holds the lock of a conversation.</summary>
+/// <summary>Asks the server who holds the lock of a conversation.</summary>
 internal static class Holders
 {
     public static async ValueTask<LockHolders> Ask(Conversation conversation, bool async, CancellationToken cancellationToken)
@@ -23,7 +23,8 @@ internal static class Holders
 
         if (request.InTransaction && !answer.IsNotSent && answer.Outcome is LockOutcome.Refused or LockOutcome.Cancelled)
         {
-            // Back to the savepoint. Of several keys the undo would let go of those that are held.
+            // The question has failed in the transaction, which goes back to the savepoint before it. The undo gets one key only: for
+            // several keys it would let go of those that this session holds.
             var undo = dialect.Undo(request with { Key = conversation.Key.Keys[0] }, LockOutcome.NotAcquired);
             await conversation.Ask(undo, async, CancellationToken.None).ConfigureAwait(false);
         }
@@ -32,7 +33,9 @@ internal static class Holders
         return null!;
     }
 
-    /// <summary>Asks for a message about a failure, over which nothing more may be thrown: null when nobody can say.</summary>
+    /// <summary>
+    /// Asks who holds the lock, for the message of another failure. It throws nothing, and returns null when the server does not say.
+    /// </summary>
     public static async ValueTask<LockHolders?> TryAsk(Conversation conversation, bool async)
     {
         if (!conversation.IsOpen)

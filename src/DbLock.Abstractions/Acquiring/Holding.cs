@@ -6,12 +6,14 @@ using static DbLock.Synchronously;
 
 namespace DbLock;
 
-/// <summary>What a <see cref="Lock"/> holds, and how that comes, is confirmed, ends or is lost. One call at a time.</summary>
+/// <summary>
+/// What a <see cref="Lock"/> holds: it acquires, confirms and releases the lock, and notes its loss. It serves one call at a time.
+/// </summary>
 internal sealed class Holding(Conversation conversation)
 {
     private Hold? _hold;
 
-    // How many of the hold's acquires are this lock's: a hold is shared by the re-entrant locks of a connection.
+    // How many of the acquires that the hold counts were made by this lock. Re-entrant locks of one connection share a hold.
     private int _count;
     private LockState _state;
     private int _inUse;
@@ -20,13 +22,13 @@ internal sealed class Holding(Conversation conversation)
 
     public Conversation Conversation => conversation;
 
-    /// <summary>Gets or sets whether the transaction was given to the lock since the last acquire.</summary>
-    public bool IsGivenAnew { get; set; }
+    /// <summary>Gets or sets whether a transaction was given to the lock since its last acquire.</summary>
+    public bool HasNewTransaction { get; set; }
 
     /// <inheritdoc cref="Lock.IsHeld"/>
     public bool IsHeld => _hold is { } hold && _count > 0 && hold.Stands;
 
-    /// <summary>Gets whether it is held until it is released, or its session ends.</summary>
+    /// <summary>Gets whether the lock is held with session scope: until it is released or its session ends.</summary>
     public bool IsHeldForSession => IsHeld && _hold!.Options.Scope == LockScope.Session;
 
     /// <inheritdoc cref="Lock.Lost"/>
@@ -45,7 +47,7 @@ internal sealed class Holding(Conversation conversation)
 
     private ILogger Logger => conversation.Logger;
 
-    /// <summary>Counts the lock as lost, because the server has not confirmed it for too long.</summary>
+    /// <summary>Counts the lock as lost, because the server has not confirmed it for longer than its last answer is trusted.</summary>
     public void Distrust()
     {
         if (_hold is { Stands: true } hold)
@@ -55,7 +57,7 @@ internal sealed class Holding(Conversation conversation)
         }
     }
 
-    /// <summary>Asks the server whether it still holds the lock for us; if not, that is a loss.</summary>
+    /// <summary>Asks the server whether this session still holds the lock, and counts the lock as lost if it does not.</summary>
     public async ValueTask<bool> Confirm(bool async)
     {
         Enter();
@@ -76,14 +78,14 @@ internal sealed class Holding(Conversation conversation)
 
             Trust.Ask(Stopwatch.GetTimestamp());
 
-            // The first question tells since when, so that this costs no round trip; it is not told again, so that a server that refuses
-            // it still answers the others.
+            // The first question also tells the server since when the lock is held, which so costs no round trip of its own. It is sent
+            // once only: a server that refuses it still answers the questions after it.
             var since = _isSinceTold ? null : conversation.Settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
             _isSinceTold = true;
             var answer = await conversation.Ask(Keeping.Question(conversation, hold, since), async).ConfigureAwait(false);
 
-            // The server may answer that it cannot say: somebody's cancel, a full lock table, a missing right. The session lives, and with
-            // it what it holds.
+            // The server may answer with an error instead: somebody has cancelled the question, the lock table is full, or a right is
+            // missing. Such an answer shows that the session lives, and with it what it holds.
             var lives = answer.Error is not null && conversation.IsOpen
                 && answer.Outcome is not (LockOutcome.ConnectionLost or LockOutcome.Unknown);
             if (answer.IsYes || lives)
@@ -108,7 +110,7 @@ internal sealed class Holding(Conversation conversation)
         }
     }
 
-    /// <summary>Lets go after a body failed in a savepoint that was rolled back; nothing may be thrown over the body's exception.</summary>
+    /// <summary>Lets go after a body has failed in a savepoint that was rolled back. It throws nothing over the body's exception.</summary>
     public async ValueTask LetGoAfterError(bool async)
     {
         Enter();
@@ -116,7 +118,7 @@ internal sealed class Holding(Conversation conversation)
         {
             if (_hold is { Options.Scope: LockScope.Transaction } hold)
             {
-                // It has ended with the savepoint, unless it was acquired before that.
+                // A lock of transaction scope has ended with the savepoint, unless it was acquired before the savepoint.
                 await Acquiring.ForgetEnded(conversation, new LockRequest(Key), [hold], async).ConfigureAwait(false);
                 return;
             }
@@ -143,7 +145,7 @@ internal sealed class Holding(Conversation conversation)
         {
             if (IsHeldForSession)
             {
-                // What is thrown in a using would hide the caller's own exception.
+                // A using statement may be ending because of the caller's own exception, which an exception from here would hide.
                 NoteError();
                 _hold!.Count -= _count - 1;
                 _count = 1;
@@ -162,7 +164,7 @@ internal sealed class Holding(Conversation conversation)
     {
         if (timeout < TimeSpan.Zero && timeout != Timeout.InfiniteTimeSpan)
         {
-            // A wrong argument is told by the call itself, and to telemetry.
+            // A wrong timeout throws from the call itself, not from its task, and telemetry hears of it.
             RefuseAndTell(timeout);
         }
 
@@ -197,18 +199,18 @@ internal sealed class Holding(Conversation conversation)
         {
             conversation.Limit = Limit.Of(timeout, cancellationToken);
             var request = Admission.Admit(conversation, timeout);
-            var hold = await Acquiring.Acquire(conversation, request, IsGivenAnew, async, cancellationToken).ConfigureAwait(false);
+            var hold = await Acquiring.Acquire(conversation, request, HasNewTransaction, async, cancellationToken).ConfigureAwait(false);
             if (hold is null)
             {
                 return false;
             }
 
             _count = _hold == hold ? _count + 1 : 1;
-            (_hold, _state, IsGivenAnew) = (hold, LockState.Held, false);
+            (_hold, _state, HasNewTransaction) = (hold, LockState.Held, false);
             _granted = conversation.HasOwnConnection || conversation.Settings is not null ? Stopwatch.GetTimestamp() : 0;
             if (!conversation.IsOpen)
             {
-                // It closed after the grant and before anybody knew of it.
+                // The connection has closed after the grant, before anybody knew of the hold.
                 conversation.Session.End();
                 throw Refusals.Lost(Key, null);
             }
@@ -304,7 +306,8 @@ internal sealed class Holding(Conversation conversation)
         }
     }
 
-    // After HandleError nobody would release it again, unless a transaction that the lock knows is the caller's to roll back first.
+    // After HandleError nobody will call release a second time, so the session is ended. Only with LockOptions.RollbackOnError off the
+    // caller means to roll the transaction back first, and to release then.
     private async ValueTask<bool> ReleaseRefused(Hold hold, Exception error, bool async)
     {
         if (_state != LockState.HeldAfterError)
@@ -322,9 +325,7 @@ internal sealed class Holding(Conversation conversation)
         return Lose(hold, error);
     }
 
-    /// <summary>
-    /// Lets go, or ends the session: nobody would release the lock later, and a pooled connection must not go back with it.
-    /// </summary>
+    /// <summary>Lets go of the lock, or ends the session if that fails, because nobody would release the lock later.</summary>
     public async ValueTask ReleaseOrEndSession(bool async)
     {
         if (!await ReleaseOnConnection(async).ConfigureAwait(false) && IsHeldForSession && conversation.IsOpen)
@@ -333,7 +334,7 @@ internal sealed class Holding(Conversation conversation)
         }
     }
 
-    // After HandleError the caller's own exception is on its way, and nothing may be thrown over it.
+    // After HandleError the caller's own exception is on its way, so that this returns false instead of throwing.
     private bool Lose(Hold hold, Exception? error)
     {
         var isAfterError = _state == LockState.HeldAfterError;
@@ -350,7 +351,7 @@ internal sealed class Holding(Conversation conversation)
 
     private void NoteLoss(Hold hold, Exception? error)
     {
-        // Who distrusts the server ends its question, and is not told of that as of another loss.
+        // Distrust has noted the loss and given up the question, which fails with a SilenceException: no second loss is logged.
         if (error is not SilenceException || !hold.IsLost)
         {
             Log.Lost(Logger, Key, error);

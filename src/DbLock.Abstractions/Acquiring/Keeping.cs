@@ -2,27 +2,28 @@ using System.Runtime.ExceptionServices;
 
 namespace DbLock;
 
-/// <summary>Makes a session last that is the lock's own, and leaves it as it was before.</summary>
+/// <summary>Gives the session of a lock's own connection the settings with which it lasts, and puts back what was before.</summary>
 internal static class Keeping
 {
-    /// <summary>Makes it last, if that was not done before, and tells the lock there.</summary>
+    /// <summary>Sets them, unless that was done before, and shows the lock's name in the session.</summary>
     /// <returns>
-    /// The error with which the session has ended, or which a cancel has left; null when it lasts, or the server will not have it so.
+    /// The error with which the session has ended, or a cancel that hit it; null when the settings are made, and when the server refuses
+    /// them.
     /// </returns>
     public static async ValueTask<Exception?> Keep(Conversation conversation, bool async, CancellationToken cancellationToken)
     {
-        if (conversation.IsKept || SessionSettings.For(
+        if (conversation.HasAskedForSettings || SessionSettings.For(
             conversation.Connection, conversation.Driver, conversation.Dialect, conversation.Options, conversation.Key) is not { } settings)
         {
             return null;
         }
 
-        conversation.IsKept = true;
+        conversation.HasAskedForSettings = true;
         var answer = await conversation.Ask(
             Within(conversation.Limit, settings.Statement), async, cancellationToken).ConfigureAwait(false);
         if (answer.Error is not { } error)
         {
-            conversation.Settings = settings.Made(answer.Value);
+            conversation.Settings = settings.AfterAnswer(answer.Value);
             return null;
         }
 
@@ -35,7 +36,7 @@ internal static class Keeping
         return error;
     }
 
-    /// <summary>Makes it last, as <see cref="Keep"/>, and throws the error.</summary>
+    /// <summary>Does the same as <see cref="Keep"/>, and throws the error.</summary>
     public static async ValueTask KeepOrThrow(Conversation conversation, bool async, CancellationToken cancellationToken)
     {
         if (await Keep(conversation, async, cancellationToken).ConfigureAwait(false) is { } error)
@@ -46,11 +47,12 @@ internal static class Keeping
     }
 
     /// <summary>
-    /// Returns the question whether a lock is still held: where the session is known to be the client's own, that is so while it lives.
+    /// Returns the question whether a lock is still held. Where the client is known to speak to one session directly, the question is
+    /// whether that session lives: the lock on its own connection ends with the session and with nothing else.
     /// </summary>
     /// <param name="conversation">The conversation.</param>
     /// <param name="hold">What is held.</param>
-    /// <param name="since">What else is said with it; null for nothing.</param>
+    /// <param name="since">Commands that are sent with the question; null for none.</param>
     public static LockStatement Question(Conversation conversation, Hold hold, IEnumerable<LockCommand>? since)
     {
         var session = conversation.PhysicalSession;
@@ -64,7 +66,7 @@ internal static class Keeping
     }
 
     /// <summary>
-    /// Puts back what was before, within a limit; a connection on which that fails is closed, and its session ended.
+    /// Puts back the settings that the session had before, within a limit. If that fails, the connection is closed and its session ended.
     /// </summary>
     public static async ValueTask PutBack(Conversation conversation, Limit limit, bool async)
     {
@@ -82,7 +84,7 @@ internal static class Keeping
         }
     }
 
-    // For a provider whose call cannot be ended from beside.
+    // Sets the time limit as the command's timeout as well, for a provider whose call cannot be ended from another thread.
     private static LockStatement Within(Limit limit, LockStatement statement) =>
         limit.LeftToAnswer is var left && left > TimeSpan.Zero && left < statement.Limit ? statement with { Limit = left } : statement;
 }

@@ -2,16 +2,18 @@ using System.Diagnostics;
 
 namespace DbLock;
 
-/// <summary>Until when a call may take: its timeout, or its token's cancel, and a second for the way there and back.</summary>
+/// <summary>The time in which a call must end: its timeout, or the cancel of its token, and one second more for the round trip.</summary>
 /// <param name="Timeout">The timeout; zero and infinite set no limit by themselves.</param>
 /// <param name="Start">When the call began, on the clock of <see cref="Stopwatch"/>.</param>
 /// <param name="Token">The caller's token.</param>
 internal readonly record struct Limit(TimeSpan Timeout, long Start, CancellationToken Token)
 {
-    /// <summary>How much longer than its limit a call may take.</summary>
+    /// <summary>How much longer than its timeout, or than the cancel, a call may take.</summary>
     public static readonly TimeSpan Way = TimeSpan.FromSeconds(1);
 
-    /// <summary>Nobody waits for the end of a longer one, and no timer counts so far.</summary>
+    /// <summary>
+    /// The longest timeout that sets a limit. Timers cannot count much further, and nobody will wait for the end of a longer one.
+    /// </summary>
     public static readonly TimeSpan Longest = TimeSpan.FromDays(10);
 
     public static Limit Of(TimeSpan timeout, CancellationToken token)
@@ -20,10 +22,10 @@ internal readonly record struct Limit(TimeSpan Timeout, long Start, Cancellation
         return finite > TimeSpan.Zero || token.CanBeCanceled ? new(finite, Stopwatch.GetTimestamp(), token) : default;
     }
 
-    /// <summary>Gets whether there is any.</summary>
+    /// <summary>Gets whether the call has a limit.</summary>
     public bool IsSet => Timeout > TimeSpan.Zero || Token.CanBeCanceled;
 
-    /// <summary>Gets how much of the timeout is left for a wait: what is not finite stays as it is.</summary>
+    /// <summary>Gets how much of the timeout is left for a wait. An infinite timeout, and zero, are returned as they are.</summary>
     public TimeSpan LeftToWait
     {
         get
@@ -33,7 +35,9 @@ internal readonly record struct Limit(TimeSpan Timeout, long Start, Cancellation
         }
     }
 
-    /// <summary>Gets how long the next answer may take; infinite while only a cancel would set a limit.</summary>
+    /// <summary>
+    /// Gets how long the next answer may take. It is infinite for a call that has no timeout and whose token is not cancelled yet.
+    /// </summary>
     public TimeSpan LeftToAnswer =>
         Token.IsCancellationRequested ? Way
         : Timeout > TimeSpan.Zero ? LeftToWait + Way

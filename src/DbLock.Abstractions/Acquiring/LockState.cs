@@ -1,17 +1,20 @@
 namespace DbLock;
 
-/// <summary>Where a <see cref="Lock"/> stands.</summary>
+/// <summary>The states of a <see cref="Lock"/>.</summary>
 internal enum LockState
 {
-    /// <summary>It is not held by this lock.</summary>
+    /// <summary>The lock is not held by this object.</summary>
     Free,
 
-    /// <summary>It is held, or was when it was last heard of.</summary>
+    /// <summary>The lock is held, as far as is known.</summary>
     Held,
 
-    /// <summary>As <see cref="Held"/>; the caller has told of an error, over which a release throws nothing.</summary>
+    /// <summary>
+    /// The lock is held, and the caller has reported an error (<see cref="Lock.HandleError(Exception)"/>): a release throws nothing, so
+    /// that it does not hide that error.
+    /// </summary>
     HeldAfterError,
 
-    /// <summary>It is of no more use.</summary>
+    /// <summary>The lock was disposed.</summary>
     Disposed,
 }

@@ -27,7 +27,6 @@ internal sealed class Patience : IValueTaskSource<object?>
     private ConfiguredValueTaskAwaitable<object?>.ConfiguredValueTaskAwaiter _pending;
     private int _state;
     private long _end;
-    private long _rings;
     private bool _isLastLook;
 
     /// <summary>Initializes a new instance.</summary>
@@ -48,13 +47,14 @@ internal sealed class Patience : IValueTaskSource<object?>
     /// <summary>Begins; a call that blocks is then made, and ended from beside by what happens at the end.</summary>
     public void Begin(Limit limit)
     {
-        _first.Reset();
-        Volatile.Write(ref _end, long.MaxValue);
-        _isLastLook = false;
-        Volatile.Write(ref _state, Waiting);
-        if (limit.LeftToAnswer is var left && left != Timeout.InfiniteTimeSpan)
+        lock (_timer)
         {
-            EndAfter(left);
+            _first.Reset();
+            (_state, _isLastLook) = (Waiting, false);
+            if (limit.LeftToAnswer is var left && left != Timeout.InfiniteTimeSpan)
+            {
+                EndAfter(left);
+            }
         }
     }
 
@@ -62,26 +62,48 @@ internal sealed class Patience : IValueTaskSource<object?>
     /// <returns>False when the patience had ended before.</returns>
     public bool TryFinish()
     {
-        if (Interlocked.CompareExchange(ref _state, 0, Waiting) != Waiting)
+        lock (_timer)
         {
-            _onLate();
-            return false;
+            if (_state == Waiting)
+            {
+                _state = 0;
+                StopTimer();
+                return true;
+            }
         }
 
-        return true;
+        _onLate();
+        return false;
     }
 
     /// <summary>Shortens the patience to what is left after a cancel.</summary>
     public void Cancel()
     {
-        if (Volatile.Read(ref _state) == Waiting)
+        lock (_timer)
         {
-            EndAfter(Limit.Way);
+            if (_state == Waiting)
+            {
+                EndAfter(Limit.Way);
+            }
         }
     }
 
     /// <summary>Ends it now.</summary>
-    public void GiveUp() => End();
+    public void GiveUp()
+    {
+        lock (_timer)
+        {
+            if (_state != Waiting)
+            {
+                return;
+            }
+
+            _state = Over;
+            StopTimer();
+        }
+
+        _ = TellAfter(_onEnd());
+    }
 
     /// <summary>Waits, after <see cref="Begin"/>, for an answer that is under way.</summary>
     /// <exception cref="SilenceException">It did not come in time.</exception>
@@ -130,16 +152,17 @@ internal sealed class Patience : IValueTaskSource<object?>
 
     private void EndAfter(TimeSpan left)
     {
-        var end = Stopwatch.GetTimestamp() + (long)(left.TotalSeconds * Stopwatch.Frequency);
-        Volatile.Write(ref _end, end);
-        lock (_timer)
+        _end = Stopwatch.GetTimestamp() + (long)(left.TotalSeconds * Stopwatch.Frequency);
+        _timer.Change(left, Timeout.InfiniteTimeSpan);
+    }
+
+    // The runtime keeps a timer that is set until it rings, and with it all that this one knows.
+    private void StopTimer()
+    {
+        if (_end != 0)
         {
-            // A timer that is set already rings before, and is set again then: most answers come long before.
-            if (_rings == 0 || end < _rings)
-            {
-                _rings = end;
-                _timer.Change(left, Timeout.InfiniteTimeSpan);
-            }
+            _end = 0;
+            _timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -147,37 +170,32 @@ internal sealed class Patience : IValueTaskSource<object?>
     {
         lock (_timer)
         {
-            _rings = 0;
+            if (_state != Waiting || _end == 0)
+            {
+                // The answer came while the timer rang.
+                return;
+            }
+
+            var left = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), _end);
+            if (left > TimeSpan.Zero)
+            {
+                EndAfter(left + TimeSpan.FromMilliseconds(1));
+                return;
+            }
+
+            if (!_isLastLook)
+            {
+                // Where the machine had no time for the timer, it had none for the answer either, which may lie there unread.
+                _isLastLook = true;
+                EndAfter(left < -Late ? Limit.Way : LastLook);
+                return;
+            }
+
+            _state = Over;
+            StopTimer();
         }
 
-        if (Volatile.Read(ref _state) != Waiting || Volatile.Read(ref _end) is var end && end == long.MaxValue)
-        {
-            return;
-        }
-
-        var left = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), end);
-        if (left > TimeSpan.Zero)
-        {
-            EndAfter(left + TimeSpan.FromMilliseconds(1));
-        }
-        else if (!_isLastLook)
-        {
-            // Where the machine had no time for the timer, it had none for the answer either, which may lie there unread.
-            _isLastLook = true;
-            EndAfter(left < -Late ? Limit.Way : LastLook);
-        }
-        else
-        {
-            End();
-        }
-    }
-
-    private void End()
-    {
-        if (Interlocked.CompareExchange(ref _state, Over, Waiting) == Waiting)
-        {
-            _ = TellAfter(_onEnd());
-        }
+        _ = TellAfter(_onEnd());
     }
 
     private async Task TellAfter(Task ending)

@@ -2,7 +2,7 @@ using System.Data.Common;
 
 namespace DbLock;
 
-/// <summary>What a lock says when it refuses, or has come to nothing: each text once.</summary>
+/// <summary>The exceptions with which a lock refuses a call or reports a failure. Each message is written here and nowhere else.</summary>
 internal static class Refusals
 {
     public static ObjectDisposedException Disposed() => new("DbLock.Lock");

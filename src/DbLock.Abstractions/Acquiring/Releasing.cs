@@ -6,10 +6,12 @@ namespace DbLock;
 /// <summary>How a release has ended.</summary>
 internal enum ReleaseVerdict
 {
-    /// <summary>The server has let go, and the lock is free.</summary>
+    /// <summary>The server has let go of the lock, and it is free.</summary>
     Released,
 
-    /// <summary>The server has let go, and a transaction that the lock does not know keeps the lock until it ends.</summary>
+    /// <summary>
+    /// The server has let go of the session's lock, but a transaction that this lock does not know keeps a lock of its own until it ends.
+    /// </summary>
     KeptByTransaction,
 
     /// <summary>The server did not hold the lock any more.</summary>
@@ -19,7 +21,7 @@ internal enum ReleaseVerdict
     Refused,
 }
 
-/// <summary>Lets go of the last acquire of a hold.</summary>
+/// <summary>Releases a hold that counts one acquire.</summary>
 internal static class Releasing
 {
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
@@ -43,8 +45,8 @@ internal static class Releasing
             var answer = await conversation.AskToRelease(request, async).ConfigureAwait(false);
             if (answer.Error is not { } error)
             {
-                // After a cancel, which may have come before the release or just after it, "not held" means that it was let go the time
-                // before.
+                // The release may have been sent twice, because a cancel hit it. Then "not held" means that the first one let go of the
+                // lock.
                 return (answer.Number == LockDialect.KeptByTransaction ? ReleaseVerdict.KeptByTransaction
                     : answer.IsYes || attempt > 0 ? ReleaseVerdict.Released
                     : ReleaseVerdict.Lost, null);
@@ -62,7 +64,8 @@ internal static class Releasing
                 case LockOutcome.Cancelled when attempt < Conversation.CancelAttempts - 1:
                     break;
                 case LockOutcome.TransactionAborted when transaction is not null && conversation.Options.RollbackOnError:
-                    // The server takes nothing but a rollback now, and the transaction can come to nothing else.
+                    // The transaction has failed, so the server accepts nothing but a rollback, and the transaction could not be committed
+                    // any more.
                     var failure = await RollBack(conversation, transaction, async).ConfigureAwait(false);
                     if (conversation.Transaction is not null)
                     {
@@ -79,8 +82,8 @@ internal static class Releasing
         }
     }
 
-    /// <summary>Rolls a transaction back; it throws nothing, because a failure comes before it.</summary>
-    /// <returns>What the rollback failed with, which is logged; null when it did not fail.</returns>
+    /// <summary>Rolls a transaction back. It throws nothing, because its caller is about to report the failure that came before.</summary>
+    /// <returns>The exception of the rollback, which is logged; null when the rollback did not fail.</returns>
     public static async ValueTask<Exception?> RollBack(Conversation conversation, DbTransaction transaction, bool async)
     {
         try

@@ -1,9 +1,9 @@
 namespace DbLock;
 
-/// <summary>Runs the caller's code under a lock, and lets go of the lock whatever becomes of that.</summary>
+/// <summary>Runs the caller's code under a lock, and lets go of the lock after it, however the code ends.</summary>
 internal static class Running
 {
-    /// <summary>Acquires, and throws when the lock was held elsewhere for the whole timeout.</summary>
+    /// <summary>Acquires the lock, and throws when it was held elsewhere for the whole timeout.</summary>
     public static async ValueTask AcquireOrThrow(
         Holding holding, TimeSpan? timeout, bool async, CancellationToken cancellationToken)
     {
@@ -23,7 +23,7 @@ internal static class Running
         }
     }
 
-    /// <summary>Returns the exception for a timeout that is no answer to the caller; it says who holds the lock.</summary>
+    /// <summary>Returns the exception for a timeout. It says who holds the lock, if the server tells.</summary>
     public static async ValueTask<LockNotAcquiredException> NotAcquired(
         Holding holding, TimeSpan timeout, string meaning, string orElse, bool async)
     {
@@ -32,8 +32,7 @@ internal static class Running
     }
 
     /// <summary>
-    /// Lets go after a body ran to its end. Nobody but this call knows when to release, so that a lock which cannot be let go costs the
-    /// session.
+    /// Lets go of the lock after a body has run to its end. The caller cannot release it, so if it cannot be let go the session is ended.
     /// </summary>
     public static async ValueTask ReleaseAfterBody(Holding holding, bool async)
     {

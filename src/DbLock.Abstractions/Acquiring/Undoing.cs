@@ -1,21 +1,21 @@
 namespace DbLock;
 
 /// <summary>
-/// Undoes an acquire that has failed: it may have been granted in that instant, and the server is the only one who knows. What the server
-/// cannot tell costs the session.
+/// Undoes an acquire that has failed. The server may have granted the lock in the same instant, so it is told to let go, or is asked. If
+/// that fails, the session is ended.
 /// </summary>
 internal static class Undoing
 {
-    /// <summary>Undoes it.</summary>
-    /// <returns>Whether a session that lived had to be ended.</returns>
+    /// <summary>Undoes a failed acquire.</summary>
+    /// <returns>Whether the session had to be ended that was alive until then.</returns>
     public static async ValueTask<bool> Undo(Conversation conversation, LockRequest request, Answer failed, bool isCancelled, bool async)
     {
         var outcome = Judging.OutcomeOf(failed, isCancelled);
         var isInDoubt = Judging.IsInDoubt(failed, request, isCancelled);
         var reason = failed.Error;
 
-        // What was not sent, because the cancel came first, has made no savepoint. Where that is not so, the undo fails, and costs the
-        // session.
+        // A statement that was cancelled before it was sent has made no savepoint. Should it have been sent all the same, the undo fails,
+        // and the session is ended.
         var hasSavepoint = request.InTransaction && !failed.IsNotSent && !isInDoubt;
         if (failed.IsNotSent && !conversation.IsOpen)
         {
@@ -24,7 +24,7 @@ internal static class Undoing
 
         if (failed.Error is SilenceException)
         {
-            // The connection is given up already.
+            // The connection was given up already, and its session with it.
             return true;
         }
 
@@ -46,20 +46,21 @@ internal static class Undoing
             reason = answer.Error;
             switch (answer.Outcome)
             {
-                // The server says that there is no savepoint, so that the wait never began.
+                // The server says that there is no savepoint: the wait was not begun.
                 case LockOutcome.NotAcquired when !isInDoubt:
                     return false;
 
-                // Nothing was sent, then or now.
+                // Neither the acquire nor the undo was sent.
                 case var _ when answer.IsNotSent && failed.IsNotSent:
                     return false;
 
-                // The server had not answered, and its savepoint stands.
+                // The cancel came before the server's answer, so that the savepoint stands. It is undone once more, now with the savepoint.
                 case LockOutcome.TransactionAborted when isInDoubt && !hasSavepoint:
                     hasSavepoint = true;
                     break;
 
-                // Nothing is in doubt: the server said no. The transaction is the caller's to roll back.
+                // The server has refused the acquire, so that the lock is certainly not held. The failed transaction is the caller's to
+                // roll back.
                 case LockOutcome.TransactionAborted when outcome is not (LockOutcome.Cancelled or LockOutcome.Unknown):
                     ThrowIfUnknownTransaction(conversation, answer.Error);
                     return false;
@@ -75,7 +76,7 @@ internal static class Undoing
         return lives;
     }
 
-    /// <summary>Refuses where the transaction has failed that the lock does not know.</summary>
+    /// <summary>Throws when the connection is in a failed transaction that was not given to the lock.</summary>
     public static void ThrowIfUnknownTransaction(Conversation conversation, Exception? error)
     {
         if (!conversation.IsInTransaction)
@@ -84,7 +85,7 @@ internal static class Undoing
         }
     }
 
-    /// <summary>Lets go of the other keys of a hold of several keys of which one was lost.</summary>
+    /// <summary>Lets go of the other keys of a hold of several keys, one of which was lost.</summary>
     public static async ValueTask LetGoOfTheRest(Conversation conversation, Hold hold, bool async)
     {
         if (!hold.Key.IsSeveral)

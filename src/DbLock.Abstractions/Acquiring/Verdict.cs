@@ -1,58 +1,61 @@
 namespace DbLock;
 
-/// <summary>What an acquire has come to, and so what is to be done.</summary>
+/// <summary>The meaning of an acquire's answer, from which follows what is done next.</summary>
 internal enum Verdict
 {
     /// <summary>The lock is held.</summary>
     Granted,
 
-    /// <summary>The transaction holds it already, as was asked.</summary>
+    /// <summary>The transaction of <see cref="LockRequest.HeldIn"/> is still open and holds the lock; nothing was done.</summary>
     AlreadyHeld,
 
-    /// <summary>It is held elsewhere; nothing was taken.</summary>
+    /// <summary>The lock is held elsewhere, and nothing was taken.</summary>
     HeldElsewhere,
 
-    /// <summary>The provider has sent nothing; nothing was taken.</summary>
+    /// <summary>The provider has sent nothing, so that nothing was taken.</summary>
     NotSent,
 
-    /// <summary>The server's locks cannot be trusted; nothing was taken.</summary>
+    /// <summary>The server's locks cannot be trusted, and nothing was taken.</summary>
     Untrusted,
 
-    /// <summary>The server has not answered in time, and the connection was left behind with its session.</summary>
+    /// <summary>The server has not answered in time. The connection was given up together with its session.</summary>
     Silent,
 
-    /// <summary>The transaction had failed before, so that not even a savepoint was made.</summary>
+    /// <summary>The transaction had failed before the acquire, so that not even its savepoint was made.</summary>
     TransactionFailed,
 
     /// <summary>
-    /// A cancel has hidden the answer to a wait, or no savepoint would let go of what a try has taken, and the transaction may hold the
-    /// lock: it is asked for once more, since a transaction is granted again what it holds.
+    /// The transaction may hold the lock: a cancel has hidden the answer to a wait, or a try has failed, which has no savepoint to go back
+    /// to. The lock is asked for once more, because a transaction that holds a lock is granted it again.
     /// </summary>
     MayBeGranted,
 
-    /// <summary>The wait has failed, and what was taken in that instant is undone: its time is over.</summary>
+    /// <summary>
+    /// The time for waiting is over. This and the verdicts after it are failures that were undone: what was granted in that instant was let
+    /// go.
+    /// </summary>
     TimedOut,
 
-    /// <summary>As <see cref="TimedOut"/>: the server ended it to break a deadlock.</summary>
+    /// <summary>The server has ended the wait to break a deadlock.</summary>
     Deadlocked,
 
-    /// <summary>As <see cref="TimedOut"/>: the caller cancelled it.</summary>
+    /// <summary>The caller has cancelled the wait.</summary>
     Cancelled,
 
-    /// <summary>As <see cref="TimedOut"/>: the server ended it, by a limit on statements or for an administrator.</summary>
+    /// <summary>The server has ended the wait, because of a limit on statements or because an administrator cancelled it.</summary>
     EndedByServer,
 
-    /// <summary>As <see cref="TimedOut"/>: the connection broke.</summary>
+    /// <summary>The connection broke.</summary>
     Broken,
 
-    /// <summary>As <see cref="TimedOut"/>: the error says why.</summary>
+    /// <summary>The acquire has failed for another reason, which the error tells.</summary>
     Failed,
 
-    /// <summary>As <see cref="TimedOut"/>: no answer came back.</summary>
+    /// <summary>No answer came back.</summary>
     NotAnswered,
 }
 
-/// <summary>From an answer to a verdict.</summary>
+/// <summary>Turns answers into verdicts. These are functions without side effects.</summary>
 internal static class Judging
 {
     /// <summary>Judges the answer to an acquire.</summary>
@@ -68,7 +71,8 @@ internal static class Judging
         { Error: LockException } => Verdict.Untrusted,
         { Error: SilenceException } => Verdict.Silent,
 
-        // A cancel meets providers at any point, and some then fail in ways that have nothing to do with what the server did.
+        // If the caller has cancelled, this does not prove that nothing was sent: a cancel meets a provider at any point, and some then
+        // fail with errors that say nothing of what the server did.
         { IsNotSent: true } when !isCancelled && isOpen => Verdict.NotSent,
         { Outcome: LockOutcome.TransactionAborted } => Verdict.TransactionFailed,
         _ when isOpen && request.Scope == LockScope.Transaction
@@ -88,17 +92,17 @@ internal static class Judging
     };
 
     /// <summary>
-    /// Says whether the server may have answered, and a cancel of the provider's (psqlODBC's) thrown the answer away: then the savepoint of
-    /// the acquire is gone, too.
+    /// Says whether the server may have answered although the provider reports a cancel: psqlODBC may throw away an answer that had come.
+    /// In that case the savepoint of the acquire is released already.
     /// </summary>
     public static bool IsInDoubt(in Answer answer, in LockRequest request, bool isCancelled) =>
         OutcomeOf(answer, isCancelled) == LockOutcome.Unknown && request.InTransaction && !answer.IsNotSent && isCancelled;
 
-    // A try has no savepoint that would let go of what it has taken.
+    // A try is sent without a savepoint, so that nothing lets go of what it may have taken.
     private static bool IsTryInDoubt(in Answer answer, in LockRequest request) =>
         request.Try && answer is { Error: not null, Outcome: LockOutcome.Unknown, IsNotSent: false };
 
-    /// <summary>Returns what is to be undone after a failure.</summary>
+    /// <summary>Returns the outcome for which the acquire is undone. A refusal after the caller's cancel counts as the cancel.</summary>
     public static LockOutcome OutcomeOf(in Answer answer, bool isCancelled) =>
         answer.Outcome == LockOutcome.Refused && isCancelled ? LockOutcome.Cancelled : answer.Outcome;
 }

@@ -3,7 +3,9 @@ using Microsoft.Extensions.Logging.Abstractions;
 
 namespace DbLock;
 
-/// <summary>The caller's logger, whose own failures do not come between a lock and its release.</summary>
+/// <summary>
+/// Passes everything on to the caller's logger and swallows its exceptions, which must not come between a lock and its release.
+/// </summary>
 internal sealed class QuietLogger(ILogger logger) : ILogger
 {
     public static ILogger Of(ILogger? logger) => logger is null ? NullLogger.Instance : new QuietLogger(logger);
@@ -32,7 +34,7 @@ internal sealed class QuietLogger(ILogger logger) : ILogger
         }
         catch (Exception)
         {
-            // A log that cannot be written is not worth a lock that stays.
+            // If this exception came out, a lock could stay held because its log could not be written.
         }
     }
 }

@@ -4,7 +4,7 @@ using System.Diagnostics.Metrics;
 namespace DbLock;
 
 /// <summary>
-/// What DbLock tells OpenTelemetry, under the name <see cref="Lock.TelemetryName"/>. Attributes:
+/// The traces and metrics of DbLock, under the name <see cref="Lock.TelemetryName"/>. Attributes:
 /// https://opentelemetry.io/docs/specs/semconv/database/
 /// </summary>
 internal static class Telemetry
@@ -44,10 +44,10 @@ internal static class Telemetry
     /// <summary>Gets whether anybody listens to holds.</summary>
     public static bool HearsHolds => Hold.Enabled || Losses.Enabled;
 
-    /// <summary>Runs an acquire, and tells how it ended.</summary>
+    /// <summary>Runs an acquire and records how it ended.</summary>
     /// <param name="acquire">The acquire.</param>
-    /// <param name="isAcquired">Says whether it got the lock.</param>
-    /// <param name="where">The database and the dialect, as far as they are known.</param>
+    /// <param name="isAcquired">Says whether the result is a lock.</param>
+    /// <param name="where">Returns the database and the dialect, as far as they are known.</param>
     /// <param name="key">The key.</param>
     /// <param name="options">How the lock is held.</param>
     public static async ValueTask<T> Tell<T>(
@@ -88,7 +88,7 @@ internal static class Telemetry
         }
     }
 
-    /// <summary>Tells how a hold ended.</summary>
+    /// <summary>Records how a hold ended.</summary>
     public static void Held(string? database, LockDialect? dialect, LockKey key, LockOptions options, long start, string outcome) =>
         Quietly(() =>
     {
@@ -105,7 +105,7 @@ internal static class Telemetry
         }
     });
 
-    // A listener that throws is not worth a lock that stays.
+    // Swallows the exceptions of a listener: if one came out, a lock could stay held.
     private static void Quietly(Action tell)
     {
         try
@@ -114,7 +114,7 @@ internal static class Telemetry
         }
         catch (Exception)
         {
-            // It is the listener's own.
+            // The exception is the listener's own.
         }
     }
 
@@ -140,7 +140,7 @@ internal static class Telemetry
             activity.SetTag("db.operation.name", activity.OperationName);
             if (error is not null)
             {
-                // A message names the key, and may name who holds it.
+                // The message has the key in it, and may have the holder.
                 activity.SetStatus(ActivityStatusCode.Error, options.TelemetryKey ? error.Message : outcome);
             }
         }

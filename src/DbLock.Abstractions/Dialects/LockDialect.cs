@@ -1,13 +1,15 @@
 namespace DbLock.Drivers;
 
-/// <summary>A server's way to say "lock": it writes statements and reads answers, and never sees a connection.</summary>
+/// <summary>
+/// What is said to a server to lock: a dialect writes the statements and reads the answers of one engine, and never sees a connection.
+/// </summary>
 /// <remarks>
 /// Statements other than <see cref="Acquire"/> answer 1 (or true) for yes and 0 (or false) for no, whatever the engine's own codes are.
 /// <b>Threads.</b> A dialect has no state and is shared by every lock.
 /// </remarks>
 public abstract class LockDialect
 {
-    /// <summary>What <see cref="Release"/> answers where a transaction that the lock does not know keeps the lock.</summary>
+    /// <summary>The answer to <see cref="Release"/> where a transaction that the lock does not know keeps the lock until it ends.</summary>
     public const int KeptByTransaction = 2;
 
     /// <summary>Gets the name of the engine, for messages.</summary>
@@ -37,7 +39,7 @@ public abstract class LockDialect
     /// </param>
     public abstract bool Speaks(string product);
 
-    /// <summary>Returns what the server tells one lock from another by: two keys with the same identity are one lock.</summary>
+    /// <summary>Returns the text by which the server tells one lock from another: two keys with the same identity are one lock.</summary>
     /// <param name="key">The key; a single one.</param>
     /// <exception cref="ArgumentException">The engine cannot lock this key.</exception>
     public abstract string Identify(LockKey key);
@@ -48,11 +50,11 @@ public abstract class LockDialect
     public abstract LockStatement Acquire(in LockRequest request);
 
     /// <summary>
-    /// Returns the statement that puts the session back after a failed acquire: a lock that was granted all the same is let go. One without
-    /// a command where there is nothing to put back.
+    /// Returns the statement that puts the session back after a failed acquire: it lets go of a lock that was granted all the same. It has
+    /// no command where there is nothing to put back.
     /// </summary>
     /// <param name="request">What was asked.</param>
-    /// <param name="outcome">How it ended, as far as is known: where nothing can have been taken, nothing need be let go.</param>
+    /// <param name="outcome">How the acquire ended, as far as is known. After some outcomes nothing can have been taken.</param>
     public abstract LockStatement Undo(in LockRequest request, LockOutcome outcome);
 
     /// <summary>Returns the statement that asks whether this session holds the lock.</summary>
@@ -60,8 +62,8 @@ public abstract class LockDialect
     public abstract LockStatement IsHeld(in LockRequest request);
 
     /// <summary>
-    /// Returns the statement that lets go of a lock of session scope: 1 when it was held, 0 when it was not, 2 when it was and a
-    /// transaction that the lock does not know keeps it until it ends.
+    /// Returns the statement that lets go of a lock of session scope. Its answer is 1 when the lock was held, 0 when it was not, and
+    /// <see cref="KeptByTransaction"/> when it was and a transaction that the lock does not know keeps it until it ends.
     /// </summary>
     /// <param name="request">What was asked.</param>
     public abstract LockStatement Release(in LockRequest request);
@@ -79,60 +81,66 @@ public abstract class LockDialect
     public virtual LockHolders ReadHolders(LockKey key, object? answer) =>
         throw new NotSupportedException($"{Name} does not tell who holds a lock.");
 
-    /// <summary>Says what the answer to <see cref="Acquire"/> means: all that it tells.</summary>
+    /// <summary>Reads everything that the answer to <see cref="Acquire"/> tells.</summary>
     /// <param name="request">What was asked.</param>
     /// <param name="answer">The value that came back; null when none did.</param>
     /// <exception cref="LockException">The server's locks cannot be trusted here; the message says why and what to do.</exception>
     public abstract LockReply Read(in LockRequest request, object? answer);
 
     /// <summary>
-    /// Gets whether a grant can answer with a fencing token (<see cref="LockReply.FencingToken"/>); false (default) refuses such locks.
+    /// Gets whether a grant can answer with a fencing token (<see cref="LockReply.FencingToken"/>). With false (default) locks with tokens
+    /// are refused.
     /// </summary>
     public virtual bool HasFencing => false;
 
-    /// <summary>Gets what a session says that carries the locks of a <see cref="LockPool"/>; null when the dialect cannot.</summary>
+    /// <summary>
+    /// Gets the statements of a session that carries the locks of a <see cref="LockPool"/>; null (default) when the engine cannot carry
+    /// them.
+    /// </summary>
     public virtual LockCarrier? Carrier => null;
 
     /// <summary>Gets whether there is anything to <see cref="Keep"/>; false by default.</summary>
     public virtual bool KeepsSessions => false;
 
     /// <summary>
-    /// Returns a statement that shows that the session lives, for a connection that only one lock uses, which ends with nothing else; null
-    /// (default) where
-    /// <see cref="IsHeld"/> is as cheap.
+    /// Returns a cheap statement that shows that the session lives. It is sent on a connection that only one lock uses, because such a lock
+    /// ends with its session and with nothing else. Null (default) where <see cref="IsHeld"/> is as cheap.
     /// </summary>
     /// <param name="sessionId">The session that the client believes it speaks to.</param>
     public virtual LockStatement? IsAlive(int sessionId) => null;
 
     /// <summary>
-    /// Returns the statement that makes a session last which only locks use, if it is the one that the client believes it speaks to: it
-    /// answers with a text of what was before, null for nothing to put back. Null (default) when the engine has no such settings.
+    /// Returns the statement that gives a session, which only locks use, the settings with which it lasts. It sets them only if the session
+    /// is the one that the client believes to speak to. Its answer is a text of what was before, or null when there is nothing to put back.
+    /// Null (default) when the engine has no such settings.
     /// </summary>
     /// <param name="sessionId">The session.</param>
-    /// <param name="told">How its application_name is to end, and how many bytes are left for what stands before that; no end leaves it as
-    /// it is.</param>
+    /// <param name="told">
+    /// What the session's application_name is to end with, and how many bytes are left for what stands before that. A null end leaves the
+    /// name as it is.
+    /// </param>
     public virtual LockStatement? Keep(int sessionId, (string? End, int Room) told) => null;
 
     /// <summary>
-    /// Returns the statement that tells since when the lock is held whose name <see cref="Keep"/> has told; null (default) when the engine
-    /// has no place for it. It may be said again.
+    /// Returns the statement that shows since when the lock is held whose name <see cref="Keep"/> has shown. It may be sent more than once.
+    /// Null (default) when the engine has no place for it.
     /// </summary>
     /// <param name="sessionId">The session.</param>
-    /// <param name="told">How its application_name ends.</param>
+    /// <param name="told">What the session's application_name ends with.</param>
     /// <param name="held">How long the lock has been held.</param>
     public virtual LockStatement? TellSince(int sessionId, string told, TimeSpan held) => null;
 
     /// <summary>Returns the statement that undoes <see cref="Keep"/>.</summary>
-    /// <param name="before">What <see cref="Keep"/> was answered.</param>
+    /// <param name="before">The answer to <see cref="Keep"/>.</param>
     public virtual LockStatement PutBack(string before) => throw new NotSupportedException($"{Name} has nothing to put back.");
 
-    /// <summary>Says what an error means.</summary>
+    /// <summary>Says what an error means for an acquire.</summary>
     /// <param name="codes">The error's codes.</param>
     public abstract LockOutcome Read(DbError codes);
 
     /// <summary>
-    /// Says whether an error means that the server has ended the session because a limit was reached: on how long a transaction may take,
-    /// or on how long a session may idle.
+    /// Says whether an error means that the server has ended the session because of a limit: on how long a transaction may take, or on how
+    /// long a session may be idle.
     /// </summary>
     public virtual bool IsSessionLimit(DbError codes) => false;
 }

@@ -5,14 +5,14 @@ using System.Text;
 namespace DbLock;
 
 /// <summary>
-/// Names that are longer than an engine takes, or have a NUL in them, at which engines and drivers end a text (measured on MariaDB):
-/// hashed, never cut, since a cut would make two locks one.
+/// Shortens names that are longer than the engine accepts, and names with a NUL, at which engines and drivers end a text (measured on
+/// MariaDB). Such a name is hashed and never only cut, because two names with the same beginning would become one lock.
 /// </summary>
 internal static class LongName
 {
     /// <summary>
-    /// Returns the name, or where it does not fit as much of its beginning as fits, a colon, and the first 160 bits of the SHA-256 of the
-    /// whole in hexadecimal.
+    /// Returns the name, if it fits. Otherwise it returns as much of its beginning as fits, a colon, and the first 160 bits of the SHA-256
+    /// of the whole name in hexadecimal.
     /// </summary>
     /// <param name="name">The name.</param>
     /// <param name="hashed">What is hashed: the name, folded where the engine folds it.</param>

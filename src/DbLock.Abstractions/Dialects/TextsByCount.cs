@@ -4,7 +4,9 @@ namespace DbLock;
 
 /// <summary>The texts of a dialect that differ with the number of keys.</summary>
 /// <param name="make">Makes the texts of a kind of lock for so many keys.</param>
-/// <remarks>Those for few keys are kept; for more they are made anew each time, because there would be too many of them.</remarks>
+/// <remarks>
+/// The texts for few keys are kept. Those for more keys are made anew each time, because there would be too many to keep.
+/// </remarks>
 internal sealed class TextsByCount<TKind, TTexts>(Func<TKind, int, TTexts> make)
     where TKind : notnull
 {

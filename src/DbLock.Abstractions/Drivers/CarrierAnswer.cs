@@ -1,10 +1,11 @@
 namespace DbLock.Drivers;
 
-/// <summary>What a server answers to a round.</summary>
-/// <param name="Released">A digit for each that was let go: 1 when it was held.</param>
-/// <param name="OthersListen">Whether others listen for releases, and have been told; null when that was not looked at.</param>
+/// <summary>A server's answer to a round.</summary>
+/// <param name="Released">A digit for each lock that was let go: 1 when it was held.</param>
+/// <param name="OthersListen">Whether other processes listen for releases, and were told; null when that was not checked.</param>
 /// <param name="Acquired">
-/// A digit for each that was asked for: 1 when it is held now, 0 when another has it, 2 when it is free and another of its group is not.
+/// A digit for each lock that was asked for: 1 when it is held now, 0 when it is held elsewhere, 2 when it is free and another of its group
+/// is not.
 /// </param>
 /// <param name="Token">The fencing token of what is held now; 0 for none.</param>
 /// <param name="Count">How many locks the session holds; null when that was not asked.</param>

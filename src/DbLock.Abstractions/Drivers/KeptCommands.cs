@@ -9,11 +9,12 @@ namespace DbLock;
 internal sealed class KeptCommands<T>
     where T : class
 {
-    // More than the locks of any dialect have. When texts that are made for each call have filled it, it begins anew.
+    // More than the statements of any dialect. When texts that are made for each call have filled it, everything is dropped.
     private const int Most = 64;
 
-    // A comment that names a lock makes a text of its own for each name, and what is prepared stays in the server's session, which a pool
-    // keeps for days: so many names have that, the first of the process that were used again in one session.
+    // How many comments have commands of their own. A comment names a lock, so that each name makes a text of its own, and a prepared text
+    // stays in the server's session, which a pool keeps for days. The first names of the process that were used again in one session have
+    // them.
     private const int MostComments = 16;
 
     private static readonly ConcurrentDictionary<string, bool> Comments = new(StringComparer.Ordinal);
@@ -21,18 +22,22 @@ internal sealed class KeptCommands<T>
     private readonly Dictionary<(LockStatement Statement, string? Comment), Place> _places = new(SameTexts.Instance);
     private DbConnection? _wrapper;
 
-    /// <summary>Returns the place of a statement's command, whatever its comment; null at its first use.</summary>
+    /// <summary>Returns the place for a statement's command, whatever its comment; null at the statement's first use.</summary>
     /// <param name="wrapper">The wrapper around the provider's connection that the command is for; null for none.</param>
     /// <param name="statement">The statement.</param>
     /// <remarks>
-    /// A command of a pooled session may have been made for another connection object: who takes it says which it is for.
+    /// A command of a pooled session may have been made for another connection object, so the driver sets the connection on each command
+    /// that it takes.
     /// </remarks>
     public Place? Of(DbConnection? wrapper, LockStatement statement) =>
         Find(wrapper, statement, null) is var place && place.IsUsedAgain() ? place : null;
 
-    /// <summary>Returns the place of a statement's command that has its comment; null at its first use, and where none is kept.</summary>
+    /// <summary>
+    /// Returns the place for the command of a statement with its comment; null at its first use, and where no command is kept for the
+    /// comment.
+    /// </summary>
     /// <param name="wrapper">The wrapper around the provider's connection that the command is for; null for none.</param>
-    /// <param name="statement">The statement. Its comment is taken away where the command that is kept serves every name.</param>
+    /// <param name="statement">The statement. Its comment is removed where one command serves every name.</param>
     public Place? Of(DbConnection? wrapper, ref LockStatement statement)
     {
         if (statement.Comment is not { } comment)
@@ -59,7 +64,7 @@ internal sealed class KeptCommands<T>
 
         if (!isUsedAgain || !statement.MayPrepare)
         {
-            // What is not prepared can have any comment.
+            // A statement that is not prepared is made anew, with its own comment.
             return null;
         }
 
@@ -73,7 +78,7 @@ internal sealed class KeptCommands<T>
         {
             if (_wrapper != wrapper)
             {
-                // A command of one wrapper must not be sent for another.
+                // A command that was made for one wrapper must not be sent for another.
                 _places.Clear();
                 _wrapper = wrapper;
             }
@@ -92,7 +97,7 @@ internal sealed class KeptCommands<T>
         }
     }
 
-    /// <summary>The place of one command, or of none yet.</summary>
+    /// <summary>The place for one command. It may be empty.</summary>
     public sealed class Place
     {
         private Command? _command;
@@ -101,22 +106,22 @@ internal sealed class KeptCommands<T>
         private volatile bool _isDeallocated;
 
         /// <summary>
-        /// Gets whether the command may be prepared. Somebody who deallocates what is not theirs does so again, and providers do not notice
-        /// it.
+        /// Gets whether the command may be prepared. It may not after somebody has deallocated it, because they would do so again, and
+        /// providers do not notice.
         /// </summary>
         public bool MayPrepare => !_isDeallocated;
 
         /// <summary>
-        /// Takes the command out, so that no other call can come to write its own values into it; null when there is none.
+        /// Takes the command out, so that no other call can write its values into it meanwhile; null when the place is empty.
         /// </summary>
         public Command? Take() => Interlocked.Exchange(ref _command, null);
 
-        /// <summary>Puts it back after a use without an error, to be used again.</summary>
+        /// <summary>Puts the command back after a use without an error.</summary>
         public void GiveBack(Command command) => _command = command;
 
         /// <summary>
-        /// Says whether an error means that a prepared statement is gone, which a DISCARD ALL or DEALLOCATE ALL on the connection does; it
-        /// is not prepared again. Nothing of it was run.
+        /// Says whether an error means that a prepared statement is gone, because of a DISCARD ALL or DEALLOCATE ALL on the connection.
+        /// Nothing of the statement was run, and it is not prepared again.
         /// </summary>
         public bool IsGone(Command command, DbException error)
         {
@@ -142,7 +147,8 @@ internal sealed class KeptCommands<T>
         public bool IsPrepared { get; set; }
     }
 
-    // A text is kept twice where it may be prepared at one time and not at another, so that nothing prepared is used where it may not.
+    // Two statements have the same texts if their commands have, and if both may be prepared or neither: nothing prepared may be used where
+    // that is not allowed.
     private sealed class SameTexts : IEqualityComparer<(LockStatement Statement, string? Comment)>
     {
         public static SameTexts Instance { get; } = new();

@@ -2,49 +2,51 @@ using System.Globalization;
 
 namespace DbLock.Drivers;
 
-/// <summary>What a dialect says over a session that carries the locks of many, and that never waits in the server.</summary>
+/// <summary>The statements of a session that carries the locks of a pool. None of them waits in the server.</summary>
 public abstract class LockCarrier
 {
-    /// <summary>What stands in an answer for whether others listen, when that was not looked at.</summary>
+    /// <summary>Stands in an answer in place of whether others listen, when that was not checked.</summary>
     protected const string NotLooked = "-";
 
     /// <summary>
-    /// The key that a pool holds shared while it wants to hear of releases: who can take it alone knows that nobody listens.
+    /// The lock that a pool holds shared while it listens for releases. A session that can have it exclusively knows that nobody listens.
     /// </summary>
     public static readonly CarriedLock Listening = new(LockKey.From("DbLock.LockPool listens").Number, IsPair: false, Shared: true);
 
     /// <summary>
-    /// Returns the statement that asks for how many more locks the server has room, and whether its locks can be trusted.
+    /// Returns the statement that asks for how many more locks the server has room, and that checks whether its locks can be trusted.
     /// </summary>
     /// <param name="sessionId">The session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
     public abstract LockStatement Look(int? sessionId);
 
-    /// <summary>Returns for how many more locks the server has room without starving anybody.</summary>
-    /// <param name="answer">The value that <see cref="Look"/> was answered; null when none came back.</param>
+    /// <summary>Returns for how many more locks the server has room, of which some is left to others.</summary>
+    /// <param name="answer">The answer to <see cref="Look"/>; null when none came back.</param>
     /// <exception cref="LockException">The server's locks cannot be trusted here.</exception>
     public abstract long ReadRoom(object? answer);
 
-    /// <summary>
-    /// Returns the statement that lets go of locks, then rings the bell if anybody listens, then takes what is free of others.
-    /// </summary>
-    /// <param name="releases">What to let go of.</param>
+    /// <summary>Returns the statement that lets go of locks, then tells those who listen, then takes other locks that are free.</summary>
+    /// <param name="releases">The locks to let go of.</param>
     /// <param name="acquires">
-    /// What to take; those of a group one after the other. None is taken that others have a claim on which it heeds.
+    /// The locks to take; those of a group stand one after the other. A lock is not taken while there is a claim of others that it heeds.
     /// </param>
-    /// <param name="bell">What to tell who listens; empty for nothing.</param>
-    /// <param name="fencing">Whether the answer has a fencing token for what is taken.</param>
-    /// <param name="counts">Whether the answer has how many locks the session holds after that.</param>
+    /// <param name="bell">The text for those who listen; empty for none.</param>
+    /// <param name="fencing">Whether the answer has a fencing token for the locks that are taken.</param>
+    /// <param name="counts">Whether the answer tells how many locks the session holds after that.</param>
     public abstract LockStatement Carry(
         IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts);
 
-    /// <summary>Returns the statement that asks which of some locks this session holds: a text with a digit for each, 1 or 0.</summary>
+    /// <summary>
+    /// Returns the statement that asks which of some locks this session holds. Its answer is a text with a digit for each, 1 or 0.
+    /// </summary>
     /// <param name="locks">The locks.</param>
     public abstract LockStatement AreHeld(IReadOnlyList<CarriedLock> locks);
 
-    /// <summary>Gets the statement with which a session begins to listen; null when the server cannot tell of anything.</summary>
+    /// <summary>Gets the statement with which a session begins to listen; null (default) when the server cannot notify.</summary>
     public virtual LockStatement? Listen => null;
 
-    /// <summary>Gets the statement that lets go of all that the session holds and ends its listening, before it goes back.</summary>
+    /// <summary>
+    /// Gets the statement that lets go of every lock of the session and ends its listening, before the connection is given back.
+    /// </summary>
     public abstract LockStatement ReleaseAll { get; }
 
     /// <summary>Says whether an error means that the server's lock table is full; false by default.</summary>
@@ -55,16 +57,16 @@ public abstract class LockCarrier
     /// <param name="keys">The keys, each a single one.</param>
     public virtual LockStatement? Holders(IReadOnlyCollection<LockKey> keys) => null;
 
-    /// <summary>Reads the answer to <see cref="Holders"/>: for each key who holds it.</summary>
+    /// <summary>Reads the answer to <see cref="Holders"/>, which tells for each key who holds it.</summary>
     /// <param name="keys">The keys that were asked for.</param>
     /// <param name="answer">The value that came back; null when none did.</param>
     public virtual IReadOnlyDictionary<LockKey, LockHolders> ReadHolders(IReadOnlyCollection<LockKey> keys, object? answer) =>
         throw NotAnswered();
 
     /// <summary>
-    /// Reads the answer to <see cref="Carry"/>, a text of five parts with <c>|</c> between them: a digit for each release, whether anybody
-    /// else listens and was told (nothing for nobody, a dash when that was not looked at), a digit for each acquire, their fencing token
-    /// (or nothing), how many locks the session holds (or nothing).
+    /// Reads the answer to <see cref="Carry"/>. It is a text of five parts with <c>|</c> between them: a digit for each release; 1 when
+    /// others listen and were told, nothing when nobody does, a dash when that was not checked; a digit for each acquire; the fencing
+    /// token, or nothing; how many locks the session holds, or nothing.
     /// </summary>
     /// <param name="answer">The value that came back; null when none did.</param>
     /// <exception cref="LockException">It is no such text.</exception>
@@ -90,7 +92,7 @@ public abstract class LockCarrier
 
     private static string Digits(ReadOnlySpan<char> digits) => digits switch { "" => "", "0" => "0", "1" => "1", _ => digits.ToString() };
 
-    /// <summary>Returns the error for an answer that is none.</summary>
+    /// <summary>Returns the exception for an answer that has not this form.</summary>
     public static LockException NotAnswered() =>
         new("The server did not answer which locks were taken: something between changes its answers. Connect to it directly.");
 }

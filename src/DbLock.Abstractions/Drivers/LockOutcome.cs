@@ -3,7 +3,7 @@ namespace DbLock.Drivers;
 /// <summary>What an answer or an error of the server means for an acquire.</summary>
 public enum LockOutcome
 {
-    /// <summary>Nothing is known: the server must be asked.</summary>
+    /// <summary>It is not known what happened, so that the server must be asked.</summary>
     Unknown,
 
     /// <summary>The lock is held.</summary>
@@ -15,20 +15,21 @@ public enum LockOutcome
     /// <summary>The server ended the wait to break a deadlock. Not acquired.</summary>
     Deadlock,
 
-    /// <summary>The server refused, for example for want of a right. Not acquired; the server's own error says why.</summary>
+    /// <summary>
+    /// The server has refused the acquire, for example because a right is missing. The lock is not acquired; the server's own error says
+    /// why.
+    /// </summary>
     Refused,
 
-    /// <summary>The transaction had failed before, and the server takes nothing but its rollback. Not acquired.</summary>
+    /// <summary>The transaction had failed before, so that the server accepts nothing but its rollback. The lock is not acquired.</summary>
     TransactionAborted,
 
-    /// <summary>The wait was cancelled, perhaps in the instant of the grant: the server must be asked.</summary>
+    /// <summary>The wait was cancelled, perhaps in the instant of the grant, so that the server must be asked.</summary>
     Cancelled,
 
-    /// <summary>The session is gone, and every lock of it.</summary>
+    /// <summary>The session has ended, with all its locks.</summary>
     ConnectionLost,
 
-    /// <summary>
-    /// The transaction is the one in which the lock was granted before (<see cref="LockRequest.HeldIn"/>), and nothing was done.
-    /// </summary>
+    /// <summary>The transaction is the one that was granted the lock before (<see cref="LockRequest.HeldIn"/>). Nothing was done.</summary>
     AlreadyHeld,
 }

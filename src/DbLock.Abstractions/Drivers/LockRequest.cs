@@ -1,6 +1,6 @@
 namespace DbLock.Drivers;
 
-/// <summary>What a <see cref="Lock"/> asks a dialect to say.</summary>
+/// <summary>What a <see cref="Lock"/> wants of a dialect.</summary>
 /// <param name="Key">The key.</param>
 public readonly record struct LockRequest(LockKey Key)
 {
@@ -17,32 +17,34 @@ public readonly record struct LockRequest(LockKey Key)
     public bool InTransaction { get; init; }
 
     /// <summary>
-    /// Gets the server session that the client believes it speaks to; null when unknown, or when a pooler is trusted; negative when it has
-    /// none of its own, or hides it (<see cref="ILockDriver.HiddenSession"/>).
+    /// Gets the number of the server session that the client believes to speak to. It is null when the number is not known and when a
+    /// pooler is trusted, and negative when the client has no session of its own or its number is hidden
+    /// (<see cref="ILockDriver.HiddenSession"/>).
     /// </summary>
     public int? SessionId { get; init; }
 
     /// <summary>
-    /// Gets whether an answer on this connection has shown (<see cref="LockReply.IsDirect"/>) that the client speaks to one session of a
-    /// server that can be trusted.
+    /// Gets whether an earlier answer on this connection has shown that the client speaks to one session of a server whose locks can be
+    /// trusted (<see cref="LockReply.IsDirect"/>).
     /// </summary>
     public bool IsDirect { get; init; }
 
     /// <summary>
-    /// Gets the transaction in which the connection was last granted the lock, as <see cref="LockReply.Transaction"/> told; 0 for none.
+    /// Gets the number of the transaction in which the connection was last granted the lock (<see cref="LockReply.Transaction"/>); 0 for
+    /// none.
     /// </summary>
     public long HeldIn { get; init; }
 
     /// <summary>Gets whether a grant answers with its fencing token.</summary>
     public bool Fencing { get; init; }
 
-    /// <summary>Gets whether the connection is the lock's own, on which nobody else can have begun a transaction.</summary>
+    /// <summary>Gets whether the connection is the lock's own, so that nobody else can have begun a transaction on it.</summary>
     public bool HasOwnConnection { get; init; }
 
-    /// <summary>Gets whether what is to be let go may have been granted after a wait (<see cref="LockReply.HasWaited"/>).</summary>
+    /// <summary>Gets whether the lock to release may have been granted after a wait (<see cref="LockReply.HasWaited"/>).</summary>
     public bool AfterWait { get; init; }
 
-    /// <summary>Gets the timeout in whole milliseconds, rounded up so that a short wait is never none; -1 is for ever.</summary>
+    /// <summary>Gets the timeout in whole milliseconds, rounded up so that a short wait is never a try; -1 waits for ever.</summary>
     public long Milliseconds => Timeout < TimeSpan.Zero
         ? -1 : (Timeout.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond;
 

@@ -9,7 +9,7 @@ namespace DbLock.Drivers;
 /// <remarks>Make each text once and keep it in a static field, so that servers and drivers see the same few texts again.</remarks>
 public sealed partial class LockSql
 {
-    // Texts at even places, the numbers of parameters between them.
+    // Parts of the text at even indexes, numbers of parameters at odd ones.
     private readonly string[] _parts;
 
     /// <summary>Initializes a new instance from a template.</summary>

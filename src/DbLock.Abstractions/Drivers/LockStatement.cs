@@ -21,8 +21,7 @@ public sealed record LockCommand(LockSql Sql, params LockParameter[] Parameters)
 /// <param name="Commands">The commands. When one fails, those after it do not run.</param>
 public sealed record LockStatement(params LockCommand[] Commands)
 {
-    // A wait that the server should have ended is given this much longer before the client gives up on the server. DbLock itself gives up
-    // after one second where it can.
+    // How much longer than the server's wait the client's command timeout is. DbLock itself gives up after one second, where it can.
     private const int GraceSeconds = 2;
 
     /// <summary>
@@ -31,23 +30,23 @@ public sealed record LockStatement(params LockCommand[] Commands)
     public TimeSpan? Wait { get; init; }
 
     /// <summary>
-    /// Gets how long the client waits for the answer to what does not wait on the server; null leaves that to the provider.
+    /// Gets how long the client waits for the answer of a statement that does not wait on the server; null leaves that to the provider.
     /// </summary>
     public TimeSpan? Limit { get; init; }
 
     /// <summary>
-    /// Gets whether a driver may prepare the commands: the client speaks to one server session, and no pooler stands between, to whose next
-    /// session a prepared command would be unknown.
+    /// Gets whether a driver may prepare the commands. It may where the client speaks to one server session: a pooler between them would
+    /// send a prepared command to a session that does not know it.
     /// </summary>
     public bool MayPrepare { get; init; }
 
     /// <summary>
-    /// Gets a comment that names the lock to who looks at the server, with a space after it; null for none. It stands before the first
-    /// command that has parameters.
+    /// Gets a comment that shows the lock's name to those who look at the server, with a space after it; null for none. It stands before
+    /// the first command that has parameters.
     /// </summary>
     public string? Comment { get; init; }
 
-    /// <summary>Gets it without its comment: what a driver keeps to send it again, whatever the names of locks.</summary>
+    /// <summary>Gets the statement without its comment. A driver keeps this one to send it again, whatever the lock's name.</summary>
     public LockStatement WithoutComment => Comment is null ? this : _withoutComment ??= this with { Comment = null };
 
     private LockStatement? _withoutComment;
@@ -62,20 +61,20 @@ public sealed record LockStatement(params LockCommand[] Commands)
         { } wait => (int)Math.Ceiling(wait.TotalSeconds) + GraceSeconds,
     };
 
-    /// <summary>Returns what stands before a command's text: the comment, or null for nothing.</summary>
+    /// <summary>Returns the comment if it stands before a command; null otherwise.</summary>
     /// <param name="index">The place of the command, counted from 0.</param>
     public string? CommentBefore(int index) =>
         Comment is not null && index == Array.FindIndex(Commands, static command => command.Parameters.Length > 0) ? Comment : null;
 
     /// <summary>
-    /// Reads the answer out of a reader: the first value of the first row, or null. Reads on to the end, and disposes the reader.
+    /// Reads the answer, which is the first value of the first row, or null. It reads on to the end and disposes the reader.
     /// </summary>
     /// <param name="reader">The reader of all the commands.</param>
     /// <param name="async">False: return a completed task.</param>
     /// <param name="cancellationToken">Cancels the reading.</param>
     /// <remarks>
-    /// <c>ExecuteScalar</c> will not do: Npgsql's swallows a cancel that comes after the first value (measured), while the commands after
-    /// it have not run.
+    /// <c>ExecuteScalar</c> is not used: Npgsql's swallows a cancel that comes after the first value (measured), although the commands
+    /// after it have not run.
     /// </remarks>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public static async ValueTask<object?> ReadAnswer(DbDataReader reader, bool async, CancellationToken cancellationToken)
@@ -94,8 +93,8 @@ public sealed record LockStatement(params LockCommand[] Commands)
         }
         catch (InvalidOperationException e) when (e is not ObjectDisposedException)
         {
-            // Not one that refuses to send: the command was sent. (Over ODBC a cancel takes away the row between its coming and its
-            // reading.)
+            // An InvalidOperationException would mean that nothing was sent, but the command was sent. Over ODBC a cancel may remove the
+            // row between its arrival and its reading.
             throw new DataException("The answer could not be read to its end: " + e.Message, e);
         }
         catch (OperationCanceledException e) when (e.InnerException is null)

@@ -6,28 +6,31 @@ using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
-/// <summary>Sees through decorators of connections and transactions, as profilers and tracers put them around a provider's own.</summary>
+/// <summary>Finds the provider's own connection or transaction inside the wrappers that profilers and tracers put around it.</summary>
 /// <remarks>
-/// What is seen tells which driver, which session and which pool it is, and never replaces what the caller gave: commands go through that.
-/// What cannot be seen through stands for itself, and is refused where it matters.
+/// What is found tells the driver, the session and the pool. Commands still go through the object that the caller gave. A wrapper in which
+/// nothing is found stands for itself, and is refused where the session must be known.
 /// </remarks>
 internal static class Wrapper
 {
-    /// <summary>Returns the provider's own connection; the connection itself when it wraps none, or none that can be seen.</summary>
+    /// <summary>Returns the provider's own connection; the connection itself when it wraps none that can be found.</summary>
     public static DbConnection Innermost(DbConnection connection) => Sight<DbConnection>.Innermost(connection);
 
-    /// <summary>Returns the provider's own transaction; the transaction itself when it wraps none, or none that can be seen.</summary>
+    /// <summary>Returns the provider's own transaction; the transaction itself when it wraps none that can be found.</summary>
     public static DbTransaction Innermost(DbTransaction transaction) => Sight<DbTransaction>.Innermost(transaction);
 
-    /// <summary>Returns a transaction as the commands of a connection take it: those of a provider's own take no wrapper.</summary>
+    /// <summary>
+    /// Returns the transaction to put on the commands of a connection. Commands of a provider's own connection accept no wrapper of a
+    /// transaction.
+    /// </summary>
     public static DbTransaction? TransactionOf(DbConnection connection, DbTransaction? transaction) =>
         transaction is null || Innermost(connection) != connection ? transaction : Innermost(transaction);
 
-    /// <summary>How the inner one is found in an instance of one type.</summary>
+    /// <summary>How the inner object is found in objects of one type.</summary>
     private sealed class Sight<T>
         where T : class
     {
-        // A circle of wrappers has no innermost.
+        // How many wrappers may lie around each other. Wrappers that contain each other in a circle have no innermost object.
         private const int MostLayers = 16;
 
         private const BindingFlags Declared =
@@ -36,7 +39,7 @@ internal static class Wrapper
         private const string Trimmed = "A wrapper whose members are trimmed away cannot be seen through, and is refused where that "
             + "matters.";
 
-        // What the common ones call it: WrappedConnection (MiniProfiler), InnerTransaction, and so on.
+        // The names that common wrappers have for the property: WrappedConnection (MiniProfiler), InnerTransaction, and so on.
         private static readonly string[] Names =
             [.. new[] { "Wrapped", "Inner", "Base", "Underlying", "Original", "Real", "Actual" }.Select(
                 name => name + typeof(T).Name["Db".Length..])];
@@ -98,7 +101,7 @@ internal static class Wrapper
             }
             catch (TargetInvocationException)
             {
-                // It is disposed of, or has none yet.
+                // The wrapper was disposed, or has no inner object yet.
                 return null;
             }
 
@@ -109,7 +112,7 @@ internal static class Wrapper
                 {
                     if (inner is not null && inner != found)
                     {
-                        // Several, of which nobody knows where a command goes.
+                        // The wrapper has several, and it is not known to which of them it sends a command.
                         return null;
                     }
 

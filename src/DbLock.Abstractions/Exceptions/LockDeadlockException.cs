@@ -1,7 +1,8 @@
 namespace DbLock;
 
 /// <summary>
-/// A wait that the server ended because it closed a circle of waiters. The lock was not acquired; locks held before are still held.
+/// The server has ended a wait because it closed a circle of waiters. The lock was not acquired; locks that were held before are still
+/// held.
 /// </summary>
 public sealed class LockDeadlockException : LockException
 {

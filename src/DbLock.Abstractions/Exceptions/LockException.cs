@@ -1,6 +1,6 @@
 namespace DbLock;
 
-/// <summary>A lock that could not do what was asked, and what to do about it.</summary>
+/// <summary>The failure of a lock. The message says what happened, what it means and what to do about it.</summary>
 public class LockException : Exception
 {
     /// <summary>Initializes a new instance without a message.</summary>

@@ -1,6 +1,6 @@
 namespace DbLock;
 
-/// <summary>A lock that the server no longer held for us when it should have: the work under it may not have been alone.</summary>
+/// <summary>The server no longer held a lock for its holder when it should have: the work under the lock may not have been alone.</summary>
 public sealed class LockLostException : LockException
 {
     /// <summary>Initializes a new instance without a message.</summary>

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace DbLock;
 
-/// <summary>A lock that was not acquired, where the caller could not go on without it: the body did not run.</summary>
+/// <summary>A lock was not acquired, and the caller could not go on without it. The body did not run.</summary>
 public sealed class LockNotAcquiredException : LockException
 {
     /// <summary>Initializes a new instance without a message.</summary>
@@ -25,13 +25,13 @@ public sealed class LockNotAcquiredException : LockException
     {
     }
 
-    /// <summary>Returns the exception for a timeout that is no answer to the caller.</summary>
-    /// <param name="timeout">How long it was waited for.</param>
+    /// <summary>Returns the exception for a timeout.</summary>
+    /// <param name="timeout">How long the caller waited.</param>
     /// <param name="key">The key.</param>
-    /// <param name="meaning">What else that means, after a comma.</param>
-    /// <param name="holder">Who holds it, in words; null when <paramref name="holders"/> says it, or nobody does.</param>
-    /// <param name="holders">What the server says; null when it does not.</param>
-    /// <param name="orElse">What to call instead.</param>
+    /// <param name="meaning">What the timeout means for the caller; it stands after a comma.</param>
+    /// <param name="holder">The holder in words; null when <paramref name="holders"/> has it, and when it is not known.</param>
+    /// <param name="holders">The server's answer; null when there is none.</param>
+    /// <param name="orElse">What the caller can call instead.</param>
     internal static LockNotAcquiredException Within(
         TimeSpan timeout, LockKey key, string meaning, string? holder, LockHolders? holders, string orElse) => new(
         string.Create(CultureInfo.InvariantCulture, $"Lock '{key}' was not acquired within {timeout.TotalSeconds:0.###} s{meaning}: ")

@@ -6,12 +6,11 @@ namespace DbLock;
 /// </param>
 /// <param name="Shared">Whether it is held shared.</param>
 /// <param name="PreparedTransaction">The name of the prepared transaction that holds it; null when a session does.</param>
-public sealed record LockHolder(PgSession? Session, bool Shared, string? PreparedTransaction)
+public sealed record LockHolder(LockSession? Session, bool Shared, string? PreparedTransaction)
 {
     /// <summary>
-    /// Gets how long it has been held, to the second and never too long: told by the holder itself, on a connection of the lock's own (<see
-    /// cref="LockOptions.ShowName"/>), and only believed
-    /// where it names this lock. Null when it is not told.
+    /// Gets how long it has been held, to the second and never too long; null when it is not told. The holder itself tells it, on a
+    /// connection of the lock's own (<see cref="LockOptions.ShowName"/>), and is believed only where it names this lock.
     /// </summary>
     public TimeSpan? HeldFor { get; init; }
 
@@ -21,12 +20,11 @@ public sealed record LockHolder(PgSession? Session, bool Shared, string? Prepare
         { PreparedTransaction: { } name } => $"the prepared transaction '{name}' (end it with COMMIT PREPARED or ROLLBACK PREPARED)",
         { Session: null } => "a session that has ended since",
         { Session: var session, HeldFor: { } time } => $"{session} for {time.InWords()}",
-        { Session: { IsPartial: true } session } =>
-            $"{session}, whose activity is hidden from this role (grant pg_read_all_stats to see it)",
+        { Session: { IsPartial: true } session } => $"{session}, {session.Hidden}",
 
-        // The server does not know since when: but who idles took the lock before that, unless he asks whether he holds it.
-        { Session: { IsWatched: false, StateAge: { } age, State: { } state } session }
-            when state.StartsWith("idle", StringComparison.Ordinal) =>
+        // The server does not know since when a lock is held. But an idle session took it before it became idle, unless it only became idle
+        // again after it had asked whether it holds the lock.
+        { Session: { IsWatched: false, IsIdle: true, StateAge: { } age, State: { } state } session } =>
             $"{session} for at least {age.InWords()}, {state}",
         { Session: var session } => session + session.Doing(),
     };

@@ -6,7 +6,7 @@ namespace DbLock;
 /// <summary>Who holds a lock, and how many wait for it, at the moment when the server was asked.</summary>
 public sealed class LockHolders : IReadOnlyList<LockHolder>
 {
-    // More names than these help nobody at night.
+    // How many holders a message names.
     private const int Named = 3;
 
     private readonly LockKey _key;

@@ -6,24 +6,23 @@ using System.Text.RegularExpressions;
 namespace DbLock;
 
 /// <summary>
-/// The name of a lock where a person at the server sees it: in a comment before a statement, and in the application_name of a session that
-/// only locks use.
+/// Writes the name of a lock where people see it at the server, and reads it back: in a comment before a statement, and in the
+/// application_name of a session that only locks use.
 /// </summary>
 /// <remarks>
-/// A name is anybody's text. What could mean something to a server, a provider or a terminal is written as % and two digits for each byte
-/// of its UTF-8, so that all of it is
-/// ASCII. Several keys stand with commas between them, and what is too long ends with two dots.
+/// A name may be any text. Characters that could mean something to a server, a provider or a terminal are written as % and two digits for
+/// each byte of their UTF-8, so that everything is ASCII. Several keys have commas between them, and what is too long ends with two dots.
 /// </remarks>
 internal static partial class ToldName
 {
-    /// <summary>How the application_name of a session ends that carries the locks of a <see cref="LockPool"/>.</summary>
+    /// <summary>The end of the application_name of a session that carries the locks of a <see cref="LockPool"/>.</summary>
     private const string OfPool = " [pool of locks]";
 
-    /// <summary>What stands in place of the time until the grant is told.</summary>
+    /// <summary>The text that stands in place of the time of the grant until that is told.</summary>
     public const string AskedFor = " asked for]";
 
     /// <summary>
-    /// What is added to an application_name, as a regular expression of PostgreSQL's and of .NET's: <c> [nightly-report asked for]</c>,
+    /// A regular expression, of PostgreSQL's and of .NET's, for what is added to an application_name: <c> [nightly-report asked for]</c>,
     /// <c> [nightly-report 2026-11-26T18:03:22Z]</c>.
     /// </summary>
     public const string Added = @" (\[pool of locks\]|\[[^][]* (asked for|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)\])$";
@@ -45,11 +44,11 @@ internal static partial class ToldName
     /// <summary>Returns the comment that stands before a statement, with a space after it.</summary>
     public static string Comment(LockKey key) => $"/* dblock {Written(key, InComment, MostInComment)} */ ";
 
-    /// <summary>Returns a comment with more that is told, which nothing reads back.</summary>
+    /// <summary>Returns a comment with another text, which nothing reads back.</summary>
     public static string Comment(string text) => $"/* {Written([text], InComment, MostInComment)} */ ";
 
     /// <summary>
-    /// Returns how an application_name ends that tells a lock which is asked for, and how many bytes are left for what stands before that.
+    /// Returns the end of an application_name that shows a lock which is asked for, and how many bytes are left for what stands before it.
     /// </summary>
     public static (string End, int Room) InApplicationName(LockKey key)
     {
@@ -59,15 +58,15 @@ internal static partial class ToldName
     }
 
     /// <summary>
-    /// Returns how the application_name of a pool's session ends, and how many bytes are left for what stands before that.
+    /// Returns the end of the application_name of a pool's session, and how many bytes are left for what stands before it.
     /// </summary>
     public static (string End, int Room) InApplicationNameOfPool() => (OfPool, MostOfApplication - OfPool.Length);
 
-    /// <summary>Returns what tells this process in an application_name where nobody has given one: its host and number.</summary>
+    /// <summary>Returns the application_name of this process for sessions that have none: its host and number.</summary>
     public static string Process() => Written(
         [$"{Environment.MachineName}:{Environment.ProcessId.ToString(CultureInfo.InvariantCulture)}"], InApplication, MostOfApplication);
 
-    /// <summary>Takes an application_name apart: what the application gave, and what was added to it.</summary>
+    /// <summary>Splits an application_name into what the application gave and what was added to it.</summary>
     public static (string? Application, string? Told) Split(string? name)
     {
         var added = name is null ? null : AddedPattern().Match(name);
@@ -77,7 +76,7 @@ internal static partial class ToldName
     /// <summary>Says whether what was added to an application_name is that of a pool.</summary>
     public static bool IsOfPool(string? told) => told == OfPool[1..];
 
-    /// <summary>Reads what was added to an application_name: the lock's name as it is written there, and the time of the grant.</summary>
+    /// <summary>Reads what was added to an application_name: the lock's name, as it is written there, and the time of the grant.</summary>
     public static (string? Written, DateTimeOffset? Since) Read(string? told)
     {
         if (told is null || IsOfPool(told))
@@ -104,30 +103,26 @@ internal static partial class ToldName
             ? name.Value
             : null;
 
-    /// <summary>Returns a name in words: of several keys with ", " between them.</summary>
+    /// <summary>Returns the name as people read it. Names of several keys have ", " between them.</summary>
     public static string InWords(string written) => string.Join(", ", Names(written));
 
     /// <summary>
-    /// Says whether a name may be that of a key: its own, the beginning of it where it was cut, or one that another scheme makes the same
-    /// number of. What a session tells about
-    /// a lock is believed for no other.
+    /// Says whether a written name may be that of a key: it is the key's own name, or the beginning of it where the written one was cut, or
+    /// another scheme makes the key's number of it. What a session tells about a lock is believed only then.
     /// </summary>
     public static bool Fits(string written, LockKey key) => key.Keys.Any(one =>
-        KeyOf(written, one.ToPgLocks()) is not null || Names(written).Contains(one.Name)
+        IsOfNumber(written, one) || Names(written).Contains(one.Name)
         || (IsCut(written) && one.Name.StartsWith(Names(written).Last()[..^Cut.Length], StringComparison.Ordinal)));
 
-    /// <summary>
-    /// Returns the key of a number whose name is written, if any scheme makes that number of it: then the name need not be believed. Null
-    /// otherwise.
-    /// </summary>
-    public static LockKey? KeyOf(string written, PgLocksKey number) =>
-        KeysOf(written).FirstOrDefault(key => key.ToPgLocks() == number);
-
-    /// <summary>Returns the keys that a name can stand for: one for each scheme.</summary>
+    /// <summary>Returns the keys that a written name can stand for, one for each scheme.</summary>
     public static IEnumerable<LockKey> KeysOf(string written) => Names(written).SelectMany(name => Schemes, LockKey.From);
 
-    /// <summary>Says whether the end of a name is missing.</summary>
+    /// <summary>Says whether a written name was cut.</summary>
     public static bool IsCut(string written) => written.EndsWith(Cut, StringComparison.Ordinal);
+
+    // Says whether some scheme makes a key's number of a written name. Such a name is proved by the number, which is a hash of it.
+    private static bool IsOfNumber(string written, LockKey key) =>
+        KeysOf(written).Any(one => (one.Number, one.IsPair) == (key.Number, key.IsPair));
 
     private static IEnumerable<string> Names(string written) => written.Split(',').Select(Name);
 
@@ -177,7 +172,7 @@ internal static partial class ToldName
             return written;
         }
 
-        // A session may have written anything.
+        // The name comes from another session, which may have written anything.
         var bytes = new List<byte>(written.Length);
         for (var i = 0; i < written.Length; i++)
         {
@@ -199,7 +194,7 @@ internal static partial class ToldName
     [GeneratedRegex(Added, RegexOptions.CultureInvariant)]
     private static partial Regex AddedPattern();
 
-    // ODBC sends all commands in one text, and psqlODBC what it needs itself before them.
+    // ODBC sends all commands as one text, and psqlODBC puts commands of its own before them.
     [GeneratedRegex(@"^(?:(?:BEGIN|SAVEPOINT \w+); ?)*/\* dblock ([^*]*) \*/", RegexOptions.CultureInvariant | RegexOptions.IgnoreCase)]
     private static partial Regex CommentPattern();
 }

@@ -1,12 +1,14 @@
 namespace DbLock;
 
-/// <summary>What the server tells a lock from others by: several names for several keys.</summary>
+/// <summary>What the server knows a lock by: one name, or several for several keys.</summary>
 internal sealed class LockIdentity
 {
     public LockIdentity(LockDialect dialect, LockKey key)
     {
         Dialect = dialect;
-        Names = [.. key.Keys.Select(one => new Name(dialect, dialect.Identify(one))).Distinct()];
+        Names = key.IsSeveral
+            ? [.. key.Keys.Select(one => new Name(dialect, dialect.Identify(one))).Distinct()]
+            : [new Name(dialect, dialect.Identify(key))];
     }
 
     public LockDialect Dialect { get; }

@@ -13,7 +13,7 @@ namespace DbLock;
 /// </remarks>
 public sealed class LockKey : IEquatable<LockKey>
 {
-    // A name of a megabyte is a key like any other, and no help in a message.
+    // A name may be a megabyte long, which would be no help in a message.
     private const int MostToShow = 200;
 
     private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
@@ -214,10 +214,6 @@ public sealed class LockKey : IEquatable<LockKey>
             : throw new InvalidOperationException($"The key {Name} is a number and takes no prefix: make it a text first.");
     }
 
-    /// <summary>Returns the key as <c>pg_locks</c> shows it.</summary>
-    /// <exception cref="InvalidOperationException">These are several keys.</exception>
-    public PgLocksKey ToPgLocks() => new((uint)(Number >> 32), (uint)Number, IsPair ? (short)2 : (short)1);
-
     /// <inheritdoc />
     public bool Equals(LockKey? other) =>
         ReferenceEquals(this, other)
@@ -234,7 +230,9 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <inheritdoc />
     public override int GetHashCode() => HashCode.Combine(_number, _isPair, Keys.Count);
 
-    /// <summary>Returns the name, as messages have it: of a longer one the first 200 characters and how many there are.</summary>
+    /// <summary>
+    /// Returns the name as messages show it. Of a name that is longer than 200 characters it has the beginning and the length.
+    /// </summary>
     public override string ToString() =>
         Name.Length <= MostToShow ? Name : string.Create(CultureInfo.InvariantCulture, $"{Name[..MostToShow]}… ({Name.Length} characters)");
 
@@ -275,7 +273,7 @@ public sealed class LockKey : IEquatable<LockKey>
         const KeyScheme Scheme = KeyScheme.DistributedLock;
         if (text.Length <= 9 && Ascii.IsValid(text))
         {
-            // 7 bits a character, a zero bit that ends the text, then ones.
+            // The packing has 7 bits for each character, then a zero bit that ends the text, then ones.
             var bits = 0UL;
             foreach (var c in text)
             {
@@ -313,7 +311,7 @@ public sealed class LockKey : IEquatable<LockKey>
     [SuppressMessage("Security", "CA5351", Justification = "Not for security: the number must be the one that other libraries compute.")]
     private static byte[] Md5(byte[] utf8) => MD5.HashData(utf8);
 
-    // CRC-32/ISO-HDLC. System.IO.Hashing has it, but a package for ten lines is a package too many.
+    // CRC-32/ISO-HDLC. It is written here because the package System.IO.Hashing would be a dependency for ten lines.
     private static uint Crc32(byte[] bytes)
     {
         var crc = uint.MaxValue;

@@ -4,14 +4,16 @@ using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
-/// <summary>The connection on which a pool's locks are held. One caller at a time; whoever discards it may come at any time.</summary>
+/// <summary>
+/// The connection on which a pool's locks are held. It serves one caller at a time, but may be discarded from another thread at any time.
+/// </summary>
 internal sealed class Carrier
 {
     private const int Idle = 0;
     private const int Asked = 1;
     private const int Discarded = 2;
 
-    // How long a session that holds nothing may owe an answer before another takes its place.
+    // How long the server may owe an answer while nothing is held, before another connection takes this one's place.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
     private readonly bool _isDirect;
@@ -44,7 +46,7 @@ internal sealed class Carrier
     /// <summary>Gets how long ago the server last said how many locks are held, in ticks.</summary>
     public long SinceCount => Stopwatch.GetElapsedTime(_lastCount).Ticks;
 
-    /// <summary>Makes a carrier of an open connection, unless its server's locks cannot be trusted.</summary>
+    /// <summary>Makes a carrier of an open connection. It throws if the server's locks cannot be trusted.</summary>
     public static async ValueTask<(Carrier Carrier, long Room)> Open(
         DbConnection connection, LockInterface? lockInterface, LockOptions options)
     {
@@ -64,21 +66,24 @@ internal sealed class Carrier
     /// <summary>Asks for how many more locks the server has room.</summary>
     public async ValueTask<long> Look() => Says.ReadRoom(await Execute(Says.Look(null)).ConfigureAwait(false));
 
-    /// <summary>Gets whether the driver has been seen to answer later, so that no thread is blocked by a call.</summary>
+    /// <summary>Gets whether the driver has been seen to answer asynchronously, so that a call does not block the thread.</summary>
     public bool IsAsynchronous { get; private set; }
 
-    /// <summary>Gets whether the server's last answer, counted from the question, is old enough to look closer.</summary>
+    /// <summary>
+    /// Gets whether the last answer is old enough that <see cref="IsSilent"/> must be looked at. It is counted from when the question was
+    /// sent.
+    /// </summary>
     public bool MayBeSilent => _trust.Age(Stopwatch.GetTimestamp()) > Patience;
 
     /// <summary>
-    /// Says whether the server's last answer, counted from the question, is too old to believe in what is held; or, where nothing is held,
-    /// whether an answer that it owes is overdue.
+    /// Says whether the connection is to be given up. While something is held, that is when the last answer is too old to be trusted; while
+    /// nothing is held, when an answer is overdue.
     /// </summary>
     public bool IsSilent(bool holds) => holds
         ? _trust.HasRunOut(Stopwatch.GetTimestamp())
         : Volatile.Read(ref _state) == Asked && _trust.Owed(Stopwatch.GetTimestamp()) > Patience;
 
-    /// <summary>Lets go of locks, rings, and takes others.</summary>
+    /// <summary>Sends a round: it lets go of locks, tells the listeners, and tries to acquire others.</summary>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<CarrierAnswer> Carry(PoolRound round)
     {
@@ -90,30 +95,33 @@ internal sealed class Carrier
         return isWhole ? answer : throw LockCarrier.NotAnswered();
     }
 
-    /// <summary>Asks which of a round's locks are held, first those that were to be let go.</summary>
+    /// <summary>Asks which locks of a round are held. The locks that were to be let go come first.</summary>
     public ValueTask<string> AreHeld(PoolRound round)
     {
         var (releases, acquires) = round.ToCarry();
         return AreHeld([.. releases, .. acquires]);
     }
 
-    /// <summary>Asks which of some locks are held: a digit for each.</summary>
+    /// <summary>Asks which of some locks are held. The answer has a digit for each.</summary>
     public async ValueTask<string> AreHeld(IReadOnlyList<CarriedLock> locks) =>
         locks.Count == 0 ? ""
         : await Execute(Says.AreHeld(locks)).ConfigureAwait(false) is string held && held.Length == locks.Count ? held
         : throw LockCarrier.NotAnswered();
 
-    /// <summary>Says whether an error means that somebody or a limit cancelled the statement, which may be said again.</summary>
+    /// <summary>Says whether an error means that the statement was cancelled, by somebody or by a limit. It may be sent again.</summary>
     public bool IsCancel(Exception error) => Dialect.Read(Driver.Read(error)) is LockOutcome.Cancelled;
 
-    /// <summary>Says whether the server would say the same again.</summary>
+    /// <summary>Says whether the server would answer with the same error again.</summary>
     public bool IsFinal(Exception error) =>
         Dialect.Read(Driver.Read(error)) is not (LockOutcome.Cancelled or LockOutcome.Unknown or LockOutcome.ConnectionLost);
 
     /// <summary>Says whether an error means that the server's lock table is full.</summary>
     public bool IsFull(Exception error) => Says.IsFull(Driver.Read(error));
 
-    /// <summary>Ends the session; while it owes an answer, when that has come or is waited for no more.</summary>
+    /// <summary>
+    /// Ends the session. If the server owes an answer, the connection is closed when the answer comes, or when nobody waits for it any
+    /// more.
+    /// </summary>
     public void Discard()
     {
         if (Interlocked.Exchange(ref _state, Discarded) == Idle)
@@ -122,7 +130,7 @@ internal sealed class Carrier
         }
     }
 
-    /// <summary>Returns the error of who waited for its answer.</summary>
+    /// <summary>Returns the error of a caller who waited for an answer of a silent server.</summary>
     public static TimeoutException Silence() => new(
         "The server has not answered on the connection of a LockPool for too long. Its locks count as lost, "
         + "and another connection takes its place.");
@@ -135,18 +143,20 @@ internal sealed class Carrier
         }
         catch (Exception)
         {
-            // A connection that cannot even be closed is of no more use to anybody.
+            // A connection that cannot even be closed is left to the garbage collector.
         }
     }
 
-    /// <summary>Leaves nothing of the pool in the session, and gives it back, or ends it.</summary>
-    /// <returns>Whether all that was held was let go by us.</returns>
+    /// <summary>
+    /// Lets go of everything in the session and gives the connection back to its data source, or ends the session if that fails.
+    /// </summary>
+    /// <returns>Whether everything that was held was let go of here, so that nothing was lost before.</returns>
     public async ValueTask<bool> End()
     {
         var isClean = false;
         try
         {
-            // A pooled session keeps its locks until somebody uses it again.
+            // This is done before the close: a provider's pool keeps the session with its locks until somebody uses it again.
             await Execute(Says.ReleaseAll).ConfigureAwait(false);
             isClean = true;
             if (_settings is not null)
@@ -183,7 +193,7 @@ internal sealed class Carrier
             _lastAnswer = Stopwatch.GetTimestamp();
             if (_trust.HasRunOut(_lastAnswer))
             {
-                // What it says was so, once.
+                // The answer comes too late to be trusted: it says what was held when the question was sent.
                 Discard();
                 throw Silence();
             }

@@ -1,19 +1,19 @@
 namespace DbLock;
 
-/// <summary>What locks and conversations ask of their pool.</summary>
+/// <summary>What a pool's parts ask of the pool.</summary>
 internal interface IPoolOwner
 {
     /// <summary>Lets go of a lock.</summary>
     /// <param name="hold">What is held.</param>
-    /// <param name="orThrow">Whether the server's word is waited for, and a loss thrown.</param>
+    /// <param name="orThrow">Whether to wait until the server has answered, and to throw if the lock was lost.</param>
     ValueTask<bool> Release(PoolHold hold, bool orThrow);
 
-    /// <summary>Gives up what has not been confirmed for too long.</summary>
+    /// <summary>Gives up the carrier, with its locks, if the server has not answered for too long.</summary>
     void CheckTrust();
 
-    /// <summary>Lets go of a lock that nobody has any more. A finalizer calls it: nothing is thrown and nothing waits.</summary>
+    /// <summary>Lets go of a lock that nobody references any more. A finalizer calls it, so it neither throws nor waits.</summary>
     void Abandon(PoolHold hold);
 
-    /// <summary>Does what follows from a change of the queue: speaks to the server, listens, and comes back in time.</summary>
+    /// <summary>Acts on a change of the queue: it speaks to the server, begins or ends listening, and sets the timer.</summary>
     void Follow();
 }

@@ -1,27 +1,29 @@
 namespace DbLock;
 
 /// <summary>
-/// What the server's answers, errors and silence mean for those who wait and hold. Only the conversation that owns the queue is heard.
+/// Applies the server's answers, errors and silence to those who wait and hold. Only the conversation that owns the queue may apply
+/// anything.
 /// </summary>
 /// <param name="queue">The queue.</param>
-/// <param name="noRoom">Makes the error of who finds the server's lock table full.</param>
+/// <param name="noRoom">Makes the exception for a request that finds the server's lock table full.</param>
 internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?, LockException> noRoom)
 {
-    // A cancel of somebody else's, or a timeout of the server's, may hit a statement of many.
+    // How often a request is sent again after an error. A round serves many requests, and somebody's cancel or a timeout of the server may
+    // hit it.
     private const int Attempts = 10;
 
     private static readonly long ShortestPoll = TimeSpan.FromMilliseconds(100).Ticks;
     private static readonly long LongestPoll = TimeSpan.FromSeconds(1).Ticks;
 
-    // Tasks that poll do so together.
+    // Polls are due at multiples of this time, so that many tasks are polled for in one round.
     private static readonly long PollGrid = TimeSpan.FromMilliseconds(50).Ticks;
 
     private readonly PoolLines _lines = queue.Lines;
     private long _took;
 
-    /// <summary>Takes what is said next. Called under the lock.</summary>
-    /// <param name="owner">The conversation.</param>
-    /// <param name="round">The round of before, which is over, or a new one: what is said next is put there.</param>
+    /// <summary>Takes what is to be sent next. The caller holds the queue's lock.</summary>
+    /// <param name="owner">The conversation that asks.</param>
+    /// <param name="round">The round to fill: a new one, or the one before, which is over.</param>
     /// <returns>False when the conversation does not own the queue any more.</returns>
     public bool TakeNext(object owner, PoolRound round)
     {
@@ -37,13 +39,15 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         return true;
     }
 
-    /// <summary>Takes over what the server answered to a round.</summary>
-    /// <param name="owner">Who speaks to the server.</param>
+    /// <summary>Applies the server's answer to a round.</summary>
+    /// <param name="owner">The conversation that was answered.</param>
     /// <param name="round">The round.</param>
     /// <param name="answer">The answer.</param>
     /// <param name="took">How long it took, in ticks.</param>
-    /// <param name="more">How many locks the session holds that are not the queue's.</param>
-    /// <returns>The keys that are believed to be held, when the server counts otherwise; else null.</returns>
+    /// <param name="more">How many locks the session holds that are not held for the queue.</param>
+    /// <returns>
+    /// If the server holds another number of locks than the queue believes: the keys that the queue believes to be held. Null otherwise.
+    /// </returns>
     public List<PoolEntry>? Apply(object owner, PoolRound round, CarrierAnswer answer, long took, int more)
     {
         lock (queue.Gate)
@@ -95,14 +99,15 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
             return null;
         }
 
-        // What is to be let go tells by itself.
+        // A key that is being let go is left out: the answer to its release tells whether it was held.
         return [.. _lines.Entries.Where(entry => entry.Server == PoolEntry.OnServer.Held)];
     }
 
     /// <summary>
-    /// Takes over what is held after an error: the server has been asked for each lock of the round, first those that were to be let go.
+    /// Applies what is held after a round has ended in an error. The server was asked for each lock of the round, first for those that were
+    /// to be let go.
     /// </summary>
-    public void Mend(object owner, PoolRound round, string held, PoolFailure failure, bool isFenced) => Say(owner, round, () =>
+    public void Mend(object owner, PoolRound round, string held, PoolFailure failure, bool isFenced) => IfOwner(owner, round, () =>
     {
         for (var i = 0; i < round.Released.Count; i++)
         {
@@ -112,7 +117,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
             }
             else
             {
-                // Who listens was not told; they find out by themselves.
+                // The statement that would have told the listeners has failed. They find out by polling.
                 Unlocked(round.Released[i], wasHeld: true, othersListen: true);
             }
         }
@@ -128,7 +133,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
                 continue;
             }
 
-            // Of a part, nothing is kept, and nothing without the token that was asked for.
+            // If only a part of a set was taken, or the token that was asked for is missing, everything that was taken is let go again.
             foreach (var (entry, _) in asked.Where(one => one.IsHeld))
             {
                 entry.Become(PoolEntry.OnServer.Held, _lines.Now);
@@ -149,14 +154,15 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         return true;
     });
 
-    /// <summary>Takes out of a round those for which the server has no room.</summary>
-    public void Limit(object owner, PoolRound round, long room) => Say(owner, null, () =>
+    /// <summary>Takes out of a round the requests for which the server has no room.</summary>
+    public void Limit(object owner, PoolRound round, long room) => IfOwner(owner, null, () =>
     {
         foreach (var request in round.Limit(room))
         {
             if (round.Asks.Count > 0 && !request.IsLate)
             {
-                // What the others leave, these may have: most may be held elsewhere, and need no room.
+                // These requests are asked for in the next round. The requests before them may need no room after all, because most of
+                // their locks may be held elsewhere.
                 (request.IsLate, request.State) = (true, PoolRequest.StateOf.Asking);
                 queue.Outbox.Asks.Enqueue(request);
                 continue;
@@ -176,11 +182,11 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         return true;
     });
 
-    /// <summary>Does something under the lock, if the conversation owns the queue.</summary>
+    /// <summary>Runs something under the queue's lock, if the conversation owns the queue.</summary>
     /// <param name="owner">The conversation.</param>
-    /// <param name="round">The round that is answered by it; null when none is.</param>
-    /// <param name="what">What is done.</param>
-    public T? Say<T>(object owner, PoolRound? round, Func<T> what)
+    /// <param name="round">The round that is answered by it; null when no round is.</param>
+    /// <param name="what">What to run.</param>
+    public T? IfOwner<T>(object owner, PoolRound? round, Func<T> what)
     {
         lock (queue.Gate)
         {
@@ -204,7 +210,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
 
         if (round?.Caller is { } caller)
         {
-            caller.IsKept = true;
+            caller.IsHeldBack = true;
         }
 
         queue.Begin();
@@ -219,16 +225,16 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
             return;
         }
 
-        // It has been answered: an error that comes later says nothing of it.
+        // The round has been answered, so a later error does not concern it.
         queue.Round = null;
         round.Clear();
         if (round.Caller is { } caller)
         {
-            caller.IsKept = false;
+            caller.IsHeldBack = false;
         }
     }
 
-    // Of a set, what tasks of this process share already stays as it is.
+    // The keys of a set that tasks of this process hold shared already are not asked for, and stay as they are.
     private void Granted(PoolRequest request, long token)
     {
         foreach (var place in request.Places)
@@ -273,7 +279,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         }
     }
 
-    // At intervals that grow, and that are long beside what a round takes.
+    // The request is polled for at intervals that grow, and that are long compared with the time of a round trip.
     private void PollLater(PoolRequest request, PoolEntry lacks)
     {
         request.Interval = request.Interval == 0 ? ShortestPoll : Math.Min(LongestPoll, 2 * request.Interval);
@@ -281,7 +287,9 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         _lines.PutAside(request, due + PollGrid - (due % PollGrid), lacks);
     }
 
-    /// <summary>Asks again for what was not answered, unless that would end in the same way or has been done too often.</summary>
+    /// <summary>
+    /// Asks again for a request that was not answered, unless the server would answer with the same error or it was asked too often.
+    /// </summary>
     public void AskAgainOrFail(PoolRequest request, PoolFailure failure)
     {
         if (request.IsEnded || request.IsCancelled)
@@ -322,7 +330,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         }
     }
 
-    /// <summary>The server has said of one key of a hold that it was let go.</summary>
+    /// <summary>Notes that the server has let go of one key of a hold.</summary>
     public static void Unlocked(PoolHold hold, bool wasHeld)
     {
         if (!wasHeld)
@@ -336,7 +344,7 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         }
     }
 
-    /// <summary>The claim on a key is of another level now.</summary>
+    /// <summary>Notes the level that this process's claim on a key has on the server now.</summary>
     public void Claimed(PoolEntry entry, int level)
     {
         (entry.Turn.Claimed, entry.Turn.IsClaiming) = (level, false);

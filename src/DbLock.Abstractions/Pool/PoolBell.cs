@@ -7,13 +7,13 @@ using Microsoft.Extensions.Logging;
 namespace DbLock;
 
 /// <summary>
-/// What pools tell each other: that a lock was let go. A pool listens, on a connection of its own, while its tasks wait for other
-/// processes.
+/// Tells other pools that a lock was let go, and hears it from them. A pool listens, on a connection of its own, while its tasks wait for
+/// other processes.
 /// </summary>
 /// <param name="dataSource">Where the connection comes from.</param>
 /// <param name="options">The pool's options.</param>
-/// <param name="queue">Who waits.</param>
-/// <param name="changed">Is called when it begins to listen, and when it has ended.</param>
+/// <param name="queue">The queue of the pool.</param>
+/// <param name="changed">It is called when listening has begun, and when it has ended.</param>
 internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, PoolQueue queue, Action changed)
 {
     // PostgreSQL takes less than 8,000 bytes in a notification: https://www.postgresql.org/docs/current/sql-notify.html
@@ -29,16 +29,16 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
     private long _notBefore;
     private long _muteUntil;
 
-    /// <summary>Gets whether the server tells it of releases now.</summary>
+    /// <summary>Gets whether it is listening, so that releases are heard.</summary>
     public bool IsListening { get; private set; }
 
-    /// <summary>Gets whether it listens, or begins to or ends.</summary>
+    /// <summary>Gets whether it is listening, is about to, or is about to end.</summary>
     public bool IsActive => _stop is not null;
 
-    /// <summary>Gets what ends when its connection has gone back.</summary>
+    /// <summary>Gets the task that ends when the listening connection was given back.</summary>
     public Task Ended { get; private set; } = Task.CompletedTask;
 
-    /// <summary>Returns what is told of releases.</summary>
+    /// <summary>Returns the text that tells other pools of releases.</summary>
     public string TextOf(List<CarriedLock> releases)
     {
         if (releases.Count == 0 || queue.Now < _muteUntil)
@@ -66,12 +66,11 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
     }
 
     /// <summary>
-    /// Tells nobody of releases for a while: the server may have no room for notifications, and fails the statement with which they are
-    /// sent.
+    /// Sends no notifications for a while. When the server's queue for them is full, it fails the statement that sends one.
     /// </summary>
     public void Mute() => _muteUntil = queue.Now + TryAgain;
 
-    /// <summary>Begins to listen, if it does not. Called under the queue's lock.</summary>
+    /// <summary>Begins to listen, unless it does already. The caller holds the queue's lock.</summary>
     public void Listen(Carrier carrier)
     {
         if (_stop is null && !_isClosed && queue.Now >= _notBefore
@@ -84,7 +83,7 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
         }
     }
 
-    /// <summary>Ends the listening. Called under the queue's lock.</summary>
+    /// <summary>Ends the listening. The caller holds the queue's lock.</summary>
     /// <param name="forGood">Whether it never begins again.</param>
     public void Stop(bool forGood = false)
     {
@@ -118,7 +117,7 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
         var (isHeard, cancellationToken) = (false, listening.Token);
         _stop = () => _ = listening.CancelAsync();
 
-        // Not under the queue's lock, from here on.
+        // From here on the queue's lock is not held.
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         try
         {
@@ -152,12 +151,12 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
         }
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
-            // Who waits is tried again at intervals all the same.
+            // Without listening, the waiting tasks are still polled for.
             Log.CannotListen(_logger, e);
         }
         catch (Exception)
         {
-            // Nobody waits any more.
+            // The listening was stopped, because nobody waits any more.
         }
         finally
         {

@@ -2,23 +2,25 @@ namespace DbLock;
 
 /// <summary>Finds tasks of a pool that wait for each other in a circle.</summary>
 /// <remarks>
-/// What a task holds is what was acquired around its wait, in its own method or in those that called it, and is still held. Whoever else
-/// has a part in such a flow may let go of it: a worker that was handed the lock, or the task that started this one. So a wait for what was
-/// acquired around it is no deadlock; it is only logged.
+/// A task is taken to hold the locks that were acquired around its wait, in its own method or in those that called it, and that are still
+/// held. Others may be able to release them: a worker that was handed the lock, or the task that started this one. So a wait for a lock
+/// that was acquired around it is no deadlock; it is only logged.
 /// </remarks>
 internal static class PoolDeadlocks
 {
     public static readonly long Patience = TimeSpan.FromSeconds(1).Ticks;
 
     /// <summary>
-    /// Returns the last to begin of those that wait for each other, each since before a moment; null when there are none.
+    /// Finds a circle of requests that wait for each other and have done so since before a given time, and returns the one that began last;
+    /// null when there is no circle.
     /// </summary>
     /// <param name="lines">What is held and waited for.</param>
-    /// <param name="since">The moment.</param>
-    /// <param name="suspect">Is told, once, of each that waits for what was acquired around it.</param>
+    /// <param name="since">The time.</param>
+    /// <param name="suspect">It is called, once, for each request that waits for a lock which was acquired around it.</param>
     public static PoolRequest? Find(PoolLines lines, long since, Action<PoolRequest> suspect)
     {
-        // Thousands may wait while they hold nothing, and this is looked for again and again.
+        // Requests that hold nothing cannot be part of a circle, and are left out first: there may be thousands, and this runs again and
+        // again.
         var old = lines.Entries.SelectMany(entry => entry.Waiting)
             .Where(request => request.State == PoolRequest.StateOf.Queued && request.Start <= since);
         if (!old.Any(request => request.Flow.IsUnderLock))
@@ -28,7 +30,7 @@ internal static class PoolDeadlocks
 
         var waiting = old.ToHashSet();
 
-        // What stands still because of whom: a lock for what its task waits for, a key for what holds it.
+        // The edges of the graph: a hold leads to the request that its task waits for, and a key to the hold of it.
         var waits = waiting.SelectMany(request => request.Flow.Around.Select(hold => (hold, request)))
             .ToLookup(pair => pair.hold, pair => pair.request);
         var holds = lines.Held.SelectMany(held => held.Value.Entries.Select(entry => (Entry: entry, Hold: held.Key)))
@@ -54,7 +56,8 @@ internal static class PoolDeadlocks
 
                 if (onPath.Contains(step.Request))
                 {
-                    // Who holds something is asked to let go of it, if it is only in the line of one who does.
+                    // If a request that holds something is in the circle, it is chosen rather than one that only stands in line before it:
+                    // ending it releases something.
                     var circle = path.SkipWhile(request => request != step.Request).ToList();
                     return circle.Where(request => request.Flow.IsUnderLock).MaxBy(request => request.Number)
                         ?? circle.MaxBy(request => request.Number);

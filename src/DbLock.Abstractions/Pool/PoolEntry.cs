@@ -1,6 +1,6 @@
 namespace DbLock;
 
-/// <summary>What a pool knows of one key: what the carrier holds of it, how many tasks hold it, and who waits for it.</summary>
+/// <summary>What a pool knows of one key: its state on the server, how many tasks hold it, and who waits for it.</summary>
 internal sealed class PoolEntry(long number, bool isPair)
 {
     private PoolPlace? _first;
@@ -8,39 +8,44 @@ internal sealed class PoolEntry(long number, bool isPair)
 
     public (long Number, bool IsPair) Identity => (number, isPair);
 
-    /// <summary>Gets what the carrier has of it on the server.</summary>
+    /// <summary>Gets the state of the key on the server.</summary>
     public OnServer Server { get; private set; }
 
-    /// <summary>Gets since when that is so, or since when its holder has it.</summary>
+    /// <summary>Gets since when the key has been in that state, or since when its present holder has it.</summary>
     public long Since { get; private set; }
 
-    /// <summary>Gets or sets when the server last said that another process has it; -1 for never.</summary>
+    /// <summary>Gets or sets when the server last refused the key because another process has it; -1 for never.</summary>
     public long RefusedAt { get; set; } = -1;
 
-    /// <summary>Gets or sets whether it is, or is to be, held shared there.</summary>
+    /// <summary>Gets or sets whether the key is held shared on the server, or is to be.</summary>
     public bool Shared { get; set; }
 
-    /// <summary>Gets or sets how many tasks hold it.</summary>
+    /// <summary>Gets or sets how many tasks hold the key.</summary>
     public int Holders { get; set; }
 
     /// <summary>Gets or sets the fencing token of the last grant; 0 for none.</summary>
     public long Token { get; set; }
 
-    /// <summary>Gets or sets whose release the server is being told of.</summary>
+    /// <summary>Gets or sets the hold whose release the server is being told of.</summary>
     public PoolHold? ReleasedBy { get; set; }
 
     public PoolTurn Turn { get; } = new();
 
-    /// <summary>Gets or sets how many of those who wait are to be told as soon as it is known that they cannot have it.</summary>
+    /// <summary>
+    /// Gets or sets how many of the waiting requests are to be answered as soon as it is known that they cannot have the key.
+    /// </summary>
     public int Last { get; set; }
 
-    /// <summary>Gets or sets whether it is looked at before the lock of the queue is left.</summary>
+    /// <summary>Gets or sets whether the key must be looked at before the queue's lock is left.</summary>
     public bool IsTouched { get; set; }
 
-    /// <summary>Gets whether anybody waits for it.</summary>
+    /// <summary>Gets whether any request waits for the key.</summary>
     public bool IsWaitedFor => _first is not null;
 
-    /// <summary>Gets the first who stands in its line; null when nobody does. A set that lacks another key has stepped out.</summary>
+    /// <summary>
+    /// Gets the first place in the key's line; null when nobody stands there. A set of keys that waits in the line of another key alone is
+    /// passed over.
+    /// </summary>
     public PoolPlace? Head
     {
         get
@@ -55,7 +60,7 @@ internal sealed class PoolEntry(long number, bool isPair)
         }
     }
 
-    /// <summary>Gets who waits for it, in their order.</summary>
+    /// <summary>Gets the requests that wait for the key, in their order.</summary>
     public IEnumerable<PoolRequest> Waiting
     {
         get
@@ -96,16 +101,16 @@ internal sealed class PoolEntry(long number, bool isPair)
     /// <summary>The states of a key on the server.</summary>
     public enum OnServer : byte
     {
-        /// <summary>The carrier does not hold it.</summary>
+        /// <summary>The pool does not hold the key.</summary>
         None,
 
-        /// <summary>It is being asked for, by the first of its line.</summary>
+        /// <summary>The server is being asked for the key, for the first request in its line.</summary>
         Asked,
 
-        /// <summary>The carrier holds it.</summary>
+        /// <summary>The pool holds the key.</summary>
         Held,
 
-        /// <summary>It is being let go.</summary>
+        /// <summary>The pool is letting go of the key.</summary>
         Releasing,
     }
 }

@@ -1,9 +1,9 @@
 namespace DbLock;
 
-/// <summary>A place in the flow of the program at which a lock of a pool was asked for, and what is held around it.</summary>
+/// <summary>The place in the program's flow at which a lock of a pool was asked for. It knows which holds surround it.</summary>
 /// <remarks>
-/// It knows the hold only while that stands, and of what is around it only what is held: locking hand over hand keeps nothing of what was
-/// let go.
+/// It keeps a hold only while that stands, and links only to surrounding places whose holds stand. So a program that acquires the next lock
+/// before it releases the last one, again and again, keeps no chain of places in memory.
 /// </remarks>
 internal sealed class PoolFlow
 {
@@ -13,10 +13,10 @@ internal sealed class PoolFlow
 
     private PoolFlow(PoolFlow? outer) => _outer = outer;
 
-    /// <summary>Gets what is held since; null before the grant and after the end.</summary>
+    /// <summary>Gets the hold that was granted to the request of this place; null before the grant and after the release.</summary>
     public PoolHold? Hold { get; private set; }
 
-    /// <summary>Gets the holds around it, from the nearest.</summary>
+    /// <summary>Gets the surrounding holds, the nearest first.</summary>
     public IEnumerable<PoolHold> Around
     {
         get
@@ -31,21 +31,22 @@ internal sealed class PoolFlow
         }
     }
 
-    /// <summary>Gets whether anything is held around it.</summary>
+    /// <summary>Gets whether any hold surrounds it.</summary>
     public bool IsUnderLock => NearestHeld(_outer) is not null;
 
-    /// <summary>Begins a place inside of what the caller's flow holds.</summary>
+    /// <summary>Makes a new place inside the present flow of the caller.</summary>
     public static PoolFlow Begin() => new(NearestHeld(Innermost.Value));
 
     /// <summary>
-    /// Makes the rest of the caller's flow a part of it. Called before the caller's first await, it is seen by the caller's method.
+    /// Makes it the present place of the caller's flow. It must be called before the caller's first await: only then the caller's own
+    /// method sees the change.
     /// </summary>
     public void Enter() => Innermost.Value = this;
 
-    /// <summary>Begins the hold.</summary>
+    /// <summary>Notes the grant.</summary>
     public void Begin(PoolHold hold) => Hold = hold;
 
-    /// <summary>Ends the hold.</summary>
+    /// <summary>Notes the end of the hold.</summary>
     public void End()
     {
         Hold = null;

@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace DbLock;
 
 /// <summary>
-/// One lock of a pool that is held, from its grant to its end. The pool knows this; the caller has the <see cref="PooledLock"/>, which may
-/// be forgotten.
+/// One lock of a pool that is held, from its grant to its end. The pool references this object; the caller has the
+/// <see cref="PooledLock"/>, so that a caller who drops it without a release is noticed.
 /// </summary>
 /// <param name="key">The key.</param>
 /// <param name="shared">Whether it is shared.</param>
@@ -20,28 +20,30 @@ internal sealed class PoolHold(LockKey key, bool shared, long token)
     /// <summary>Gets the fencing token; 0 for none.</summary>
     public long Token => token;
 
-    /// <summary>Gets or sets whether it stands, as far as is known here.</summary>
+    /// <summary>Gets or sets whether the lock is held, as far as is known.</summary>
     public bool IsHeld { get; set; } = true;
 
     public bool IsLost => _loss.IsLost;
 
     public CancellationToken Lost => _loss.Token;
 
-    /// <summary>Gets or sets whether its loss has been told to who released it.</summary>
+    /// <summary>Gets or sets whether the caller who releases it was told of its loss.</summary>
     public bool IsLossTold { get; set; }
 
-    /// <summary>Gets or sets of how many of its keys the server has not said yet that they were let go.</summary>
+    /// <summary>Gets or sets for how many of its keys the server has not yet confirmed the release.</summary>
     public int Unlocking { get; set; }
 
-    /// <summary>Gets or sets what who released it awaits; null when nobody does. It says whether the lock was held to the end.</summary>
+    /// <summary>
+    /// Gets or sets what the caller of the release awaits; null when nobody does. Its result says whether the lock was held to the end.
+    /// </summary>
     public PoolPromise<bool>? Released { get; set; }
 
-    /// <summary>Gets when it was granted, on the clock of <see cref="Stopwatch"/>; 0 when nobody listens.</summary>
+    /// <summary>Gets when it was granted, on the clock of <see cref="Stopwatch"/>; 0 when nobody listens to telemetry.</summary>
     public long Start { get; } = Telemetry.HearsHolds ? Stopwatch.GetTimestamp() : 0;
 
     public void Lose() => _loss.Lose();
 
-    /// <summary>Tells who releases it that it was lost, once.</summary>
+    /// <summary>Tells the caller who releases it that it was lost. Only the first caller is told.</summary>
     public ValueTask<bool> TellLoss(bool orThrow)
     {
         IsLossTold = true;

@@ -3,16 +3,16 @@ using System.Data.Common;
 namespace DbLock;
 
 /// <summary>
-/// Asks who holds what tasks have waited for in vain: over a connection of its own, beside the pool's work, and one question for all who
-/// want to know.
+/// Asks who holds the locks for which tasks have waited in vain. It uses a connection of its own, so that the pool's work is not held up,
+/// and asks one question for all tasks that time out together.
 /// </summary>
 /// <param name="dataSource">Where the connection comes from.</param>
 internal sealed class PoolHolders(DbDataSource dataSource)
 {
-    // A call ends within its timeout and a second. What is not answered by then is left behind.
+    // A call must end within its timeout and a second. If the answer has not come by then, the message goes without it.
     private static readonly TimeSpan Limit = TimeSpan.FromMilliseconds(800);
 
-    // Those whose time is over together ask before the question goes out.
+    // The question is delayed by this, so that all tasks that time out at the same moment share it.
     private static readonly TimeSpan Gathering = TimeSpan.FromMilliseconds(20);
 
     private readonly System.Threading.Lock _gate = new();
@@ -44,7 +44,7 @@ internal sealed class PoolHolders(DbDataSource dataSource)
         }
         catch (Exception)
         {
-            // It is for a message about a failure, over which nothing more may be thrown.
+            // The answer is for the message about another failure, which an exception from here would hide.
             return null;
         }
     }

@@ -1,9 +1,10 @@
 namespace DbLock;
 
-/// <summary>Those whose time is over, and tries: they are told as soon as it is known that they cannot be granted what they want.</summary>
+/// <summary>The tries, and the requests whose time is over. They are answered as soon as it is known that they cannot be granted.</summary>
 internal sealed class PoolLast
 {
-    // A task that waits for another process is tried again after a second at most.
+    // For how long a refusal of the server is good as an answer. A task that waits for another process is polled for after a second at
+    // most, so that there is a newer one then.
     private static readonly long Fresh = TimeSpan.FromMilliseconds(1500).Ticks;
 
     private readonly HashSet<PoolRequest> _requests = [];
@@ -32,7 +33,7 @@ internal sealed class PoolLast
         }
     }
 
-    /// <summary>Something about a key has changed.</summary>
+    /// <summary>Notes that something about a key has changed.</summary>
     public void Touch(PoolEntry entry)
     {
         if (entry.Last > 0)
@@ -41,7 +42,7 @@ internal sealed class PoolLast
         }
     }
 
-    /// <summary>Returns those of whom it has come to be known; null when nothing has changed.</summary>
+    /// <summary>Returns the requests for which the answer is known by now; null when nothing has changed.</summary>
     public List<PoolRequest>? TakeKnown(long now)
     {
         if (_touched.Count == 0)
@@ -61,8 +62,8 @@ internal sealed class PoolLast
     }
 
     /// <summary>
-    /// Says whether it is known that a request cannot be granted now: tasks of this process hold it, or the server has said that another
-    /// does.
+    /// Says whether it is known that a request cannot be granted now: tasks of this process hold a key, or the server has said recently
+    /// that another process does.
     /// </summary>
     public static bool IsHeld(PoolRequest request, long now) =>
         request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true }

@@ -1,16 +1,16 @@
 namespace DbLock;
 
 /// <summary>
-/// Who waits for which key in this process, who comes next, and what is held. No waiting and no I/O: all of it under the lock of the <see
-/// cref="PoolQueue"/>.
+/// The lines of the keys: who waits for which key in this process, who comes next, and what is held. Nothing here waits or does I/O;
+/// everything runs under the lock of the <see cref="PoolQueue"/>.
 /// </summary>
 /// <remarks>
-/// First come, first served in the line of each key, with one exception: a set of keys that lacks one which cannot be had for longer than a
-/// moment waits in the line of that key alone, so that nobody waits for its other keys because of it.
+/// The line of each key is first come, first served, with one exception. When a set of keys lacks one that cannot be had for longer than
+/// <see cref="Patience"/>, the set waits in the line of that key alone, so that it does not hold up those who want its other keys.
 /// </remarks>
 internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 {
-    /// <summary>How long a set keeps its place in the lines of keys that are free while it waits for others.</summary>
+    /// <summary>How long a set keeps its place in the lines of free keys while it waits for another key.</summary>
     public static readonly long Patience = TimeSpan.FromMilliseconds(100).Ticks;
 
     private readonly Dictionary<(long, bool), PoolEntry> _entries = [];
@@ -18,24 +18,25 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     public Dictionary<(long Number, bool IsPair), PoolEntry>.ValueCollection Entries => _entries.Values;
 
-    /// <summary>Gets what is held: by which keys, and where in the flow of the program it was asked for.</summary>
+    /// <summary>Gets the holds, with the keys of each and the place in the program's flow at which it was asked for.</summary>
     public Dictionary<PoolHold, (PoolEntry[] Entries, PoolFlow Flow)> Held { get; } = [];
 
     /// <summary>
-    /// Gets who is asked for again at a time of its own: what another process has, and sets that keep their place for a moment.
+    /// Gets the requests that are looked at again at a certain time: those for a key that another process has, and sets that keep their
+    /// place for a moment.
     /// </summary>
     public PoolSchedule Due { get; } = new(request => request.Due, (request, at) => request.Due = at);
 
-    /// <summary>Gets who is given up at a time of its own.</summary>
+    /// <summary>Gets the requests that have a deadline.</summary>
     public PoolSchedule Deadlines { get; } = new(request => request.Deadline, (request, at) => request.Deadline = at);
 
-    /// <summary>Gets who is to be told as soon as it is known that the lock is held.</summary>
+    /// <summary>Gets the requests that are answered as soon as it is known that the lock is held.</summary>
     public PoolLast Last { get; } = new();
 
-    /// <summary>Gets or sets whether another process listens for releases.</summary>
+    /// <summary>Gets or sets whether pools of other processes listen for releases.</summary>
     public bool OthersListen { get; set; }
 
-    /// <summary>Gets or sets the time of what is being done.</summary>
+    /// <summary>Gets or sets the time at which the present change of the queue happens.</summary>
     public long Now { get; set; }
 
     public PoolEntry? Find((long, bool) identity) => _entries.GetValueOrDefault(identity);
@@ -54,7 +55,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         }
     }
 
-    /// <summary>Has a key looked at before the lock of the queue is left.</summary>
+    /// <summary>Notes that a key must be looked at before the queue's lock is left.</summary>
     public void Touch(PoolEntry entry)
     {
         if (!entry.IsTouched)
@@ -65,7 +66,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     }
 
     /// <summary>
-    /// Has all looked at that are touched: whoever is first everywhere is granted what the pool has, or asks the server for the rest.
+    /// Looks at all keys that were noted. A request that is first in all its lines is granted what the pool holds, or the server is asked
+    /// for the rest.
     /// </summary>
     public void Drain()
     {
@@ -78,7 +80,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
             if (!entry.IsWaitedFor && entry.Server != PoolEntry.OnServer.Held)
             {
-                // With the next release, if the key is held.
+                // The claim is given up. If the key is held, the server is told with its release.
                 entry.Turn.Abandon();
             }
 
@@ -91,7 +93,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         }
     }
 
-    /// <summary>Grants a request what it asked for: the server has it for this process, or it is shared.</summary>
+    /// <summary>Grants a request: the server has given its keys to this process, or it shares them with other tasks.</summary>
     public void Grant(PoolRequest request)
     {
         foreach (var place in request.Places)
@@ -118,7 +120,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
         if (request.IsEnded)
         {
-            // Its caller has gone.
+            // The caller has cancelled meanwhile, so that the keys are let go again.
             foreach (var entry in entries)
             {
                 LeaveHold(entry, null);
@@ -133,7 +135,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         request.End(new PooledLock(owner, hold));
     }
 
-    /// <summary>Ends a hold: the next who waits has the key, or the server is told.</summary>
+    /// <summary>Ends a hold: its keys go to the next requests, or the server is told to let go of them.</summary>
     public void LetGo(PoolHold hold)
     {
         Held.Remove(hold, out var grant);
@@ -145,7 +147,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         }
     }
 
-    /// <summary>Ends a request that has no hold: the next may come first.</summary>
+    /// <summary>Ends a request that was not granted. Another may be first in its lines then.</summary>
     public void Leave(PoolRequest request)
     {
         Due.Remove(request);
@@ -160,7 +162,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     }
 
     /// <summary>
-    /// Takes back what was to be asked for or has been: what is not held, and what was to be shared with others of this process.
+    /// Takes back that a request is asked for: keys that the server has not given become free, and keys that were to be shared with other
+    /// tasks are let go.
     /// </summary>
     public void Unask(PoolRequest request)
     {
@@ -180,10 +183,10 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         }
     }
 
-    /// <summary>Says whether the server has said of anybody who waits that another process has it.</summary>
+    /// <summary>Says whether a request waits for which the server has said that another process has its key.</summary>
     public bool HasElsewhere() => Due.Any(request => request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true });
 
-    /// <summary>Puts a request aside until a time, or until a release is heard of.</summary>
+    /// <summary>Sets a request aside until a time, or until a release is heard of.</summary>
     public void PutAside(PoolRequest request, long due, PoolEntry? lacks)
     {
         request.State = PoolRequest.StateOf.Elsewhere;
@@ -191,7 +194,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         Lack(request, lacks);
     }
 
-    /// <summary>Puts a request back into its lines.</summary>
+    /// <summary>Ends the setting aside of a request, so that it stands in its lines again.</summary>
     public void PutBack(PoolRequest request)
     {
         Due.Remove(request);
@@ -199,16 +202,16 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         TouchAll(request);
     }
 
-    /// <summary>Has all keys of a request looked at.</summary>
+    /// <summary>Notes that all keys of a request must be looked at.</summary>
     public void TouchAll(PoolRequest request) => Array.ForEach(request.Places, place => Touch(place.Entry));
 
     private PoolEntry Entry((long Number, bool IsPair) key) =>
         _entries.TryGetValue(key, out var entry) ? entry : _entries[key] = new PoolEntry(key.Number, key.IsPair);
 
-    /// <returns>Whether it was granted, so that the next may be.</returns>
+    /// <returns>Whether it was granted. The next request in the line may be granted, too, in that case.</returns>
     private bool Start(PoolRequest request)
     {
-        // A set that has stepped out of a line is looked at as if it stood there.
+        // A set that has left a line is judged as if it still stood there.
         var (isFree, asks, due, lacks, lacked) = (true, false, 0L, default(PoolEntry), request.Lacks);
         request.Lacks = null;
         foreach (var place in request.Places)
@@ -280,7 +283,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         return false;
     }
 
-    // A key that has been held for longer than a moment, or that another process has, may not come soon.
+    // Says whether a key may not become free soon: another process has it, or it has been held or asked for here for longer than the
+    // patience of a set.
     private bool IsForLong(PoolEntry entry, PoolPlace place) =>
         (entry.Server != PoolEntry.OnServer.None && Now - entry.Since >= Patience)
         || (entry.Head is { } head && head != place && head.Request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true });
@@ -316,7 +320,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         }
     }
 
-    // One task fewer holds it.
+    // Notes that one task fewer holds a key.
     private void LeaveHold(PoolEntry entry, PoolHold? hold)
     {
         if (entry.Holders > 0 && --entry.Holders > 0)

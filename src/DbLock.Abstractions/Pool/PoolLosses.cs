@@ -1,17 +1,20 @@
 namespace DbLock;
 
-/// <summary>What it means for those who wait and hold that there is no session, or that it has lost something.</summary>
+/// <summary>Applies the loss of a session, or of some of its locks, to those who wait and hold.</summary>
 internal sealed class PoolLosses(PoolQueue queue, PoolAnswers answers)
 {
     private readonly PoolLines _lines = queue.Lines;
 
-    /// <summary>There is no session to ask over: who has waited since there was one goes on waiting, and the others are told.</summary>
-    /// <param name="owner">Who tried to open one.</param>
+    /// <summary>
+    /// Notes that there is no session. Requests that already waited when there was one go on waiting; the others are answered with the
+    /// error.
+    /// </summary>
+    /// <param name="owner">The conversation that tried to open one.</param>
     /// <param name="error">Why there is none.</param>
     /// <param name="retry">When to try again, in ticks from now.</param>
-    /// <param name="allWait">Whether the others wait too, for the end of a session that fell silent.</param>
-    /// <returns>Whether anybody waits on.</returns>
-    public bool CannotConnect(object owner, Exception error, long retry, bool allWait) => answers.Say(owner, null, () =>
+    /// <param name="allWait">Whether the other requests go on waiting, too, until a session has ended that fell silent.</param>
+    /// <returns>Whether any request goes on waiting.</returns>
+    public bool CannotConnect(object owner, Exception error, long retry, bool allWait) => answers.IfOwner(owner, null, () =>
     {
         queue.Trouble = error;
         var waitsOn = false;
@@ -45,11 +48,11 @@ internal sealed class PoolLosses(PoolQueue queue, PoolAnswers answers)
     });
 
     /// <summary>
-    /// Some locks are gone from a session that lives. The server is told to let go of them all the same, so that they end in the way of
-    /// every other.
+    /// Ends the holds of locks that are gone from a session which lives. The server is told to let go of them all the same, so that they
+    /// end in the way of every other lock.
     /// </summary>
-    /// <returns>What was lost.</returns>
-    public List<PoolHold> Lose(object owner, HashSet<PoolEntry> gone) => answers.Say(owner, null, () =>
+    /// <returns>The holds that were lost.</returns>
+    public List<PoolHold> Lose(object owner, HashSet<PoolEntry> gone) => answers.IfOwner(owner, null, () =>
     {
         foreach (var request in queue.Waiting().Where(
             request => request.State == PoolRequest.StateOf.Asking && Array.Exists(request.Places, place => gone.Contains(place.Entry))))
@@ -73,13 +76,13 @@ internal sealed class PoolLosses(PoolQueue queue, PoolAnswers answers)
         return lost;
     }) ?? [];
 
-    /// <summary>The session is gone, with all that it carried.</summary>
-    /// <param name="owner">Whose session it was.</param>
-    /// <param name="next">Who speaks to the server from now on.</param>
+    /// <summary>Ends all holds, because the session is gone that carried them.</summary>
+    /// <param name="owner">The conversation whose session it was.</param>
+    /// <param name="next">The conversation that owns the queue from now on.</param>
     /// <param name="error">What happened to it.</param>
-    /// <param name="wasHeld">Whether all that was on its way to be let go was held to the end.</param>
-    /// <returns>What was lost.</returns>
-    public List<PoolHold> LoseAll(object owner, object? next, Exception error, bool wasHeld = false) => answers.Say(owner, null, () =>
+    /// <param name="wasHeld">Whether everything that was being let go is known to have been held to the end.</param>
+    /// <returns>The holds that were lost.</returns>
+    public List<PoolHold> LoseAll(object owner, object? next, Exception error, bool wasHeld = false) => answers.IfOwner(owner, null, () =>
     {
         queue.Owner = next;
         List<PoolHold> lost = [.. _lines.Held.Keys];

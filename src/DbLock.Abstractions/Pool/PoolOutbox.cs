@@ -9,14 +9,17 @@ internal sealed class PoolOutbox
 
     public List<PoolEntry> Releases { get; } = [];
 
-    /// <summary>Gets what was handed over in memory, by whom an answer of the carrier is waited for.</summary>
+    /// <summary>
+    /// Gets the holds that were handed over in memory and whose callers wait for a confirmation: the next answer shows that the session was
+    /// still there.
+    /// </summary>
     public List<PoolHold> Checks { get; } = [];
 
     public HashSet<PoolEntry> Claims { get; } = [];
 
     public bool IsEmpty => Asks.Count == 0 && Releases.Count == 0 && Checks.Count == 0 && Claims.Count == 0;
 
-    /// <summary>Puts as much as fits into a round.</summary>
+    /// <summary>Puts as much of it into a round as fits.</summary>
     public void Fill(PoolRound round, long now, bool othersListen)
     {
         while (Asks.Count > 0 && (round.Asks.Count == 0 || round.Acquires.Count + Asks.Peek().Places.Length <= MostPerStatement))

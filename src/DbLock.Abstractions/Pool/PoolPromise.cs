@@ -2,33 +2,33 @@ using System.Threading.Tasks.Sources;
 
 namespace DbLock;
 
-/// <summary>What one caller of a pool awaits, once.</summary>
+/// <summary>What one caller of a pool awaits. It is awaited once.</summary>
 internal abstract class PoolPromise
 {
     /// <summary>
-    /// Gets or sets whether the end that is told now is kept for <see cref="Deliver"/>: a caller whose own thread spoke to the server goes
-    /// on there, but not under the lock of the queue.
+    /// Gets or sets whether a result that is set now waits for <see cref="Deliver"/>. It is set for a caller whose own thread speaks to the
+    /// server: the caller continues on that thread, but must not do so under the queue's lock.
     /// </summary>
-    public bool IsKept { get; set; }
+    public bool IsHeldBack { get; set; }
 
-    /// <summary>Lets the caller go on, on this thread, if the end was kept.</summary>
+    /// <summary>Lets the caller continue, on this thread, if its result was kept back.</summary>
     public abstract void Deliver();
 }
 
-/// <summary>What one caller of a pool awaits, once.</summary>
-/// <typeparam name="T">What it gets.</typeparam>
+/// <summary>What one caller of a pool awaits, with a result.</summary>
+/// <typeparam name="T">The type of the result.</typeparam>
 internal class PoolPromise<T> : PoolPromise, IValueTaskSource<T>
 {
     private ManualResetValueTaskSourceCore<T> _core = new() { RunContinuationsAsynchronously = true };
 
-    // A result or an error.
+    // A result or an exception.
     private object? _kept;
     private bool _hasKept;
 
-    /// <summary>Gets what the caller awaits.</summary>
+    /// <summary>Gets the task of the caller.</summary>
     public ValueTask<T> Answer => new(this, _core.Version);
 
-    /// <summary>Gets whether the caller has its answer. It has one only.</summary>
+    /// <summary>Gets whether the result was set. It is set once.</summary>
     public bool IsEnded { get; private set; }
 
     public void End(T result) => End(result, null);
@@ -60,7 +60,7 @@ internal class PoolPromise<T> : PoolPromise, IValueTaskSource<T>
         }
 
         IsEnded = true;
-        if (IsKept)
+        if (IsHeldBack)
         {
             (_kept, _hasKept) = (error ?? (object?)result, true);
         }

@@ -6,17 +6,17 @@ using System.Runtime.CompilerServices;
 namespace DbLock;
 
 /// <summary>
-/// One conversation with the server: a round at a time, over a carrier of its own. Whatever is asked for meanwhile goes together in the
-/// next round.
+/// One conversation with the server, over a carrier of its own. It sends one round after another; what is asked for during a round goes
+/// into the next one.
 /// </summary>
 /// <remarks>
-/// It may be replaced at any moment, because the server does not answer. Then it ends with the answer that it waits for, and can touch
-/// nothing but its own carrier: the queue no longer hears it (<see cref="PoolQueue.Owner"/>).
+/// When the server does not answer, another pump takes its place at any moment. It then ends with the answer that it waits for, and can
+/// change nothing but its own carrier, because the queue accepts answers of its owner alone (<see cref="PoolQueue.Owner"/>).
 /// </remarks>
 internal sealed class PoolPump(
     PoolSource source, IPoolOwner owner, PoolQueue queue, PoolAnswers answers, PoolLosses losses, PoolBell bell, PoolReports reports)
 {
-    // A cancel of somebody else's, or a timeout of the server's, may hit a question.
+    // How often a question is sent again that somebody's cancel, or a timeout of the server, has hit.
     private const int Attempts = 10;
 
     private static readonly long Heartbeat = TrustWindow.Beat.Ticks;
@@ -40,16 +40,16 @@ internal sealed class PoolPump(
     /// <summary>Gets the carrier; null while there is none.</summary>
     public Carrier? Carrier => _carrier;
 
-    /// <summary>Gets or sets the carrier that was given up before this, whose session may not have ended.</summary>
+    /// <summary>Gets or sets the carrier that was given up before this pump began. Its session may not have ended yet.</summary>
     public Carrier? Before { get; init; }
 
-    /// <summary>Gets whether the carrier has the sign that this pool listens.</summary>
+    /// <summary>Gets whether the carrier holds the lock that shows that this pool listens.</summary>
     public bool IsMarked => _isMarked;
 
     private bool OwnsQueue => queue.Owner == this;
 
-    /// <summary>Says what is to be said, if nothing is being said; what is asked for meanwhile is said after it.</summary>
-    /// <param name="caller">Whose own thread may say it, and go on with the answer; null to leave it to another thread.</param>
+    /// <summary>Begins to send what is to be sent, unless a round is under way: that one is followed by another.</summary>
+    /// <param name="caller">The caller whose own thread may send it and continue with its result; null leaves it to another thread.</param>
     public void Wake(PoolPromise? caller = null)
     {
         var round = default(PoolRound);
@@ -82,9 +82,9 @@ internal sealed class PoolPump(
         }
     }
 
-    /// <summary>Ends the conversation, and gives the carrier back; called when the queue is closed.</summary>
-    /// <param name="limit">Until when it is waited for. A carrier that owes an answer then is left behind, and destroyed.</param>
-    /// <returns>Whether all that the carrier held was let go.</returns>
+    /// <summary>Ends the conversation and gives the carrier back. It is called when the queue is closed.</summary>
+    /// <param name="limit">Ends the waiting. A carrier that owes an answer then is left behind, and destroyed.</param>
+    /// <returns>Whether everything that the carrier held was let go.</returns>
     public async Task<bool> End(CancellationToken limit)
     {
         lock (queue.Gate)
@@ -97,7 +97,7 @@ internal sealed class PoolPump(
 
             if (_carrier is null)
             {
-                // One that is being opened is closed as soon as it is open.
+                // A carrier that is being opened is closed as soon as it is open.
                 return true;
             }
         }
@@ -108,7 +108,7 @@ internal sealed class PoolPump(
             return _ended.Task.IsCompleted;
         }
 
-        // A driver may block its thread.
+        // Ending it runs on another thread, because a driver may block.
         var ending = _ended.Task.IsCompleted
             ? Task.Run(async () => await carrier.End().ConfigureAwait(false), CancellationToken.None)
             : Task.FromResult(false);
@@ -122,7 +122,7 @@ internal sealed class PoolPump(
         return await ending.ConfigureAwait(false);
     }
 
-    /// <summary>Destroys a carrier without waiting: the end of its session may take as long as the network does.</summary>
+    /// <summary>Destroys a carrier without waiting for it: the end of its session may take as long as the network does.</summary>
     public static void Discard(Carrier carrier) =>
         ThreadPool.UnsafeQueueUserWorkItem(static carrier => carrier.Discard(), carrier, preferLocal: false);
 
@@ -135,12 +135,12 @@ internal sealed class PoolPump(
                 return;
             }
 
-            await Say(round).ConfigureAwait(false);
+            await Send(round).ConfigureAwait(false);
             var caller = round.Caller;
             round = null;
             if (caller is not null)
             {
-                // What has been asked for meanwhile is said by another thread: the caller goes on with this one.
+                // What was asked for meanwhile is sent by another thread, because the caller continues on this one.
                 var next = Continue();
                 if (next is not null)
                 {
@@ -176,11 +176,12 @@ internal sealed class PoolPump(
     {
         if (_carrier is { MayBeSilent: true } silent && silent.IsSilent(queue.HasHolds))
         {
-            // The process stood still for longer than the trust lasts: the pool gives this carrier up, whatever the server would say now.
+            // The process stood still for longer than an answer is trusted. The pool gives this carrier up, whatever the server would
+            // answer now.
             return null;
         }
 
-        // One round is used again and again, unless it has grown large.
+        // The round is used again and again, unless it has grown large.
         var round = _round = _round is { IsLarge: false } before ? before : new PoolRound();
         if (!answers.TakeNext(this, round))
         {
@@ -201,7 +202,7 @@ internal sealed class PoolPump(
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    private async ValueTask Say(PoolRound round)
+    private async ValueTask Send(PoolRound round)
     {
         var carrier = _carrier;
         try
@@ -225,7 +226,7 @@ internal sealed class PoolPump(
                 await Look(carrier, round).ConfigureAwait(false);
             }
 
-            if (round.IsSaid)
+            if (round.HasStatement)
             {
                 await Carry(carrier, round).ConfigureAwait(false);
             }
@@ -238,7 +239,7 @@ internal sealed class PoolPump(
             }
             catch (Exception error)
             {
-                // Nobody knows any more what the carrier holds.
+                // After this error it is not known what the carrier holds, so its session is ended.
                 Lose(carrier, error);
             }
         }
@@ -256,7 +257,7 @@ internal sealed class PoolPump(
         var doubted = answers.Apply(this, round, answer, took, _isMarked ? 1 : 0);
         if (marks && _isMarked)
         {
-            // Now a release is heard of; one that came before may not have been.
+            // From here on releases are heard of. One that came earlier may have been missed, so all are asked for once.
             queue.AskAgain();
         }
         else if (marks)
@@ -275,7 +276,7 @@ internal sealed class PoolPump(
         }
     }
 
-    // A quarter of the room, then another look: there are others who take from it.
+    // The round takes a quarter of the room at most, and then asks for the room again, because other programs use it, too.
     private async ValueTask Look(Carrier carrier, PoolRound round)
     {
         var now = queue.Now;
@@ -285,7 +286,7 @@ internal sealed class PoolPump(
         _room = Math.Max(round.Acquires.Count, room / 4);
     }
 
-    /// <returns>Null when there is no session to be had, which those who wait have been told, or when the pump was replaced.</returns>
+    /// <returns>Null when no session can be had, which those who wait were told, and when this pump was replaced.</returns>
     private async ValueTask<Carrier?> Connect()
     {
         try
@@ -317,7 +318,7 @@ internal sealed class PoolPump(
         return null;
     }
 
-    // The server answered with an error, or not at all: what is held now, only it can say.
+    // The server has answered with an error, or not at all, so that it must be asked what is held now.
     private async ValueTask Mend(Carrier carrier, PoolRound round, Exception error)
     {
         for (var attempt = 0; attempt < Attempts && carrier.Connection.State == ConnectionState.Open; attempt++)
@@ -345,7 +346,7 @@ internal sealed class PoolPump(
         Lose(carrier, error);
     }
 
-    // The session is gone, with all that it carried.
+    // Ends all holds, because the session is gone.
     private void Lose(Carrier carrier, Exception error)
     {
         Discard(carrier);

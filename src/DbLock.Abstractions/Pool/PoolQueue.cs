@@ -1,16 +1,16 @@
 namespace DbLock;
 
 /// <summary>
-/// The queue of a pool: who asks for which locks, who holds them, and what the server is to be told. It knows no server, and no clock but
-/// the one it is given.
+/// The queue of a pool: who asks for which locks, who holds them, and what the server is to be told. It does no I/O, and its clock is given
+/// to it.
 /// </summary>
 /// <remarks>
-/// Everything is done under one lock object, in which nothing waits. What the server says comes in through <see cref="PoolAnswers"/>, from
-/// the one conversation that owns the queue; a conversation that was replaced can touch nothing any more.
+/// Everything runs under one lock object, and nothing waits there. The server's answers come in through <see cref="PoolAnswers"/>, from the
+/// one conversation that owns the queue; a conversation that was replaced can change nothing any more.
 /// </remarks>
 internal sealed class PoolQueue
 {
-    // A call ends within its timeout and a second.
+    // How long after its timeout a call may wait for an answer that is under way. A call ends within its timeout and a second.
     private static readonly long Grace = TimeSpan.FromMilliseconds(750).Ticks;
     private static readonly long GraceOfCancel = TimeSpan.FromMilliseconds(500).Ticks;
 
@@ -24,30 +24,30 @@ internal sealed class PoolQueue
 
     /// <summary>Initializes a new instance.</summary>
     /// <param name="time">The clock.</param>
-    /// <param name="owner">Whose locks these are.</param>
+    /// <param name="owner">The pool.</param>
     public PoolQueue(TimeProvider time, IPoolOwner owner)
     {
         (_time, _origin) = (time, time.GetTimestamp());
         Lines = new PoolLines(Outbox, owner);
     }
 
-    /// <summary>Gets what everything here is done under.</summary>
+    /// <summary>Gets the lock object under which everything here runs.</summary>
     public System.Threading.Lock Gate { get; } = new();
 
     public PoolOutbox Outbox { get; } = new();
 
     public PoolLines Lines { get; }
 
-    /// <summary>Gets or sets the conversation with the server whose answers count.</summary>
+    /// <summary>Gets or sets the conversation with the server whose answers are accepted.</summary>
     public object? Owner { get; set; }
 
-    /// <summary>Gets or sets what the server is being told; null when it owes no answer.</summary>
+    /// <summary>Gets or sets the round that is under way; null when the server owes no answer.</summary>
     public PoolRound? Round { get; set; }
 
-    /// <summary>Gets or sets why the server could not be asked the last time; null when it could.</summary>
+    /// <summary>Gets or sets the error with which the server could not be asked the last time; null when it could.</summary>
     public Exception? Trouble { get; set; }
 
-    /// <summary>Gets when anybody last waited for another process.</summary>
+    /// <summary>Gets when a request last waited for another process.</summary>
     public long LastElsewhere { get; private set; }
 
     /// <summary>Gets the time, in ticks since the queue was made.</summary>
@@ -56,11 +56,11 @@ internal sealed class PoolQueue
     /// <summary>Gets when <see cref="Tick"/> has something to do; <see cref="long.MaxValue"/> for never.</summary>
     public long NextDue => Math.Min(Lines.Due.Next, Lines.Deadlines.Next);
 
-    /// <summary>Gets whether anything is held, or on its way to be let go.</summary>
+    /// <summary>Gets whether anything is held or being let go.</summary>
     public bool HasHolds => Lines.Held.Count > 0
         || Lines.Entries.Any(entry => entry.Server is PoolEntry.OnServer.Held or PoolEntry.OnServer.Releasing);
 
-    /// <summary>Gets whether a task waits for another process.</summary>
+    /// <summary>Gets whether a request waits for another process.</summary>
     public bool WaitsElsewhere { get; private set; }
 
     /// <summary>Asks for a lock.</summary>
@@ -95,8 +95,8 @@ internal sealed class PoolQueue
     }
 
     /// <summary>
-    /// Ends a wait whose caller does not want it any more; what the server is being asked at this moment, its answer ends, if that does not
-    /// take long.
+    /// Ends a wait whose caller has cancelled it. If the server is being asked for it, the wait ends with the answer, or a little later if
+    /// that does not come soon.
     /// </summary>
     public void Cancel(PoolRequest request)
     {
@@ -124,8 +124,8 @@ internal sealed class PoolQueue
 
     /// <summary>Lets go of a lock.</summary>
     /// <param name="hold">What is held.</param>
-    /// <param name="released">What its caller awaits.</param>
-    /// <param name="isConfirmed">Whether the caller wants the server's word even if the lock is handed over in memory.</param>
+    /// <param name="released">What the caller awaits.</param>
+    /// <param name="isConfirmed">Whether the caller wants the server's confirmation even if the lock is handed over in memory.</param>
     /// <returns>False when it is not held.</returns>
     public bool Release(PoolHold hold, PoolPromise<bool> released, bool isConfirmed)
     {
@@ -141,7 +141,7 @@ internal sealed class PoolQueue
             Lines.LetGo(hold);
             if (hold.Unlocking == 0 && isConfirmed)
             {
-                // It was handed over in memory: whether the carrier was still there, its next answer tells.
+                // The lock is handed over in memory. The carrier's next answer shows whether the session was still there.
                 hold.Unlocking = 1;
                 Outbox.Checks.Add(hold);
             }
@@ -156,7 +156,7 @@ internal sealed class PoolQueue
         }
     }
 
-    /// <summary>Does what the time has come for.</summary>
+    /// <summary>Does what is due by now.</summary>
     public void Tick()
     {
         lock (Gate)
@@ -177,7 +177,7 @@ internal sealed class PoolQueue
             Expire();
             if (Lines.Now >= _sweepAt)
             {
-                // The memory of turns that nobody waits for is over.
+                // Turns that are over, and keys that nobody waits for, are forgotten.
                 _sweepAt = Lines.Now + SweepEvery;
                 foreach (var entry in Lines.Entries)
                 {
@@ -189,8 +189,8 @@ internal sealed class PoolQueue
         }
     }
 
-    /// <summary>A release was heard of.</summary>
-    /// <param name="keys">The keys; null for any.</param>
+    /// <summary>Notes that a release was heard of.</summary>
+    /// <param name="keys">The keys that were released; null when that is not known.</param>
     public void Hear(IEnumerable<(long, bool)>? keys)
     {
         lock (Gate)
@@ -213,7 +213,7 @@ internal sealed class PoolQueue
         }
     }
 
-    /// <summary>Asks again for all that another process has: a release may have been missed.</summary>
+    /// <summary>Asks again for everything that another process has, because a release may have been missed.</summary>
     public void AskAgain()
     {
         lock (Gate)
@@ -228,7 +228,7 @@ internal sealed class PoolQueue
         }
     }
 
-    /// <summary>Ends all waits, and takes no more.</summary>
+    /// <summary>Ends all waits, and accepts no more requests.</summary>
     public void Close(Func<PoolRequest, Exception> error)
     {
         lock (Gate)
@@ -255,14 +255,14 @@ internal sealed class PoolQueue
         }
     }
 
-    /// <summary>Returns who waits, each once, in their order.</summary>
+    /// <summary>Returns the requests that wait, in their order, each once.</summary>
     public List<PoolRequest> Waiting() =>
         [.. Lines.Entries.SelectMany(entry => entry.Waiting).Distinct().OrderBy(request => request.Number)];
 
-    /// <summary>Takes over the time. Called under the lock.</summary>
+    /// <summary>Sets the time of the change that follows. The caller holds the queue's lock.</summary>
     public void Begin() => Lines.Now = Now;
 
-    /// <summary>Does what follows from what was done, before the lock is left.</summary>
+    /// <summary>Does what follows from the change. It is called before the queue's lock is left.</summary>
     public void Finish()
     {
         Lines.Drain();
@@ -277,7 +277,8 @@ internal sealed class PoolQueue
         WaitsElsewhere = waits;
     }
 
-    // All are looked at before the first of them leaves its line: the next has not been asked for yet.
+    // All overdue requests are looked at before the first of them leaves its line: the request after it has not been asked for, so its
+    // answer would not be known.
     private void Expire()
     {
         List<(PoolRequest Request, bool IsHeld)> over = [];
@@ -317,7 +318,7 @@ internal sealed class PoolQueue
         Leave(request);
     }
 
-    // What the server is being asked, its answer ends: what it grants then is let go.
+    // If the server is being asked for the request, its answer ends it, and what it grants is let go.
     private void Leave(PoolRequest request)
     {
         if (request.State == PoolRequest.StateOf.Asked)

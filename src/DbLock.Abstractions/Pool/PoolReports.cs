@@ -3,7 +3,7 @@ using Microsoft.Extensions.Logging;
 
 namespace DbLock;
 
-/// <summary>What a pool tells of its locks: to the log, to telemetry, and in the errors of its callers.</summary>
+/// <summary>Reports what happens to a pool's locks: to the log, to telemetry, and in the exceptions of its callers.</summary>
 internal sealed class PoolReports(LockOptions options)
 {
     private readonly ILogger _logger = QuietLogger.Of(options.Logger);
@@ -33,7 +33,7 @@ internal sealed class PoolReports(LockOptions options)
         Log.AbandonedInPool(_logger, hold.Key);
     }
 
-    /// <summary>Tells that locks were lost with their session.</summary>
+    /// <summary>Reports locks that were lost with their session.</summary>
     public void Lost(List<PoolHold> lost, Carrier? carrier, Exception? error)
     {
         if (lost.Count > 0)
@@ -43,7 +43,7 @@ internal sealed class PoolReports(LockOptions options)
         }
     }
 
-    /// <summary>Tells that locks were lost of a session that lives.</summary>
+    /// <summary>Reports locks that were lost from a session which lives.</summary>
     public void Lost(List<PoolHold> lost, Carrier carrier)
     {
         foreach (var hold in lost)
@@ -53,7 +53,7 @@ internal sealed class PoolReports(LockOptions options)
         }
     }
 
-    /// <summary>Tells that there is no connection, while tasks wait on.</summary>
+    /// <summary>Reports that there is no connection while tasks wait.</summary>
     public void Unconnected(Exception error) => Log.CannotConnect(_logger, error);
 
     private void Tell(PoolHold hold, Carrier? carrier, string outcome)

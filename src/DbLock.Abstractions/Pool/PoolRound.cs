@@ -1,9 +1,9 @@
 namespace DbLock;
 
-/// <summary>What goes to the server together.</summary>
+/// <summary>What is sent to the server together, in one statement.</summary>
 internal sealed class PoolRound
 {
-    /// <summary>Gets or sets whose own thread says it; null when it is the pump's.</summary>
+    /// <summary>Gets or sets the caller whose own thread sends it; null when another thread does.</summary>
     public PoolPromise? Caller { get; set; }
 
     public List<PoolRequest> Asks { get; } = [];
@@ -14,19 +14,19 @@ internal sealed class PoolRound
 
     public List<CarriedLock> Releases { get; } = [];
 
-    /// <summary>Gets what was handed over in memory, by whom an answer of the carrier is waited for.</summary>
+    /// <summary>Gets the holds that were handed over in memory and whose callers wait for an answer of the carrier.</summary>
     public List<PoolHold> Checks { get; } = [];
 
-    /// <summary>Gets the claims that change: for which key, which level is given up and which is taken; 0 for none.</summary>
+    /// <summary>Gets the claims that change: for which key, which level is given up, and which is taken; 0 for none.</summary>
     public List<(PoolEntry Entry, int From, int To)> Claims { get; } = [];
 
-    /// <summary>Gets or sets what to tell who listens; empty for nothing.</summary>
+    /// <summary>Gets or sets the text for those who listen; empty for none.</summary>
     public string Bell { get; set; } = "";
 
-    /// <summary>Gets or sets whether it is said that this pool listens.</summary>
+    /// <summary>Gets or sets whether the lock is taken that shows that this pool listens.</summary>
     public bool Marks { get; set; }
 
-    /// <summary>Gets or sets whether it is said that this pool listens no more.</summary>
+    /// <summary>Gets or sets whether that lock is let go.</summary>
     public bool Unmarks { get; set; }
 
     /// <summary>Gets or sets whether the carrier is asked how many locks it holds.</summary>
@@ -35,12 +35,12 @@ internal sealed class PoolRound
     /// <summary>Gets or sets whether the carrier is not needed any more.</summary>
     public bool Closes { get; set; }
 
-    /// <summary>Gets whether there is anything to say to the server.</summary>
-    public bool IsSaid => Asks.Count > 0 || Released.Count > 0 || Checks.Count > 0 || Claims.Count > 0 || Marks || Unmarks || Beats;
+    /// <summary>Gets whether there is anything to send.</summary>
+    public bool HasStatement => Asks.Count > 0 || Released.Count > 0 || Checks.Count > 0 || Claims.Count > 0 || Marks || Unmarks || Beats;
 
-    public bool IsEmpty => !IsSaid && !Closes;
+    public bool IsEmpty => !HasStatement && !Closes;
 
-    /// <summary>Gets whether it has room for more than most rounds need, which would be kept.</summary>
+    /// <summary>Gets whether its lists have grown larger than most rounds need, so that it is not worth keeping.</summary>
     public bool IsLarge => Acquires.Capacity > 256 || Releases.Capacity > 256 || Checks.Capacity > 256 || Claims.Capacity > 256;
 
     public void Ask(PoolRequest request, long now, bool othersListen)
@@ -66,7 +66,8 @@ internal sealed class PoolRound
     }
 
     /// <summary>
-    /// Returns all that is let go and all that is taken: first what is for holds, then the claims, then the sign that this pool listens.
+    /// Returns all locks to let go of and all to take: first those of holds, then the claims, then the lock that shows that this pool
+    /// listens.
     /// </summary>
     public (List<CarriedLock> Releases, List<CarriedLock> Acquires) ToCarry()
     {
@@ -102,14 +103,14 @@ internal sealed class PoolRound
         return (releases, acquires);
     }
 
-    /// <summary>Begins anew, as a round in which nothing is said.</summary>
+    /// <summary>Empties it for a new round.</summary>
     public void Begin()
     {
         Clear();
         (Caller, Closes) = (null, false);
     }
 
-    /// <summary>Forgets what has been answered.</summary>
+    /// <summary>Forgets what was answered.</summary>
     public void Clear()
     {
         Asks.Clear();
@@ -121,7 +122,7 @@ internal sealed class PoolRound
         (Bell, Marks, Unmarks, Beats) = ("", false, false, false);
     }
 
-    /// <summary>Takes out those for which there is no room.</summary>
+    /// <summary>Takes out the requests for which there is no room, and returns them.</summary>
     public List<PoolRequest> Limit(long room)
     {
         List<PoolRequest> without = [];

@@ -37,7 +37,7 @@ internal sealed class PoolSchedule(Func<PoolRequest, long> get, Action<PoolReque
 
     public bool Any(Func<PoolRequest, bool> matches) => _requests.Any(matches);
 
-    /// <summary>Takes the first that is due; null when none is.</summary>
+    /// <summary>Removes and returns the first request that is due; null when none is.</summary>
     public PoolRequest? TakeDue(long now)
     {
         if (_requests.Min is { } first && get(first) <= now)

@@ -3,17 +3,18 @@ using System.Data.Common;
 
 namespace DbLock;
 
-/// <summary>Where a pool's carriers come from.</summary>
+/// <summary>Opens a pool's carriers.</summary>
 internal sealed class PoolSource(DbDataSource dataSource, LockInterface? lockInterface, LockOptions options)
 {
-    // A data source may give out as many sessions that ended while nobody used them.
+    // How many connections are tried: a data source may give out, one after another, sessions that have ended while nobody used them.
     private const int Attempts = 10;
 
     /// <summary>Gets whether each grant has a fencing token.</summary>
     public bool IsFenced => options.Fencing;
 
     /// <summary>
-    /// Opens a connection and makes a carrier of it. One that takes too long is left behind: it is given back when it comes.
+    /// Opens a connection and makes a carrier of it. If that takes too long it is left behind, and the connection is given back when it
+    /// comes.
     /// </summary>
     /// <returns>The carrier, and how many locks the server has room for.</returns>
     /// <exception cref="TimeoutException">There was none within the time for which an answer of a server is trusted.</exception>

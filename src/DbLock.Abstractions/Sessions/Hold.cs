@@ -9,7 +9,7 @@ internal sealed class Hold(
     LockIdentity identity, LockKey key, LockOptions options, ILockDriver driver, string? database, DbTransaction? transaction,
         Transaction? enlisted, LockReply reply)
 {
-    // One for both, since no lock has both: a hold is all that an acquire allocates.
+    // One field serves both numbers, since no lock has both: the hold is all that an acquire allocates.
     private readonly long _number = options.Scope == LockScope.Transaction ? reply.Transaction : reply.FencingToken;
 
     private LossSource _loss;
@@ -26,25 +26,25 @@ internal sealed class Hold(
     /// <summary>Gets the number of the transaction that ends a hold of transaction scope; 0 when the dialect does not tell.</summary>
     public long TransactionId => Options.Scope == LockScope.Transaction ? _number : 0;
 
-    /// <summary>Gets the fencing token; 0 for none.</summary>
+    /// <summary>Gets the fencing token; 0 when the lock was not asked for with one.</summary>
     public long FencingToken => Options.Scope == LockScope.Session ? _number : 0;
 
     /// <summary>Gets whether the grant may have come after a wait (<see cref="LockReply.HasWaited"/>).</summary>
     public bool AfterWait { get; init; }
 
-    /// <summary>Gets or sets how many acquires stand, over all the locks of the connection that share this hold.</summary>
+    /// <summary>Gets or sets how many acquires have not been released yet, over all locks of the connection that share this hold.</summary>
     public int Count { get; set; } = 1;
 
-    /// <summary>Gets whether the hold stands, as far as is known here.</summary>
+    /// <summary>Gets whether the lock is held, as far as is known without asking the server.</summary>
     public bool Stands => !_loss.IsLost && !_isReleased && (transaction is null || transaction.IsOpen())
         && (enlisted is null || enlisted.IsOpen());
 
     public bool IsLost => _loss.IsLost;
 
-    /// <summary>Gets the database, when somebody listens.</summary>
+    /// <summary>Gets the database for telemetry; null when nobody listens to that.</summary>
     public string? Database { get; } = database;
 
-    /// <summary>Gets when it began, on the clock of <see cref="Stopwatch"/>; 0 when nobody listens.</summary>
+    /// <summary>Gets when the hold began, on the clock of <see cref="Stopwatch"/>; 0 when nobody listens to telemetry.</summary>
     public long Start { get; } = database is null ? 0 : Stopwatch.GetTimestamp();
 
     public CancellationToken Lost => _loss.Token;
@@ -53,7 +53,7 @@ internal sealed class Hold(
     {
         _isReleased = true;
 
-        // Nobody tells when a transaction ends.
+        // Only holds of session scope are measured: nothing tells when a transaction has ended.
         if (Telemetry.HearsHolds && Options.Scope == LockScope.Session)
         {
             Tell(Telemetry.Released);

@@ -3,15 +3,15 @@ using System.Diagnostics;
 namespace DbLock;
 
 /// <summary>
-/// Asks the server again and again whether it still holds a lock for us, and counts the lock as lost when it has not answered for as long
+/// Asks the server again and again whether it still holds a lock, and counts the lock as lost when the server has not answered for as long
 /// as its last answer is trusted.
 /// </summary>
 internal sealed class LockWatch : IDisposable
 {
-    // A timer that rings so late has stood still with the whole process, or the machine has no time for it.
+    // A timer that fires so late was held up: this process stood still, or the machine is overloaded.
     private static readonly TimeSpan Late = TimeSpan.FromMilliseconds(100);
 
-    // What was asked so short a time ago is still so, as far as anybody can tell.
+    // An answer that is no older than this is not asked for again.
     private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(200);
 
     private readonly Lock _lock;
@@ -37,21 +37,22 @@ internal sealed class LockWatch : IDisposable
     }
 
     /// <summary>
-    /// Gets whether the last answer is not too old. A process that was paused sees here that it is, before anything else runs.
+    /// Says whether a lock is held and the last answer is not too old. A process that was paused sees here that it is, before anything else
+    /// runs.
     /// </summary>
-    public bool IsTrusted()
+    public static bool IsTrusted(Lock @lock)
     {
-        if (_lock.IsHeld && _lock.Holding.Trust.HasRunOut(Stopwatch.GetTimestamp()))
+        if (@lock.IsHeld && @lock.Holding.Trust.HasRunOut(Stopwatch.GetTimestamp()))
         {
-            _lock.Holding.Distrust();
+            @lock.Holding.Distrust();
         }
 
-        return _lock.IsHeld;
+        return @lock.IsHeld;
     }
 
     /// <summary>
-    /// Asks once more, if the answer that granted the lock may have lain unread while this process was paused, and its session have ended
-    /// meanwhile: before anything is begun on it.
+    /// Asks once more whether the lock is held, if the grant was read late. This process may have been paused meanwhile, and the session
+    /// may have ended. It is called before the caller begins anything under the lock.
     /// </summary>
     /// <returns>Whether the lock is held.</returns>
     public static async ValueTask<bool> ConfirmGrant(Lock @lock, bool async)
@@ -67,11 +68,11 @@ internal sealed class LockWatch : IDisposable
         return true;
     }
 
-    /// <summary>Asks, until it is told to stop or the lock is lost.</summary>
-    /// <param name="first">How long after the grant it asks first.</param>
-    /// <param name="beat">How long after an answer it asks again.</param>
-    /// <param name="pause">Waits so long, or throws what it hears of the connection's end.</param>
-    /// <param name="end">Tells it to stop; a question that is under way is waited for.</param>
+    /// <summary>Asks until it is told to stop, or until the lock is lost.</summary>
+    /// <param name="first">How long after the grant the first question is asked.</param>
+    /// <param name="beat">How long after an answer the next question is asked.</param>
+    /// <param name="pause">Waits for so long, or throws when it hears that the connection has ended.</param>
+    /// <param name="end">Tells it to stop. A question that is under way is waited for.</param>
     public async Task Run(TimeSpan first, TimeSpan beat, Func<TimeSpan, CancellationToken, Task> pause, CancellationToken end)
     {
         for (var wait = first; ; wait = beat)
@@ -84,9 +85,10 @@ internal sealed class LockWatch : IDisposable
             }
 
             await pausing.ConfigureAwait(false);
-            if (_grace == TimeSpan.Zero && !IsTrusted())
+            if (_grace == TimeSpan.Zero && !IsTrusted(_lock))
             {
-                // The process stood still for longer than the trust lasts. That is told, whatever the server would say now.
+                // The process stood still for longer than the last answer is trusted. The lock counts as lost, whatever the server would
+                // answer now.
                 return;
             }
 
@@ -111,7 +113,7 @@ internal sealed class LockWatch : IDisposable
         }
         catch (ObjectDisposedException)
         {
-            // The watch has ended while the timer rang.
+            // The watch has ended while the timer fired.
         }
     }
 
@@ -121,13 +123,13 @@ internal sealed class LockWatch : IDisposable
         var left = _lock.Holding.Trust.Left(now, _grace);
         if (left == TimeSpan.Zero && !_isLastLook && Stopwatch.GetElapsedTime(Volatile.Read(ref _due), now) > Late)
         {
-            // The answer may lie there unread.
+            // The answer may have arrived without being read yet, so the server gets its time of grace.
             (_isLastLook, left) = (true, _grace);
         }
 
         if (left > TimeSpan.Zero)
         {
-            // A timer rings up to a millisecond early.
+            // A timer may fire up to a millisecond early.
             LookAfter(left + TimeSpan.FromMilliseconds(1));
         }
         else

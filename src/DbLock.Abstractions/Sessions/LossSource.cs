@@ -1,6 +1,8 @@
 namespace DbLock;
 
-/// <summary>The token of a hold that fires when the hold is lost. A field of what has it; never copied.</summary>
+/// <summary>
+/// The source of the token that fires when a hold is lost. It is a struct that stands in one field and must not be copied.
+/// </summary>
 internal struct LossSource
 {
     private CancellationTokenSource? _lost;
@@ -12,7 +14,7 @@ internal struct LossSource
     {
         get
         {
-            // Whoever comes second, this getter or Lose, sees what the other did.
+            // This getter and Lose may run at the same time. Whichever writes second sees what the other has written.
             var lost = _lost ?? Interlocked.CompareExchange(ref _lost, new CancellationTokenSource(), null) ?? _lost!;
             return _isLost ? new CancellationToken(canceled: true) : lost.Token;
         }
@@ -23,7 +25,8 @@ internal struct LossSource
         _isLost = true;
         Interlocked.MemoryBarrier();
 
-        // The callbacks run elsewhere: they are the caller's, and this may be the middle of the connection's own close.
+        // The token's callbacks are the caller's code, and this may run while the connection is being closed: so they run on another
+        // thread.
         _ = _lost?.CancelAsync();
     }
 }

@@ -4,18 +4,20 @@ using System.Transactions;
 
 namespace DbLock;
 
-/// <summary>Opens the connections that are a lock's own: outside of any TransactionScope, and within the limit of the call.</summary>
-/// <remarks>Enlisted in a scope, a session would be the scope's until that ends, whenever the lock does.</remarks>
+/// <summary>Opens the connections that are a lock's own, outside of any TransactionScope and within the limit of the call.</summary>
+/// <remarks>
+/// A session that is enlisted in a scope belongs to the scope's transaction until that ends, whatever becomes of the lock.
+/// </remarks>
 internal static class OwnConnection
 {
-    /// <summary>Opens a connection.</summary>
+    /// <summary>Opens a connection within a limit.</summary>
     /// <exception cref="LockException">The data source had none to give, or the server did not answer, within the limit.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled.</exception>
     public static ValueTask<DbConnection> Open(DbDataSource dataSource, LockKey key, Limit limit, bool async) => async
         ? limit.IsSet ? OpenWithin(dataSource, key, limit) : OpenOutside(dataSource, CancellationToken.None)
         : new(limit.Timeout > TimeSpan.Zero ? OpenOnThread(dataSource, key, limit) : OpenOutside(dataSource));
 
-    /// <summary>Opens a connection, however long that takes.</summary>
+    /// <summary>Opens a connection. There is no limit but the token.</summary>
     public static ValueTask<DbConnection> Open(DbDataSource dataSource, bool async, CancellationToken cancellationToken) =>
         async ? OpenOutside(dataSource, cancellationToken) : new(OpenOutside(dataSource));
 
@@ -27,7 +29,8 @@ internal static class OwnConnection
             end.CancelAfter(limit.LeftToAnswer);
         }
 
-        // Not every provider heeds the token at every step: what does not is left behind.
+        // Not every provider heeds the token at every step. An opening that does not end in time is left behind, and its connection is
+        // closed when it comes.
         var opening = OpenOutside(dataSource, end.Token).AsTask();
         try
         {
@@ -50,11 +53,11 @@ internal static class OwnConnection
         }
         catch (Exception)
         {
-            // There is none, and nobody waits for it.
+            // The opening has failed, and nobody waits for it any more.
         }
     }
 
-    // A provider's synchronous way has no end but its own.
+    // A synchronous Open cannot be cancelled, so it runs on another thread, for which this one waits within the limit.
     private static DbConnection OpenOnThread(DbDataSource dataSource, LockKey key, Limit limit)
     {
         var (connection, error, isOver) = (default(DbConnection), default(ExceptionDispatchInfo), 0);
@@ -106,7 +109,8 @@ internal static class OwnConnection
             return await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
         }
 
-        // A scope that does not flow belongs to its thread, and must stay there as it is while this is awaited.
+        // A TransactionScope without async flow belongs to this thread and must not be touched while the opening is awaited, so the opening
+        // runs on another thread, which has no scope.
         return await Task.Run(
             async () =>
             {

@@ -11,26 +11,68 @@ internal sealed class OwnWatch : IDisposable
 
     private readonly DbConnection _connection;
     private readonly Lock _lock;
-    private readonly LockWatch _watch;
-    private readonly CancellationTokenSource _end = new();
-    private readonly Task _running;
+    private readonly Timer _first;
+    private LockWatch? _watch;
+    private CancellationTokenSource? _end;
+    private Task _running = Task.CompletedTask;
+    private bool _isEnded;
 
     public OwnWatch(DbConnection connection, Lock @lock)
     {
-        (_connection, _lock, _watch) = (connection, @lock, new LockWatch(@lock));
+        (_connection, _lock) = (connection, @lock);
         using (ExecutionContext.SuppressFlow())
         {
-            _running = _watch.Run(FirstBeat, TrustWindow.Beat, static (beat, end) => Task.Delay(beat, end), _end.Token);
+            // Most locks are let go before, and cost no more than this timer.
+            _first = new Timer(static watch => ((OwnWatch)watch!).Begin(), this, FirstBeat, Timeout.InfiniteTimeSpan);
         }
     }
 
     /// <inheritdoc cref="LockWatch.IsTrusted"/>
-    public bool IsTrusted() => _watch.IsTrusted();
+    public bool IsTrusted() => LockWatch.IsTrusted(_lock);
 
     /// <summary>Ends the watch, after the question that is under way.</summary>
-    public async ValueTask End(bool async)
+    public ValueTask End(bool async)
     {
-        _end.Cancel();
+        lock (_first)
+        {
+            _isEnded = true;
+            _first.Dispose();
+        }
+
+        return _end is null ? default : EndRunning(_end, async);
+    }
+
+    public void Dispose()
+    {
+        _first.Dispose();
+        _end?.Dispose();
+        _watch?.Dispose();
+    }
+
+    private void Begin()
+    {
+        lock (_first)
+        {
+            if (_isEnded)
+            {
+                return;
+            }
+
+            (_end, _watch) = (new CancellationTokenSource(), new LockWatch(_lock));
+            _running = Run(_watch, _end.Token);
+        }
+    }
+
+    // Not under the lock, for which who ends the watch would wait with its thread.
+    private static async Task Run(LockWatch watch, CancellationToken end)
+    {
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        await watch.Run(TimeSpan.Zero, TrustWindow.Beat, static (beat, end) => Task.Delay(beat, end), end).ConfigureAwait(false);
+    }
+
+    private async ValueTask EndRunning(CancellationTokenSource end, bool async)
+    {
+        end.Cancel();
         if (async)
         {
             await _running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -42,12 +84,6 @@ internal sealed class OwnWatch : IDisposable
         }
 
         Dispose();
-    }
-
-    public void Dispose()
-    {
-        _end.Dispose();
-        _watch.Dispose();
     }
 
     /// <summary>

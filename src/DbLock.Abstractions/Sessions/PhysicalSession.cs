@@ -4,8 +4,8 @@ using System.Runtime.CompilerServices;
 namespace DbLock;
 
 /// <summary>
-/// What is known of one session of the server: as long as the provider's pool gives the same physical connection to one
-/// <see cref="DbConnection"/> after another, where the driver can tell, else from the opening of a connection to its close.
+/// What is known of one session of the server. Where the driver can show the physical connection, it is kept for as long as the provider's
+/// pool keeps that, over one <see cref="DbConnection"/> after another; otherwise from the opening of a connection to its close.
 /// </summary>
 internal sealed class PhysicalSession
 {
@@ -23,10 +23,12 @@ internal sealed class PhysicalSession
         driver.PhysicalConnection(connection) is { } physical
             ? Pooled.GetValue(physical, static _ => new PhysicalSession()) : new PhysicalSession();
 
-    /// <summary>Gets or sets whether the client is known to speak to it alone (<see cref="LockReply.IsDirect"/>).</summary>
+    /// <summary>
+    /// Gets or sets whether it is known that no pooler stands between the client and this session (<see cref="LockReply.IsDirect"/>).
+    /// </summary>
     public bool IsDirect { get; set; }
 
-    /// <summary>Returns what the client believes it to be, as <see cref="ILockDriver.SessionId"/>.</summary>
+    /// <summary>Returns the session's number as the client knows it (<see cref="ILockDriver.SessionId"/>).</summary>
     public int? Id(DbConnection connection, ILockDriver driver)
     {
         if (_id is not { } id || id.Driver != driver)
@@ -37,7 +39,7 @@ internal sealed class PhysicalSession
         return id.Id;
     }
 
-    /// <summary>Returns the commands that a driver keeps for it.</summary>
+    /// <summary>Returns the commands that a driver keeps for this session.</summary>
     public KeptCommands<T> Commands<T>(ILockDriver driver)
         where T : class
     {

@@ -5,8 +5,8 @@ using System.Runtime.CompilerServices;
 namespace DbLock;
 
 /// <summary>
-/// What DbLock knows of one connection while it is open: the server's dialect and the locks held. The server shows neither counts nor
-/// owners.
+/// What is known of one connection while it is open: the server's dialect, and the locks that it holds. The server shows neither how often
+/// a lock was acquired nor by which lock object.
 /// </summary>
 internal sealed class Session
 {
@@ -20,7 +20,7 @@ internal sealed class Session
 
     private Session(DbConnection connection) => connection.StateChange += OnStateChange;
 
-    /// <summary>Returns what is known of the provider's own connection: all wrappers of one are one session.</summary>
+    /// <summary>Returns what is known of the provider's own connection. All wrappers of one connection share it.</summary>
     public static Session Of(DbConnection connection) => Sessions.GetValue(Wrapper.Innermost(connection), static c => new Session(c));
 
     public LockDialect Dialect(DbConnection connection, LockInterface lockInterface, DbTransaction? transaction)
@@ -32,25 +32,26 @@ internal sealed class Session
         }
     }
 
-    /// <summary>Returns what is known of the server's session behind the connection, which is open.</summary>
+    /// <summary>Returns what is known of the server's session behind the connection, which must be open.</summary>
     public PhysicalSession Current(DbConnection connection, ILockDriver driver) =>
         _current ??= PhysicalSession.Of(Wrapper.Innermost(connection), driver);
 
     /// <summary>
-    /// Returns the place of the command that a driver keeps for a statement in the session behind a connection; null at its first use.
+    /// Returns the place for the command that a driver keeps for a statement in the session behind a connection; null at the statement's
+    /// first use.
     /// </summary>
-    /// <remarks>What is kept is without the statement's comment: the driver writes the text anew each time.</remarks>
+    /// <remarks>The command is kept without the statement's comment: the driver writes its text anew each time.</remarks>
     public static KeptCommands<T>.Place? Kept<T>(DbConnection connection, ILockDriver driver, LockStatement statement)
         where T : class => Commands<T>(connection, driver, out var wrapper).Of(wrapper, statement);
 
-    /// <summary>Returns the place of the command that a driver keeps for a statement with its comment; null where none is kept.</summary>
+    /// <summary>Returns the place for the command that a driver keeps for a statement with its comment; null where none is kept.</summary>
     /// <param name="connection">The connection.</param>
     /// <param name="driver">The driver.</param>
-    /// <param name="statement">The statement. Its comment is taken away where the command that is kept serves every name.</param>
+    /// <param name="statement">The statement. Its comment is removed where one command serves every name.</param>
     public static KeptCommands<T>.Place? Kept<T>(DbConnection connection, ILockDriver driver, ref LockStatement statement)
         where T : class => Commands<T>(connection, driver, out var wrapper).Of(wrapper, ref statement);
 
-    /// <summary>Returns the holds that stand of any of the names of an identity, each once.</summary>
+    /// <summary>Returns the holds that stand and have any name of an identity, each once.</summary>
     public Hold[] Find(LockIdentity identity)
     {
         lock (_holds)
@@ -72,8 +73,8 @@ internal sealed class Session
     {
         lock (_holds)
         {
-            // Npgsql uses its transaction object again, so that the holds of a transaction that has ended seem to stand in the next: this
-            // tells that it is another.
+            // Npgsql uses its transaction object again, so that the holds of a transaction that has ended seem to stand in the next one.
+            // Another transaction's number shows that they have ended.
             if (hold.TransactionId != 0)
             {
                 if (_inTransaction.Count > 0 && _inTransaction[0].TransactionId != hold.TransactionId)
@@ -85,8 +86,8 @@ internal sealed class Session
                 _inTransaction.Add(hold);
             }
 
-            // Holds that have ended stay until they may be half of all: nobody tells of a transaction's end, and the next hold mostly has
-            // the same name.
+            // Nothing tells when a transaction has ended, and the next hold mostly has the same name. So holds that have ended are removed
+            // only when they may be half of all.
             if (_holds.Count >= _sweepAt)
             {
                 foreach (var (ended, _) in _holds.Where(entry => !entry.Value.Stands).ToList())
@@ -104,7 +105,7 @@ internal sealed class Session
         }
     }
 
-    /// <summary>Returns the names of all that is held, for messages.</summary>
+    /// <summary>Returns the names of all locks that the connection holds, for messages.</summary>
     public string[] Held()
     {
         lock (_holds)
@@ -113,19 +114,24 @@ internal sealed class Session
         }
     }
 
-    /// <summary>Ends every hold, as the end of the session does.</summary>
+    /// <summary>Ends every hold as lost, because the session has ended, and returns them.</summary>
     public Hold[] End()
     {
         lock (_holds)
         {
-            Hold[] ended = [.. _holds.Values.Distinct().Where(hold => hold.Stands)];
-            _holds.Clear();
-            _inTransaction.Clear();
-            foreach (var hold in ended)
+            Hold[] ended = [];
+            foreach (var hold in _holds.Values)
             {
-                hold.Lose();
+                // Most often none stands. One of several names is met once for each.
+                if (hold.Stands && !ended.Contains(hold))
+                {
+                    ended = [.. ended, hold];
+                }
             }
 
+            _holds.Clear();
+            _inTransaction.Clear();
+            Array.ForEach(ended, static hold => hold.Lose());
             return ended;
         }
     }
@@ -140,7 +146,8 @@ internal sealed class Session
 
     private static LockDialect Detect(DbConnection connection, LockInterface lockInterface, DbTransaction? transaction)
     {
-        // The provider's name says enough for most; a driver for many servers (ODBC) must be asked whom it found.
+        // The name of the connection's type is enough for most providers. A driver for many servers (ODBC) must be asked which one it
+        // found.
         var inner = Wrapper.Innermost(connection);
         var product = $"{inner.GetType().FullName} {inner.ServerVersion}";
         return Speaker(product)

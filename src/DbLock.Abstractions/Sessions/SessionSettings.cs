@@ -5,8 +5,8 @@ using Microsoft.Extensions.Logging;
 namespace DbLock;
 
 /// <summary>
-/// The settings under which a session lasts that only locks use (<see cref="LockDialect.Keep"/>), from when they are set until what was
-/// before is put back.
+/// The settings of a session that only locks use (<see cref="LockDialect.Keep"/>), from when they are made until what was before is put
+/// back.
 /// </summary>
 internal sealed class SessionSettings
 {
@@ -24,18 +24,20 @@ internal sealed class SessionSettings
         Statement = statement with { Limit = TrustWindow.Length };
     }
 
-    /// <summary>Gets the statement that sets them, if the session is the client's.</summary>
+    /// <summary>Gets the statement that makes the settings, if the client speaks to the session it believes to speak to.</summary>
     public LockStatement Statement { get; }
 
     /// <summary>Gets the statement that puts back what was before.</summary>
     public LockStatement Undo => _dialect.PutBack(_before) with { Limit = TrustWindow.Length };
 
-    /// <summary>Returns what is to be set; null where the session may be another client's, or the dialect has nothing to set.</summary>
+    /// <summary>
+    /// Returns the settings to make; null where the session may be shared with other clients, and where the dialect has none.
+    /// </summary>
     /// <param name="connection">The connection.</param>
     /// <param name="driver">Its driver.</param>
     /// <param name="dialect">The server's dialect.</param>
     /// <param name="options">How locks are held on it.</param>
-    /// <param name="key">The lock that the session is for; null for those of a pool.</param>
+    /// <param name="key">The lock for which the session is; null for the session of a pool.</param>
     public static SessionSettings? For(
         DbConnection connection, ILockDriver driver, LockDialect dialect, LockOptions options, LockKey? key = null)
     {
@@ -49,16 +51,17 @@ internal sealed class SessionSettings
             ? new(connection, driver, dialect, QuietLogger.Of(options.Logger), statement, key is null ? null : told.End) : null;
     }
 
-    /// <summary>Takes the answer to <see cref="Statement"/>.</summary>
+    /// <summary>Takes over the answer to <see cref="Statement"/>, which says what was before.</summary>
     /// <returns>Null when there is nothing to put back.</returns>
-    public SessionSettings? Made(object? answer)
+    public SessionSettings? AfterAnswer(object? answer)
     {
         _before = answer as string ?? "";
         return answer is string ? this : null;
     }
 
     /// <summary>
-    /// Says whether an error has certainly set nothing, which is logged: a server that refuses is left as it is. Another may have.
+    /// Says whether an error means that certainly no setting was made, which is logged: the server refuses them, and the lock goes on
+    /// without. After any other error some may have been made.
     /// </summary>
     public bool IsRefused(Exception error, LockOutcome outcome)
     {
@@ -71,7 +74,7 @@ internal sealed class SessionSettings
         return isRefused;
     }
 
-    /// <summary>Sets them for a pool.</summary>
+    /// <summary>Makes the settings for a pool.</summary>
     /// <inheritdoc cref="For" path="/param"/>
     /// <returns>Null when there is nothing to put back.</returns>
     /// <exception cref="Exception">If they may be set, the connection is closed, and its session ended.</exception>
@@ -85,7 +88,7 @@ internal sealed class SessionSettings
 
         try
         {
-            return settings.Made(
+            return settings.AfterAnswer(
                 await driver.Execute(connection, null, settings.Statement, async: true, cancellationToken).ConfigureAwait(false));
         }
         catch (Exception e)
@@ -107,7 +110,8 @@ internal sealed class SessionSettings
     }
 
     /// <summary>
-    /// Returns the commands that tell since when the lock is held, to be sent with a question; none where nothing is told.
+    /// Returns the commands that tell the server since when the lock is held, to be sent together with a question. There are none where
+    /// nothing is told.
     /// </summary>
     /// <param name="held">How long the lock has been held.</param>
     public IEnumerable<LockCommand> TellSince(TimeSpan held) =>
@@ -115,7 +119,7 @@ internal sealed class SessionSettings
             ? statement.Commands
             : [];
 
-    /// <summary>Puts back what was before for a pool; a connection on which that fails is closed, and its session ended.</summary>
+    /// <summary>Puts back what was before, for a pool. If that fails, the connection is closed and its session ended.</summary>
     /// <param name="settings">The settings; null when there is nothing to put back.</param>
     public static async ValueTask PutBack(SessionSettings? settings)
     {

@@ -3,50 +3,52 @@ using System.Diagnostics;
 namespace DbLock;
 
 /// <summary>
-/// How long what a server has said of a connection that only locks use can be believed: it is counted from when the server was asked, since
-/// the answer may have lain unread.
+/// For how long the last answer of a server is believed, on a connection that only locks use. The time counts from when the question was
+/// sent, because the answer may have lain unread for any time.
 /// </summary>
 /// <remarks>
-/// It asks nobody, and is told what was asked and answered, at times on the clock of <see cref="Stopwatch"/>. One thread asks, any thread
-/// may look. A field of what has it; never copied.
+/// It asks nobody: it is told when a question was sent and when it was answered, in times of the clock of <see cref="Stopwatch"/>. One
+/// thread writes, any thread may read. It is a struct that stands in one field and must not be copied.
 /// </remarks>
 internal struct TrustWindow
 {
     /// <summary>
-    /// How long an answer is good for. PostgreSQL lets go of a client that has fallen silent five seconds later
-    /// (<see cref="PostgreSqlSettings"/>), so that who held has been told by then.
+    /// How long an answer is good for. PostgreSQL ends the session of a silent client five seconds later
+    /// (<see cref="PostgreSqlSettings"/>), so that the holder knows of its loss before another can have the lock.
     /// </summary>
     public static readonly TimeSpan Length = TimeSpan.FromSeconds(15);
 
-    /// <summary>How long after an answer the server is asked again; no older an answer needs to be asked for once more.</summary>
+    /// <summary>How long after an answer the server is asked again. An answer that is not older than this is not asked for again.</summary>
     public static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(500);
 
     private long _confirmed;
     private long _owed;
 
-    /// <summary>Notes that the server is asked.</summary>
+    /// <summary>Notes that a question is sent.</summary>
     public void Ask(long now) => Volatile.Write(ref _owed, now);
 
-    /// <summary>Notes that the server has answered, and that what is held is held: the trust begins anew at the question.</summary>
+    /// <summary>Notes that the server has confirmed what is held. The trust begins anew, from when the question was sent.</summary>
     public void Confirm()
     {
         Volatile.Write(ref _confirmed, _owed);
         Volatile.Write(ref _owed, 0);
     }
 
-    /// <summary>Notes that the question has ended in something else; what was confirmed before stays so.</summary>
+    /// <summary>Notes that the question was not answered with a confirmation. The trust in the last confirmation goes on.</summary>
     public void Fail() => Volatile.Write(ref _owed, 0);
 
-    /// <summary>Returns how long ago the question was asked whose answer is the last that is believed.</summary>
+    /// <summary>Returns how long ago the question was sent to which the last confirmation is the answer.</summary>
     public readonly TimeSpan Age(long now) => Stopwatch.GetElapsedTime(Volatile.Read(in _confirmed), now);
 
-    /// <summary>Returns how long ago the question was asked that is not answered yet; zero when there is none.</summary>
+    /// <summary>Returns how long ago the question was sent that has no answer yet; zero when every question is answered.</summary>
     public readonly TimeSpan Owed(long now) =>
         Volatile.Read(in _owed) is not 0 and var asked ? Stopwatch.GetElapsedTime(asked, now) : TimeSpan.Zero;
 
-    /// <summary>Returns how much longer the last answer is good for; zero when it is not any more.</summary>
+    /// <summary>Returns how much longer the last confirmation is believed; zero when it is too old.</summary>
     /// <param name="now">The time.</param>
-    /// <param name="grace">How much time a question has in any case to be answered, be it under way or still to be asked.</param>
+    /// <param name="grace">
+    /// How much time a question has in any case to be answered, whether it was sent already or will be sent next.
+    /// </param>
     public readonly TimeSpan Left(long now, TimeSpan grace = default)
     {
         var (left, least) = (Length - Age(now), grace - Owed(now));

@@ -38,7 +38,7 @@ internal static class LockRows
         "state_s" => Seconds(@lock.Session?.StateAge),
         "transaction_s" => Seconds(@lock.Session?.TransactionAge),
         "query" => @lock.Session?.Query,
-        "backend_start" => @lock.Session?.BackendStart?.ToString("O"),
+        "backend_start" => @lock.Session?.Since?.ToString("O"),
         "backend_type" => @lock.Session?.BackendType,
         "schema" => @lock.Schema,
         "relation" => @lock.Relation,

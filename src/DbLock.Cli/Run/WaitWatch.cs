@@ -44,7 +44,7 @@ internal static class WaitWatch
                 return string.Create(CultureInfo.InvariantCulture, $"it has not answered for {2 * TrustWindow.Length.TotalSeconds} s");
             }
 
-            if (holders?.Any(holder => holder.Session?.Pid == waiting) == true)
+            if (holders?.Any(holder => holder.Session?.Id == waiting) == true)
             {
                 await Task.Delay(OnItsWay, stop).ConfigureAwait(false);
                 return "it has granted the lock, and the answer does not come";

@@ -100,7 +100,7 @@ internal sealed class PgClearing(
 
     public async ValueTask<PgClearResult> Clear(IReadOnlyCollection<PgLock> locks, PgSignal signal)
     {
-        var cases = locks.GroupBy(@lock => (@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction))
+        var cases = locks.GroupBy(@lock => (@lock.Pid, @lock.Session?.Since, @lock.PreparedTransaction))
             .Select(group => new Case([.. group]))
             .ToList();
         foreach (var @case in cases)
@@ -239,7 +239,7 @@ internal sealed class PgClearing(
 
         void AddArray<T>(IEnumerable<T>? values) => Add(NpgsqlDbType.Text, values is null ? null : PgArray.Text(values));
 
-        static DateTimeOffset Start(PgLock @lock) => @lock.Session!.BackendStart!.Value.ToUniversalTime();
+        static DateTimeOffset Start(PgLock @lock) => @lock.Session!.Since!.Value.ToUniversalTime();
 
         void Add(NpgsqlDbType type, object? value) =>
             command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = type, Value = value ?? DBNull.Value });

@@ -8,7 +8,7 @@ namespace DbLock;
 /// <para>Over a connection a question takes its turn among the caller's own commands; over a data source it has a connection of its own.
 /// What the question itself locks is left out.</para>
 /// <para><b>Rights.</b> A role sees the locks of all sessions. What other roles' sessions do is shown to superusers and members of
-/// <c>pg_read_all_stats</c>; to others such a <see cref="PgSession.IsPartial"/> session shows its pid, user and application alone.</para>
+/// <c>pg_read_all_stats</c>; to others such a <see cref="LockSession.IsPartial"/> session shows its pid, user and application alone.</para>
 /// <para><b>Cancellation.</b> A cancelled question fails an open transaction, as any cancelled command does.</para>
 /// </remarks>
 public static class PgInspectionExtensions

@@ -76,7 +76,7 @@ public sealed record PgLock
     public PgLocksKey? ObjectKey { get; init; }
 
     /// <summary>
-    /// Gets the key of an advisory lock: one that was given by name, or whose name a session tells (<see cref="PgSession.LockName"/>) and
+    /// Gets the key of an advisory lock: one that was given by name, or whose name a session tells (<see cref="LockSession.LockName"/>) and
     /// which has that number; else the number or pair. Null
     /// for other locks, and for the key spaces that extensions keep for themselves.
     /// </summary>

@@ -45,7 +45,7 @@ public sealed record PgLockFilter
     public IReadOnlyList<string>? Users { get; init; }
 
     /// <summary>
-    /// Gets what the sessions do, as <see cref="PgSession.State"/> shows it; null for any. A hidden session matches none.
+    /// Gets what the sessions do, as <see cref="LockSession.State"/> shows it; null for any. A hidden session matches none.
     /// </summary>
     public IReadOnlyList<string>? States { get; init; }
 

@@ -28,27 +28,27 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             l.target, l.locktype, l.mode, l.granted, l.fastpath, l.pid, l.virtualtransaction, l.database, l.relation, l.page, l.tuple,
             l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid, l.wait_start,
             extract(epoch from pg_catalog.clock_timestamp() - l.wait_start)::double precision as wait_duration,
-            {{PgSession.Clean("d.datname::pg_catalog.text")}} as lock_database,
-            {{PgSession.Clean("n.nspname::pg_catalog.text")}} as schema,
-            {{PgSession.Clean("r.relname::pg_catalog.text")}} as relation_name,
+            {{PostgreSqlSessions.Clean("d.datname::pg_catalog.text")}} as lock_database,
+            {{PostgreSqlSessions.Clean("n.nspname::pg_catalog.text")}} as schema,
+            {{PostgreSqlSessions.Clean("r.relname::pg_catalog.text")}} as relation_name,
             r.relkind::pg_catalog.text as relation_kind,
             m.matches,
-            {{PgSession.Clean("x.gid")}} as gid,
+            {{PostgreSqlSessions.Clean("x.gid")}} as gid,
             case when $2 and not l.granted then
               pg_catalog.array_to_string(pg_catalog.pg_blocking_pids(coalesce(s.leader_pid, l.pid)), ' ')
             end as blocking_pids,
             s.pid as session_pid, s.leader_pid, s.backend_start, s.backend_type,
-            {{PgSession.Clean("s.database::pg_catalog.text")}} as session_database,
-            {{PgSession.Clean("s.\"user\"::pg_catalog.text")}} as "user",
-            {{PgSession.Clean("s.application")}} as application,
+            {{PostgreSqlSessions.Clean("s.database::pg_catalog.text")}} as session_database,
+            {{PostgreSqlSessions.Clean("s.\"user\"::pg_catalog.text")}} as "user",
+            {{PostgreSqlSessions.Clean("s.application")}} as application,
             s.client, s.state,
-            {{PgSession.Clean("s.query")}} as query,
+            {{PostgreSqlSessions.Clean("s.query")}} as query,
             s.session_age, s.clock, s.transaction_age, s.state_age, s.is_superuser, s.is_own, s.is_partial
           from locks as l
           left join pg_catalog.pg_database as d on d.oid = l.database
           left join pg_catalog.pg_class as r on r.oid = l.relation and (l.database = 0 or d.datname = pg_catalog.current_database())
           left join pg_catalog.pg_namespace as n on n.oid = r.relnamespace
-          left join ({{PgSession.Sql}}) as s on s.pid = l.pid
+          left join ({{PostgreSqlSessions.Sql}}) as s on s.pid = l.pid
           left join lateral (
             select p.gid
             from locks as t
@@ -183,9 +183,9 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
         var (application, told) = ToldName.Split(row.Text("application"));
         return sessions[pid] = new PgSession
         {
-            Pid = pid,
+            Id = pid,
             LeaderPid = row.Value<int>("leader_pid"),
-            BackendStart = row.Value<DateTimeOffset>("backend_start"),
+            Since = row.Value<DateTimeOffset>("backend_start"),
             BackendType = row.Text("backend_type"),
             Database = row.Text("session_database"),
             User = row.Text("user"),
@@ -194,6 +194,7 @@ internal sealed record PgLockQuery(PgLockFilter Filter, IReadOnlyCollection<Lock
             Clock = row.Value<DateTimeOffset>("clock")!.Value,
             Client = row.Text("client"),
             State = row.Text("state"),
+            IsIdle = PostgreSqlSessions.IsIdle(row.Text("state")),
             Query = row.Text("query"),
             SessionAge = row.Age("session_age"),
             TransactionAge = row.Age("transaction_age"),

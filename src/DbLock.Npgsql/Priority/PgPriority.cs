@@ -206,7 +206,7 @@ public sealed class PgPriority : IAsyncDisposable
 
         // A worker of a parallel query waits for its leader, which lives as long as it does.
         var own = edges[_pid]
-            .Where(edge => edge.Waiting.Session is { } session && (session.LeaderPid is not null || session.BackendStart == _start))
+            .Where(edge => edge.Waiting.Session is { } session && (session.LeaderPid is not null || session.Since == _start))
             .ToList();
         var found = new HashSet<PgLock>(ReferenceEqualityComparer.Instance);
         var seen = new HashSet<object> { _pid };
@@ -245,7 +245,7 @@ public sealed class PgPriority : IAsyncDisposable
             foreach (var session in result)
             {
                 var @lock = session.Locks[0];
-                var key = (@lock.Pid, @lock.Session?.BackendStart, @lock.PreparedTransaction);
+                var key = (@lock.Pid, @lock.Session?.Since, @lock.PreparedTransaction);
                 var isNothing = session is { Signal: null, Outcome: PgClearOutcome.NotNeeded or PgClearOutcome.AlreadyGone };
                 if (session.Signal is not null || (!isNothing && _cleared.GetValueOrDefault(key) is not { Signal: not null }))
                 {

@@ -1,6 +1,8 @@
 using System.Data;
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.ExceptionServices;
 using Npgsql;
-using static DbLock.RoundTrip;
 using static DbLock.Synchronously;
 
 namespace DbLock;
@@ -18,9 +20,12 @@ namespace DbLock;
 /// wait for each other. The order is asked of the server, which takes the snapshot of a REPEATABLE READ or SERIALIZABLE transaction before
 /// the wait; one table alone takes none.
 /// </para>
+/// <para>
+/// A call with a timeout, or with a token that was cancelled, ends within a second after it. Where the server has not answered by then, the
+/// connection is given up, and the transaction is gone with it.
+/// </para>
 /// <para><b>Cancellation.</b> A cancelled wait ends in <see cref="OperationCanceledException"/>, the lock is not held, and the transaction
-/// is as before; should the cancel be lost on its way, Npgsql closes the connection after its Cancellation Timeout, and the transaction is
-/// gone. A try is short and is not interrupted.</para>
+/// is as before, unless the server does not answer. A try is short and is not interrupted.</para>
 /// <para><b>Threads.</b> A table lock, like its connection, is used by one call at a time.</para>
 /// </remarks>
 public sealed class TableLock
@@ -29,12 +34,12 @@ public sealed class TableLock
     // order that agrees with that: ancestors first, then by the oids on the way down. What the role may only lock as part of its ancestor
     // is left to that, and so is what joins the ancestor meanwhile: the tables that were asked for come once more at the end. What does not
     // exist comes first, so that it fails before it waits.
-    private const string Order = """
+    private static readonly LockSql OrderOfTables = new("""
         with recursive asked as (
           select pg_catalog.to_regclass(a.name)::pg_catalog.oid as oid, a.name, a.is_only
           from rows from (
-            pg_catalog.unnest($1::pg_catalog.text::pg_catalog.text[]),
-            pg_catalog.unnest($2::pg_catalog.text::boolean[])) as a (name, is_only)
+            pg_catalog.unnest({0}::pg_catalog.text::pg_catalog.text[]),
+            pg_catalog.unnest({1}::pg_catalog.text::boolean[])) as a (name, is_only)
         ), wanted as (
           select a.oid, a.is_only from asked as a where a.oid is not null
           union
@@ -60,17 +65,32 @@ public sealed class TableLock
             then 'only ' else '' end || pg_catalog.format('%I.%I', n.nspname, c.relname)
           from places as p join pg_catalog.pg_class as c on c.oid = p.oid join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
           where p.oid in (select a.oid from asked as a)
-            or (pg_catalog.has_schema_privilege(n.oid, 'USAGE') and pg_catalog.has_table_privilege(p.oid, $3))
+            or (pg_catalog.has_schema_privilege(n.oid, 'USAGE') and pg_catalog.has_table_privilege(p.oid, {2}))
           order by p.root, p.generation, p.way)
         union all
         select distinct pg_catalog.format('%I.%I', n.nspname, c.relname)
           from asked as a join pg_catalog.pg_class as c on c.oid = a.oid join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
           where not a.is_only and a.oid in (select i.inhparent from pg_catalog.pg_inherits as i)
-        """;
+        """);
 
     private const string AccessShare = "access share";
 
-    private static ILockDriver Driver => NpgsqlLockInterface.Instance.Driver;
+    // The server counts lock_timeout anew for each table and partition that it waits for. statement_timeout limits what all of them take
+    // together; it comes a little later, so that the first of them has an error code of its own.
+    private const int StatementTimeoutDelay = 250;
+
+    private static readonly LockInterface Interface = new("Npgsql", new TableDriver(), LockDialect.PostgreSql);
+    private static readonly LockOptions Options = new() { Dialect = LockDialect.PostgreSql };
+    private static readonly LockCommand MakeSavepoint = new(new LockSql("savepoint dblock_table"));
+    private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_table"));
+    private static readonly LockStatement RollBack = new(
+        new LockCommand(new LockSql("rollback to savepoint dblock_table")), ReleaseSavepoint);
+    private static readonly LockCommand ShowLockTimeout = new(new LockSql("show lock_timeout"));
+    private static readonly LockCommand ShowStatementTimeout = new(new LockSql("show statement_timeout"));
+    private static readonly LockSql SetLockTimeout = new("set local lock_timeout = '{0}'");
+    private static readonly LockSql SetStatementTimeout = new("set local statement_timeout = '{0}'");
+    private static readonly LockSql LockTables = new("lock table {0} in {1} mode");
+    private static readonly LockSql TryToLockTables = new("lock table {0} in {1} mode nowait");
 
     private readonly NpgsqlConnection _connection;
     private readonly string _mode;
@@ -118,13 +138,14 @@ public sealed class TableLock
     /// <exception cref="LockNotAcquiredException">
     /// The server ended the wait: its statement_timeout, or an administrator's cancel; or it ended the session, by its transaction_timeout.
     /// </exception>
+    /// <exception cref="LockException">The server has not answered in time, or the connection broke.</exception>
     /// <exception cref="LockDeadlockException">The server ended the wait to break a deadlock.</exception>
     /// <exception cref="PostgresException">The server refused, for want of a table or a right (42P01, 42501).</exception>
     public bool Acquire(bool block = true) => Completed(Acquire(Timeout(block), async: false, CancellationToken.None));
 
-    /// <summary>Acquires the lock, waiting no longer than a timeout for each table.</summary>
+    /// <summary>Acquires the lock, waiting no longer than a timeout.</summary>
     /// <param name="timeout">From zero, which tries once, to about 24 days, rounded up to milliseconds;
-    /// <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever. The server counts it for each table anew.</param>
+    /// <see cref="System.Threading.Timeout.InfiniteTimeSpan"/> waits for ever. All tables share it.</param>
     /// <inheritdoc cref="Acquire(bool)" path="/returns"/>
     /// <inheritdoc cref="Acquire(bool)" path="/exception"/>
     /// <exception cref="ArgumentOutOfRangeException">The timeout is negative, or longer than the server can count.</exception>
@@ -146,7 +167,7 @@ public sealed class TableLock
     public ValueTask<bool> AcquireAsync(CancellationToken cancellationToken) =>
         Acquire(Timeout(block: true), async: true, cancellationToken);
 
-    /// <summary>Acquires the lock, waiting no longer than a timeout for each table.</summary>
+    /// <summary>Acquires the lock, waiting no longer than a timeout.</summary>
     /// <param name="timeout">As for <see cref="Acquire(TimeSpan)"/>.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <inheritdoc cref="Acquire(TimeSpan)" path="/returns"/>
@@ -167,119 +188,122 @@ public sealed class TableLock
                 + $"before {Names} is locked.");
         }
 
-        await LockTimeouts.Pay(_connection, async).ConfigureAwait(false);
-        var savepoint = new NpgsqlBatchCommand("savepoint dblock_table");
-        try
+        var conversation = new Conversation(_connection, Interface, Names, Options) { Limit = Limit.Of(timeout, cancellationToken) };
+        var start = Stopwatch.GetTimestamp();
+        var (answer, hasSavepoint) = await Ask(conversation, timeout, milliseconds, async, cancellationToken).ConfigureAwait(false);
+        if (answer.Error is null)
         {
-            await Acquire(savepoint, timeout, milliseconds, async, cancellationToken).ConfigureAwait(false);
             return true;
         }
-        catch (Exception e)
+
+        var isOver = timeout > TimeSpan.Zero && Stopwatch.GetElapsedTime(start) >= timeout;
+        var isCancelled = cancellationToken.IsCancellationRequested;
+        var verdict = answer.Error is SilenceException ? Verdict.Silent : Judging.OfFailure(answer, isCancelled, conversation.IsOpen);
+        if (hasSavepoint && conversation.IsOpen
+            && await conversation.AskDespiteCancels(RollBack, async).ConfigureAwait(false) is { Error: { } error } undone)
         {
-            // Going back to a savepoint that was not made would go back to the caller's own, should it have the same name.
-            if (savepoint.StatementType != Npgsql.StatementType.Unknown && _connection.State == ConnectionState.Open)
-            {
-                await Undo(async).ConfigureAwait(false);
-            }
+            // Whether the lock is held, and whether the transaction is usable, is not known.
+            (answer, verdict) = (undone, error is SilenceException ? Verdict.Silent : Verdict.Failed);
+        }
 
-            var codes = Driver.Read(e);
-            switch (codes.SqlState)
-            {
-                case var _ when LockDialect.PostgreSql.IsSessionLimit(codes):
-                    throw Refusals.SessionEndedByLimit($"a lock on {Names}", e);
-
-                // Where the waits for many tables add up, the client may be the first to find the time over.
-                case "55P03":
-                case null when timeout > TimeSpan.Zero && e.InnerException is TimeoutException && _connection.State == ConnectionState.Open:
-                    return false;
-                case "25P01":
-                    throw new InvalidOperationException(
-                        $"{Names} cannot be locked outside a transaction, since the lock would be gone at once: begin a transaction on "
-                            + "this connection, lock, and commit after the work.", e);
-                case "40P01":
-                    throw new LockDeadlockException(
-                        $"The wait for {Names} was ended by the server to break a deadlock, and the lock is not acquired. The "
-                            + "transaction still holds its other locks: "
-                        + "roll it back, so that the others can go on, then try again.",
-                        e);
-                case "57014" or null when cancellationToken.IsCancellationRequested:
-                    throw new OperationCanceledException(
-                        $"The wait for {Names} was cancelled. The lock is not acquired.", e, cancellationToken);
-                case "57014":
-                    throw new LockNotAcquiredException(
-                        $"The wait for {Names} was ended by the server before its time: its statement_timeout or an administrator's "
-                            + "cancel. "
-                        + "The lock is not acquired; wait with a timeout shorter than the limit, or raise the limit.",
-                        e);
-                default:
-                    throw;
-            }
+        switch (verdict)
+        {
+            case Verdict.TimedOut:
+            case Verdict.EndedByServer when isOver:
+                return false;
+            case Verdict.Cancelled:
+            case Verdict.Silent when isCancelled:
+                throw Refusals.Cancelled(conversation.Key, answer.Error, cancellationToken, isSessionEnded: verdict == Verdict.Silent);
+            case Verdict.Silent:
+                throw Refusals.Silent(conversation.Key, answer.Error);
+            case Verdict.EndedByServer:
+                throw Refusals.EndedByServer(conversation.Key, holders: null, answer.Error);
+            case Verdict.Broken:
+                throw Refusals.Broken(conversation.Key, answer.Error);
+            case Verdict.Deadlocked:
+                throw new LockDeadlockException(
+                    $"The wait for {Names} was ended by the server to break a deadlock, and the lock is not acquired. The transaction "
+                        + "still holds its other locks: roll it back, so that the others can go on, then try again.",
+                    answer.Error);
+            case var _ when LockDialect.PostgreSql.IsSessionLimit(answer.Codes):
+                throw Refusals.SessionEndedByLimit($"a lock on {Names}", answer.Error);
+            case var _ when answer.Codes.SqlState == PostgresErrorCodes.NoActiveSqlTransaction:
+                throw new InvalidOperationException(
+                    $"{Names} cannot be locked outside a transaction, since the lock would be gone at once: begin a transaction on this "
+                        + "connection, lock, and commit after the work.",
+                    answer.Error);
+            default:
+                ExceptionDispatchInfo.Throw(answer.Error!);
+                return false;
         }
     }
 
-    // SHOW, SET and LOCK take no snapshot, as a SELECT would: after the wait a REPEATABLE READ transaction sees what the last holder did.
-    private async ValueTask Acquire(
-        NpgsqlBatchCommand savepoint, TimeSpan timeout, string milliseconds, bool async, CancellationToken cancellationToken)
+    // Returns the answer, and whether the savepoint was made: going back to one that was not made would go back to the caller's own, should
+    // it have the same name. SHOW, SET and LOCK take no snapshot, as a SELECT would: after the wait a REPEATABLE READ transaction sees what
+    // the last holder did.
+    private async ValueTask<(Answer Answer, bool HasSavepoint)> Ask(
+        Conversation conversation, TimeSpan timeout, string milliseconds, bool async, CancellationToken cancellationToken)
     {
-        var waits = timeout != TimeSpan.Zero;
-        List<NpgsqlBatchCommand> commands = [savepoint];
-        if (waits)
-        {
-            commands.AddRange([new("show lock_timeout"), new($"set local lock_timeout = {milliseconds}")]);
-        }
-
-        if (_tables.Length > 1)
-        {
-            commands.Add(new(Order)
-            {
-                Parameters =
-                {
-                    new NpgsqlParameter<string> { TypedValue = PgArray.Text(_tables.Select(table => table.Quoted)) },
-                    new NpgsqlParameter<string> { TypedValue = PgArray.Text(_tables.Select(table => table.Only ? "t" : "f")) },
-
-                    // What LOCK TABLE asks for on every version: https://www.postgresql.org/docs/current/sql-lock.html
-                    new NpgsqlParameter<string> { TypedValue = _mode == AccessShare ? "SELECT" : "UPDATE, DELETE, TRUNCATE" },
-                },
-            });
-        }
-
-        var (tables, before) = (Names, "");
-        if (commands.Count > 1)
+        var (waits, isFinite, isSeveral) = (timeout != TimeSpan.Zero, timeout > TimeSpan.Zero, _tables.Length > 1);
+        var (tables, lockTimeout, statementTimeout) = (Names, "", "");
+        var hasSavepoint = waits || isSeveral;
+        if (hasSavepoint)
         {
             // Not cancelled: a cancel that hit the savepoint itself would cost the transaction.
-            var rows = await Send(_connection, commands, async, cancellationToken: CancellationToken.None).ConfigureAwait(false);
-            before = waits ? rows[0][0] : before;
-            tables = _tables.Length > 1 ? string.Join(", ", rows.Skip(waits ? 1 : 0).Select(row => row[0])) : tables;
-            commands = [];
+            var before = Statement(
+                MakeSavepoint, waits ? ShowLockTimeout : null, isFinite ? ShowStatementTimeout : null, isSeveral ? Order() : null);
+            var first = await conversation.Ask(before, async, CancellationToken.None).ConfigureAwait(false);
+            if (first.Error is not null)
+            {
+                return (first, TableDriver.HasBegun(first.Error));
+            }
+
+            var rows = new Queue<string>((IEnumerable<string>)first.Value!);
+            lockTimeout = waits ? rows.Dequeue() : lockTimeout;
+            statementTimeout = isFinite ? rows.Dequeue() : statementTimeout;
+            tables = isSeveral ? string.Join(", ", rows) : tables;
         }
 
-        commands.Add(new($"lock table {tables} in {_mode} mode{(waits ? "" : " nowait")}"));
-        if (waits)
-        {
-            commands.Add(new($"set local lock_timeout = '{before}'"));
-        }
+        var statement = Statement(
+            hasSavepoint ? null : MakeSavepoint,
+            waits ? Command(SetLockTimeout, milliseconds) : null,
+            isFinite ? Command(SetStatementTimeout, Shorter(statementTimeout, milliseconds)) : null,
+            Command(waits ? LockTables : TryToLockTables, tables, _mode),
+            isFinite ? Command(SetStatementTimeout, statementTimeout) : null,
+            waits ? Command(SetLockTimeout, lockTimeout) : null,
+            ReleaseSavepoint) with
+        { Wait = waits ? timeout : null };
+        var answer = await conversation.Ask(statement, async, waits ? cancellationToken : CancellationToken.None).ConfigureAwait(false);
+        return (answer, hasSavepoint || answer.Error is null || TableDriver.HasBegun(answer.Error));
 
-        commands.Add(new("release savepoint dblock_table"));
-        await Send(
-            _connection, commands, async, waits
-                ? timeout : null, cancellationToken: waits ? cancellationToken : default).ConfigureAwait(false);
+        static LockStatement Statement(params IEnumerable<LockCommand?> commands) => new([.. commands.OfType<LockCommand>()]);
+
+        static LockCommand Command(LockSql sql, params IEnumerable<string> parts) =>
+            new(sql, [.. parts.Select(part => new LockParameter(TableDriver.Verbatim, part))]);
     }
 
-    // Leaves the transaction as it was before, the locks that were taken and lock_timeout too.
-    private async ValueTask Undo(bool async)
+    // A limit of the caller's that is shorter stays. The server shows times in the largest unit that leaves them whole:
+    // https://www.postgresql.org/docs/current/config-setting.html#CONFIG-SETTING-NAMES-VALUES
+    private static string Shorter(string shown, string milliseconds)
     {
-        for (var attempt = 1; ; attempt++)
+        var digits = shown.AsSpan().TrimEnd("adhimns");
+        var own = long.Parse(digits, CultureInfo.InvariantCulture) * shown[digits.Length..] switch
         {
-            try
-            {
-                await Send(
-                    _connection, [new("rollback to savepoint dblock_table"), new("release savepoint dblock_table")],
-                        async).ConfigureAwait(false);
-                return;
-            }
-            catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.QueryCanceled && attempt < Conversation.CancelAttempts)
-            {
-            }
-        }
+            "d" => 86_400_000,
+            "h" => 3_600_000,
+            "min" => 60_000,
+            "s" => 1_000,
+            _ => 1,
+        };
+        var ours = Math.Min(long.Parse(milliseconds, CultureInfo.InvariantCulture) + StatementTimeoutDelay, int.MaxValue);
+        return own > 0 && own < ours ? shown : ours.ToString(CultureInfo.InvariantCulture);
     }
+
+    private LockCommand Order() => new(
+        OrderOfTables,
+        new LockParameter(DbType.String, PgArray.Text(_tables.Select(table => table.Quoted))),
+        new LockParameter(DbType.String, PgArray.Text(_tables.Select(table => table.Only ? "t" : "f"))),
+
+        // What LOCK TABLE asks for on every version: https://www.postgresql.org/docs/current/sql-lock.html
+        new LockParameter(DbType.String, _mode == AccessShare ? "SELECT" : "UPDATE, DELETE, TRUNCATE"));
 }

@@ -4,7 +4,7 @@ using System.Text;
 
 namespace DbLock;
 
-/// <summary>The user locks of MySQL and MariaDB: names on the whole server, exclusive, of the session alone.</summary>
+/// <summary>The user locks of MySQL and MariaDB: names that are unique on the whole server, exclusive, and held by the session.</summary>
 /// <remarks>
 /// <see href="https://dev.mysql.com/doc/refman/8.4/en/locking-functions.html"/> and <see href="https://mariadb.com/kb/en/get_lock/"/>. What
 /// differs between the two, and from those pages, was measured on MariaDB 10.11: names are case-sensitive there and may have 192 bytes, and
@@ -12,11 +12,11 @@ namespace DbLock;
 /// </remarks>
 internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 {
-    // The longest wait that both engines take: MariaDB answers NULL to a negative timeout, and 0 at once to a larger one.
+    // The longest wait that both engines accept. MariaDB answers NULL to a negative timeout, and at once 0 to a longer one.
     private const long ForEverSeconds = uint.MaxValue;
 
-    // The text of a wait for more is deeper than the thread stack of a server that is set up as it comes: "Thread stack overrun", and the
-    // connection is closed (measured with 1,000).
+    // The statement for more keys nests deeper than the thread stack of a server with default settings allows: it fails with "Thread stack
+    // overrun", and the connection is closed (measured with 1,000 keys).
     private const int MostKeys = 100;
 
     private static readonly Texts One = new(isHex: false);
@@ -56,7 +56,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
                 $"{Name} has no locks that end with a transaction: use LockScope.Session, and release after the commit.");
         }
 
-        // MySQL rounds to whole seconds, and 0.4 s would be no wait at all: it is rounded up here.
+        // MySQL rounds to whole seconds, so that 0.4 s would be no wait at all. It is rounded up here.
         var seconds = request.Milliseconds < 0 ? ForEverSeconds : request.Milliseconds / 1000.0;
         return new LockStatement(
             Command(texts => texts.Acquire, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
@@ -71,7 +71,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(texts => texts.Release, request));
 
-    // NULL: an interrupted wait (KILL QUERY, max_statement_time) or an error that is none.
+    // The answer NULL means that the wait was interrupted (KILL QUERY, max_statement_time), or that the function failed without an error.
     public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
     {
         null or DBNull => LockOutcome.Cancelled,
@@ -84,14 +84,15 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         1213 or 3058 => LockOutcome.Deadlock, // ER_LOCK_DEADLOCK, ER_USER_LOCK_DEADLOCK
         1317 or 1969 or 3024 => LockOutcome.Cancelled, // ER_QUERY_INTERRUPTED, ER_STATEMENT_TIMEOUT (MariaDB), ER_QUERY_TIMEOUT (MySQL)
 
-        // Shutdown, killed, gone away, lost, lost, idle too long.
+        // These mean: shutdown, killed, gone away, lost (two codes), idle for too long.
         1053 or 1927 or 2006 or 2013 or 2055 or 4031 => LockOutcome.ConnectionLost,
         0 => codes.SqlState is ['0', '8', ..] ? LockOutcome.ConnectionLost : LockOutcome.Unknown,
         _ => LockOutcome.Refused,
     };
 
-    // Names that are one to the server are locked once. One that is not ASCII goes in hexadecimal: the server takes the bytes that come,
-    // and a connection may be set up to send others (CHARSET=latin1 over MariaDB's ODBC driver makes two names one).
+    // Keys that the server takes for one name are locked once. A name that is not ASCII is sent in hexadecimal, because the server locks
+    // the bytes that arrive, and a connection may be set up to send other bytes: CHARSET=latin1 over MariaDB's ODBC driver makes two names
+    // one.
     private LockCommand Command(Func<Texts, LockSql> text, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
         string[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(ServerName)];
@@ -121,7 +122,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
             : LongName.Shorten(key.Name, key.Name.ToLowerInvariant(), 64, text => text.EnumerateRunes().Count());
     }
 
-    /// <summary>The commands of so many keys, whose names come first among the parameters.</summary>
+    /// <summary>The commands for a number of keys. The names are the first parameters.</summary>
     private sealed class Texts
     {
         /// <summary>Initializes the commands of one key, which both engines understand.</summary>
@@ -137,8 +138,9 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         /// <summary>Initializes the commands of several keys.</summary>
         public Texts(bool isMariaDb, bool isHex, int count)
         {
-            // An AND goes from left to right and stops at the first that is held elsewhere. sysdate() is the clock, which SET timestamp
-            // does not move as it moves now(). A derived table with a LIMIT is made once, before what looks at it.
+            // An AND is evaluated from left to right and stops at the first key that is held elsewhere. sysdate() is the clock: now() would
+            // stand still during the statement and would follow SET timestamp. A derived table with a LIMIT is evaluated once, before the
+            // expressions that use it.
             var number = count.ToString(CultureInfo.InvariantCulture);
             var left = $"greatest(0, {{{number}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
             var wait = isMariaDb ? left : $"ceil({left})";

@@ -1,23 +1,25 @@
 namespace DbLock;
 
-/// <summary>What PostgreSQL answers to an acquire, beside 1 for a grant and 0 for none, a token and a transaction's number.</summary>
+/// <summary>
+/// The codes that PostgreSQL answers to an acquire. There are also 1 for a grant, 0 for none, a fencing token and a transaction's number.
+/// </summary>
 internal static class PostgreSqlAnswer
 {
     /// <summary>The server is a hot standby.</summary>
     public const int Standby = -1;
 
-    /// <summary>The server's locks lock nothing.</summary>
+    /// <summary>The server accepts the functions of advisory locks and locks nothing (CockroachDB).</summary>
     public const int FakeLocks = -2;
 
-    /// <summary>A pooler stands between.</summary>
+    /// <summary>The session is not the one that the client believes to speak to: a pooler stands between them.</summary>
     public const int Pooler = -3;
 
-    /// <summary>The transaction has its number already, so that a token would be older than the grant.</summary>
+    /// <summary>The transaction has its number already, so that a fencing token would be older than the grant.</summary>
     public const int Numbered = -4;
 
     /// <summary>
-    /// The grant came after a wait, and the lock that the wait was for is the transaction's until it ends. The release answers the same
-    /// where that is so still.
+    /// The lock was granted after a wait. The wait was for a transaction-level lock, which the transaction keeps until it ends. A release
+    /// answers with the same code if that is still so.
     /// </summary>
     public const int AfterWait = 2;
 

@@ -3,7 +3,7 @@ using System.Globalization;
 
 namespace DbLock;
 
-/// <summary>A session of PostgreSQL that carries the locks of many.</summary>
+/// <summary>A session of PostgreSQL that carries the locks of a pool.</summary>
 internal sealed class PostgreSqlCarrier : LockCarrier
 {
     public const string Channel = "dblock_pool";
@@ -15,8 +15,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
 
     private static readonly string Marker = Listening.Number.ToString(CultureInfo.InvariantCulture);
 
-    // What the lock table has at least: https://www.postgresql.org/docs/current/runtime-config-locks.html. A quarter of it is left to
-    // others.
+    // The room is what the lock table has at least, less what is in it: https://www.postgresql.org/docs/current/runtime-config-locks.html.
+    // A quarter of the table is left to others.
     private static readonly LockSql LookSql = new(string.Create(CultureInfo.InvariantCulture, $"""
         select case
         {PostgreSqlTrust.Untrusted}  when cast({"{0}"} as int) not in (0, pg_catalog.pg_backend_pid()) then {PostgreSqlAnswer.Pooler}
@@ -29,7 +29,8 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     private const string TokenOfGrant =
         $"case when pg_catalog.strpos(d.acquired, '1') > 0 then ({PostgreSqlTrust.Token})::pg_catalog.text else '' end";
 
-    // Who has a claim holds it shared, so that nobody can have it alone. The numbers of claims: CarriedLock.Claim.
+    // A claim is a shared lock. There is one of another session if it cannot be locked exclusively. CarriedLock.Claim makes the number of a
+    // claim.
     private static readonly string Take = string.Create(CultureInfo.InvariantCulture, $$"""
         case when u.s >= 4 and exists (
             select from pg_catalog.generate_series(u.s >> 2, {{CarriedLock.HighestClaim}}) as c (level)
@@ -42,7 +43,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         select pg_catalog.string_agg(case when {{Take}} then '1' else '0' end, '' order by u.n) from {{Rows("{2}", "{3}")}} as u (k, s, n)
         """;
 
-    // What was taken of a group that is not whole is let go at once.
+    // If not all locks of a group can be had, those that were taken are let go at once.
     private static readonly string InGroups = $$"""
         select pg_catalog.string_agg(
           case when u.whole then '1' when not u.taken then '0' when {{Call("pg_advisory_unlock")}} then '2' else '2' end, '' order by u.n)
@@ -50,7 +51,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
           from (select u.*, {{Take}} as taken from {{Rows("{2}", "{3}", "{6}")}} as u (k, s, g, n) offset 0) as t offset 0) as u
         """;
 
-    // The plain cases, which are most: one lock is taken, or one is let go. By kind, as in the arrays.
+    // Most rounds take one lock, or let go of one. These texts are for them: one for each kind, in the numbering of the arrays.
     private static readonly LockSql[] TakeOne = [.. Enumerable.Range(0, 4).Select(kind =>
         new LockSql($"select case when {One("pg_try_advisory_lock", kind)} then '|{NotLooked}|1||' else '|{NotLooked}|0||' end"))];
 
@@ -62,7 +63,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     private static readonly LockSql CarrySinglyFenced = Carrying(Singly, fencing: true);
     private static readonly LockSql CarryInGroupsFenced = Carrying(InGroups, fencing: true);
 
-    // Of the kind, only what the lock is: not the claims that were heeded when it was taken.
+    // Of the kind, the two low bits say what the lock is. The others say which claims were heeded, which does not matter here.
     private static readonly LockSql AreHeldSql = new($$"""
         select pg_catalog.string_agg(case when h.k is null then '0' else '1' end, '' order by u.n)
         from {{Rows("{0}", "{1}")}} as u (k, s, n)
@@ -145,9 +146,10 @@ internal sealed class PostgreSqlCarrier : LockCarrier
     // https://www.postgresql.org/docs/current/errcodes-appendix.html: out_of_memory
     public override bool IsFull(DbError codes) => codes.SqlState == "53200";
 
-    // Rows of a subquery with OFFSET 0 come before what is selected from it, and the parts of a CASE run in their order: unlock, ring,
-    // lock. In the whole, a key has a number, a kind (0 a number, 1 a shared one, 2 a pair, 3 a shared one; and four times the level of
-    // the claims that it heeds) and its place. What is held is counted when all that has been done.
+    // PostgreSQL evaluates a subquery with OFFSET 0 before what is selected from it, and the parts of a CASE in their order: so this
+    // unlocks first, then notifies, then locks, and counts last. Each key is given as its number, its kind and its place in the list. The
+    // kind is 0 for a number, 1 for a shared number, 2 for a pair and 3 for a shared pair, plus four times the level of the claims that the
+    // key heeds.
     private static LockSql Carrying(string acquire, bool fencing) => new($$"""
         select d.released || '|' || d.rang || '|' || d.acquired || '|' || {{(fencing ? TokenOfGrant : "''")}} || '|'
           || case when cast({5} as int) = 1 then (
@@ -166,7 +168,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
           offset 0) as d
         """);
 
-    // Nobody else listens when the sign can be had alone.
+    // If the lock of the listeners can be had exclusively, no other pool listens, and no notification is sent.
     private static string Ring(string bell) => $"""
         case when pg_catalog.pg_try_advisory_lock({Marker}) then case when pg_catalog.pg_advisory_unlock({Marker}) then '' end
           when cast({bell} as pg_catalog.text) = '' then '1'

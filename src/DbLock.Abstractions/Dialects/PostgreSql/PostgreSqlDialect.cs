@@ -14,7 +14,7 @@ internal sealed class PostgreSqlDialect : LockDialect
 {
     private static readonly LockCommand Savepoint = new(new LockSql("savepoint dblock_acquire"));
     private static readonly LockCommand RollbackToSavepoint = new(new LockSql("rollback to savepoint dblock_acquire"));
-    private static readonly LockSql Alive = new("select cast({0} as int)" + PgSession.OwnSession);
+    private static readonly LockSql Alive = new("select cast({0} as int)" + PostgreSqlSessions.OwnSession);
     private static readonly LockCommand Question = new(new LockSql("select 0"));
     private static readonly LockCommand ReleaseSavepoint = new(new LockSql("release savepoint dblock_acquire"));
     private static readonly LockStatement Terminate = new(
@@ -95,12 +95,12 @@ internal sealed class PostgreSqlDialect : LockDialect
         var wait = Command(isSession ? texts.Wait : texts.WaitTransaction, request, parameters);
         return (request.Scope, request.InTransaction) switch
         {
-            // The savepoint is rolled back on success too: a session lock survives that, and what the wait needed (the transaction-level
-            // hold, lock_timeout) does not. Left in place, that hold would keep the lock after its release, until commit.
+            // The savepoint is rolled back after a grant, too. A session lock survives that; the transaction-level lock of the wait and
+            // lock_timeout do not. If it were kept, the transaction-level lock would hold the lock after its release until the commit.
             (LockScope.Session, true) =>
                 new LockStatement(Savepoint, wait, RollbackToSavepoint, ReleaseSavepoint) { Wait = request.Timeout },
 
-            // Releasing a savepoint keeps the locks that were taken inside.
+            // The release of a savepoint keeps the locks that were taken after it.
             (LockScope.Transaction, _) => new LockStatement(Savepoint, wait, ReleaseSavepoint) { Wait = request.Timeout },
             _ => new LockStatement(wait) { Wait = request.Timeout },
         };
@@ -108,17 +108,19 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override LockStatement Undo(in LockRequest request, LockOutcome outcome)
     {
-        // Only the wait for the transaction-level lock can end in a timeout or a deadlock, and the session lock is taken after it. Several
-        // keys have session locks only after the waits for all of them, or in a try; what the session holds otherwise is somebody else's.
+        // Only the wait for the transaction-level lock can end in a timeout or a deadlock, and the session lock is taken after that wait:
+        // so nothing was taken then. Of several keys, session locks are taken after all waits, or by a try. Any other session lock on them
+        // belongs to somebody else on this connection and must stay.
         var isTaken = outcome is not (LockOutcome.NotAcquired or LockOutcome.Deadlock)
             && (request.Scope == LockScope.Session || (request.Key.IsSeveral && request.Try));
 
-        // A transaction that the lock does not know has failed with the wait, and nothing but a question shows it.
+        // If the connection is in a transaction that the lock does not know, that has failed with the wait, and only a question shows it.
         LockCommand[] undo = isTaken
             ? [Command(For(request).Undo, request)]
             : request.InTransaction || request.HasOwnConnection ? [] : [Question];
 
-        // The savepoint goes last: a late cancel may hit any of these, and while it stands all of them can be said again.
+        // The savepoint is released last. A late cancel may hit any of these commands, and as long as the savepoint stands all of them can
+        // be sent again.
         return new(HasSavepoint(request) ? [RollbackToSavepoint, .. undo, ReleaseSavepoint] : undo);
     }
 
@@ -127,7 +129,8 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override LockStatement Release(in LockRequest request) =>
         new(Command(request.AfterWait ? For(request).ReleaseAfterWait : For(request).Release, request));
 
-    // An error would cost the transaction, and the question is asked when a wait has just failed in it.
+    // The question stands behind a savepoint, because an error in it would make the caller's transaction fail, in which a wait has just
+    // ended.
     public override LockStatement? Holders(in LockRequest request)
     {
         var question = Command(For(request).Holders, request);
@@ -154,11 +157,12 @@ internal sealed class PostgreSqlDialect : LockDialect
         var isGranted = outcome == LockOutcome.Acquired;
         return new(outcome)
         {
-            // In session scope a session that is not the client's is refused; in transaction scope its number is negative.
+            // In session scope a session that is not the client's is refused. In transaction scope the transaction's number is negative in
+            // such a session.
             IsDirect = request.SessionId is not null
                 && (isSession ? code is >= 0 and not PostgreSqlAnswer.AlreadyHeld : code > PostgreSqlAnswer.AlreadyHeld),
 
-            // A token takes the place of the code.
+            // With fencing, the token stands in the place of the code that would tell of a wait.
             HasWaited = isGranted && request is { Scope: LockScope.Session, Try: false, InTransaction: false }
                 && (request.Fencing || code == PostgreSqlAnswer.AfterWait),
             FencingToken = isGranted && isSession && request.Fencing ? code : 0,
@@ -171,7 +175,7 @@ internal sealed class PostgreSqlDialect : LockDialect
     {
         "55P03" => LockOutcome.NotAcquired,
 
-        // No such savepoint: only Undo goes back to one, and a wait that did not come to make its own was not begun.
+        // There is no such savepoint. Only Undo goes back to one, so the wait had not begun.
         "3B001" => LockOutcome.NotAcquired,
         "40P01" => LockOutcome.Deadlock,
         "57014" => LockOutcome.Cancelled,
@@ -191,7 +195,8 @@ internal sealed class PostgreSqlDialect : LockDialect
         : request.Shared ? NumberShared
         : Number;
 
-    // A try of several keys that fails with an error may leave some, and no error may cost the transaction's chance to let go of them.
+    // A try of several keys has a savepoint, too: if it fails with an error it may leave some locks, and the transaction must stay usable
+    // to let go of them.
     private static bool HasSavepoint(in LockRequest request) =>
         request.InTransaction && (!request.Try || request.Key.IsSeveral);
 
@@ -204,7 +209,7 @@ internal sealed class PostgreSqlDialect : LockDialect
         return new LockCommand(sql, parameters);
     }
 
-    // As texts, which every provider can send: the numbers, each once, and whether they are pairs.
+    // The numbers of the keys, each once, and whether they are pairs, as texts of arrays, because every provider can send texts.
     private static LockParameter[] Arrays(LockKey key)
     {
         var numbers = key.Keys.Select(one => (one.Number, one.IsPair)).Distinct().ToList();

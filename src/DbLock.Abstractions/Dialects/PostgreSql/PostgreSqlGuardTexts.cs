@@ -2,20 +2,19 @@ using System.Globalization;
 
 namespace DbLock;
 
-/// <summary>The texts of a guard, and the parameters after those of the key.</summary>
+/// <summary>The SQL texts of a guard. Its parameters come after those of the key.</summary>
 /// <param name="next">The number of the first parameter after those of the key.</param>
 /// <param name="guard">The guard.</param>
 /// <remarks>
-/// In transaction scope the answer is the transaction's own number, its start in microseconds, negative in a session that is not the
-/// client's: a connection tells nobody where one transaction ends and the next begins.
+/// In transaction scope the answer is the start of the transaction in microseconds, which serves as its number. It is negative in a session
+/// that is not the client's. Without it nobody could tell where one transaction of a connection ends and the next begins.
 /// </remarks>
 internal sealed class PostgreSqlGuardTexts(int next, PostgreSqlGuard guard)
 {
     private const string ThisTransaction = "(pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::bigint";
 
     /// <summary>
-    /// Gets whether a try has nothing to look at before, and its answer nothing to tell but yes or no: the shortest text is the fastest
-    /// to parse.
+    /// Gets whether a try checks nothing before it locks and answers only yes or no. Its text is the shortest, and the fastest to parse.
     /// </summary>
     public bool HasNothing => guard == default;
 

@@ -2,10 +2,10 @@ using System.Text.Json;
 
 namespace DbLock;
 
-/// <summary>Who holds an advisory lock: the question, and what its answer says.</summary>
+/// <summary>The question who holds an advisory lock, and how its answer is read.</summary>
 internal static class PostgreSqlHolders
 {
-    /// <summary>Returns the question, which any driver can ask: its answer is one text of JSON.</summary>
+    /// <summary>Returns the question. Its answer is one text of JSON, so that any driver can ask it.</summary>
     /// <param name="isKey">The condition on a row of <c>pg_locks</c> named l.</param>
     /// <remarks>
     /// A transaction sees <c>pg_stat_activity</c> as it was when it first looked, so that view is cleared before it is read
@@ -13,7 +13,7 @@ internal static class PostgreSqlHolders
     /// process; it is found by the lock that it holds on its own number.
     /// </remarks>
     public static LockSql Question(string isKey) => new($$"""
-        select {{PgSession.Clean("h.answer::pg_catalog.text")}}
+        select {{PostgreSqlSessions.Clean("h.answer::pg_catalog.text")}}
         from (select pg_catalog.pg_stat_clear_snapshot() is null as failed offset 0) as c
         cross join lateral (
           select pg_catalog.json_build_object(
@@ -27,7 +27,7 @@ internal static class PostgreSqlHolders
                 order by s.state_age desc, s.pid)
               filter (where l.granted), '[]'::pg_catalog.json)) as answer
           from pg_catalog.pg_locks as l
-          left join ({{PgSession.Sql}}) as s on s.pid = l.pid
+          left join ({{PostgreSqlSessions.Sql}}) as s on s.pid = l.pid
           left join lateral (
             select p.gid from pg_catalog.pg_locks as t join pg_catalog.pg_prepared_xacts as p on p.transaction = t.transactionid
             where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x
@@ -36,8 +36,8 @@ internal static class PostgreSqlHolders
         """);
 
     /// <summary>
-    /// Gets the question who holds which of many locks: parameter 0 is their numbers, 1 whether they are pairs, as arrays. It reads the
-    /// lock table once, and each session stands in the answer once.
+    /// Gets the question who holds which of many locks. Parameter 0 has their numbers, and parameter 1 whether they are pairs, as arrays.
+    /// It reads the lock table once, and its answer has each session once.
     /// </summary>
     public static LockSql QuestionOfMany { get; } = new($$"""
         with l as materialized (
@@ -46,7 +46,7 @@ internal static class PostgreSqlHolders
           join pg_catalog.pg_locks as l
             on l.locktype = 'advisory' and (l.classid::bigint << 32) | l.objid::bigint = u.k and (l.objsubid = 2) = u.p
           where l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database()))
-        select {{PgSession.Clean("h.answer::pg_catalog.text")}}
+        select {{PostgreSqlSessions.Clean("h.answer::pg_catalog.text")}}
         from (
           select pg_catalog.json_build_object(
             'standby', pg_catalog.pg_is_in_recovery(),
@@ -58,7 +58,7 @@ internal static class PostgreSqlHolders
                 where t.locktype = 'transactionid' and t.granted and t.pid is null and t.virtualtransaction = l.virtualtransaction) as x
                 on l.pid is null), '[]'::pg_catalog.json),
             'sessions', coalesce((
-              select pg_catalog.json_agg(pg_catalog.row_to_json(s)) from ({{PgSession.Sql}}) as s
+              select pg_catalog.json_agg(pg_catalog.row_to_json(s)) from ({{PostgreSqlSessions.Sql}}) as s
               where s.pid in (select l.pid from l where l.granted)),
               '[]'::pg_catalog.json)) as answer) as h
         """);
@@ -121,8 +121,8 @@ internal static class PostgreSqlHolders
         var (application, told) = ToldName.Split(Text("application"));
         return new PgSession
         {
-            Pid = json.GetProperty("pid").GetInt32(),
-            BackendStart = Has("backend_start", out var start) ? start.GetDateTimeOffset() : null,
+            Id = json.GetProperty("pid").GetInt32(),
+            Since = Has("backend_start", out var start) ? start.GetDateTimeOffset() : null,
             BackendType = Text("backend_type"),
             Database = Text("database"),
             User = Text("user"),
@@ -131,6 +131,7 @@ internal static class PostgreSqlHolders
             Clock = json.GetProperty("clock").GetDateTimeOffset(),
             Client = Text("client"),
             State = Text("state"),
+            IsIdle = PostgreSqlSessions.IsIdle(Text("state")),
             Query = Text("query"),
             SessionAge = Age("session_age"),
             TransactionAge = Age("transaction_age"),

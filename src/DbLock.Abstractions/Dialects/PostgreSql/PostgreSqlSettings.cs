@@ -5,21 +5,21 @@ namespace DbLock;
 /// <summary>The settings of a PostgreSQL session that only locks use. Any role may set them.</summary>
 /// <remarks>
 /// <para>
-/// The server lets go of a client that has fallen silent after 20 seconds, and not before <see cref="TrustWindow.Length"/> has run out, so
-/// that who held has been told by then. A client that is gone leaves the server's queue within a second. No timeout ends a session that
-/// idles because its lock is held, or because it waits: a wait is a transaction of its own.
+/// The server ends the session of a silent client after 20 seconds. <see cref="TrustWindow.Length"/> is shorter, so that the holder knows
+/// of its loss before another can have the lock. A client that is gone leaves the server's queue within a second. No timeout ends a session
+/// that idles because its lock is held, or because it waits: a wait is a transaction of its own.
 /// </para>
 /// <para>
 /// https://www.postgresql.org/docs/current/runtime-config-connection.html#RUNTIME-CONFIG-TCP-SETTINGS,
 /// https://www.postgresql.org/docs/current/runtime-config-client.html. PostgreSQL 13 has neither idle_session_timeout nor
-/// client_connection_check_interval, and transaction_timeout came with 17.
+/// client_connection_check_interval, and transaction_timeout came with PostgreSQL 17.
 /// </para>
 /// </remarks>
 internal static class PostgreSqlSettings
 {
-    // Values as current_setting writes them. What a version has not is null. The parts of a CASE run in their order, behind a subquery that
-    // OFFSET 0 fences. No setting has a line
-    // break in it: of an application_name the server keeps ASCII that can be printed.
+    // The values are written as current_setting writes them. A setting that this version does not have is null. A CASE evaluates its parts
+    // in order, and OFFSET 0 keeps the subquery apart. No setting has a line break in it: of an application_name the server keeps printable
+    // ASCII.
     private static readonly LockSql KeepSql = new("""
         select pg_catalog.string_agg(b.name || '=' || b.value, E'\n')
         from (
@@ -44,8 +44,8 @@ internal static class PostgreSqlSettings
         from pg_catalog.unnest(pg_catalog.string_to_array(cast({0} as pg_catalog.text), E'\n')) as b (setting)
         """);
 
-    // By the server's clock, and the next full second, so that nobody is said to have held longer than he has. Where the end is another, it
-    // has been told.
+    // The time is that of the server's clock, rounded up to the next second, so that a lock is never said to be held for longer than it is.
+    // If the name does not end as expected, the time was told before.
     private static readonly LockSql TellSinceSql = new($$"""
         select pg_catalog.set_config('application_name', pg_catalog.left(a.name, -{{ToldName.AskedFor.Length}}) || ' '
           || pg_catalog.to_char(
@@ -59,24 +59,26 @@ internal static class PostgreSqlSettings
         """);
 
     /// <summary>
-    /// Returns the statement that sets them on a session, if the client speaks to that one, and answers with what was before of those that
-    /// differed; null when none did.
+    /// Returns the statement that makes the settings, if the client speaks to that session. Its answer has the settings that differed, as
+    /// they were before; null when none did.
     /// </summary>
     /// <param name="sessionId">The session.</param>
-    /// <param name="told">How its application_name is to end, and how many bytes are left for what stands before that; no end leaves it as
-    /// it is.</param>
+    /// <param name="told">
+    /// What the session's application_name is to end with, and how many bytes are left for what stands before that. A null end leaves the
+    /// name as it is.
+    /// </param>
     public static LockStatement Keep(int sessionId, (string? End, int Room) told) => new(new LockCommand(
         KeepSql, new(DbType.Int32, sessionId), new(DbType.String, told.End ?? ""), new(DbType.Int32, told.Room),
         new(DbType.String, told.End is null ? "" : ToldName.Process())));
 
-    /// <summary>Returns the statement that puts since when the lock is held in place of <see cref="ToldName.AskedFor"/>.</summary>
+    /// <summary>Returns the statement that writes since when the lock is held, in place of <see cref="ToldName.AskedFor"/>.</summary>
     /// <param name="sessionId">The session.</param>
-    /// <param name="end">How its application_name ends.</param>
+    /// <param name="end">What the session's application_name ends with.</param>
     /// <param name="held">How long the lock has been held.</param>
     public static LockStatement TellSince(int sessionId, string end, TimeSpan held) => new(new LockCommand(
         TellSinceSql, new(DbType.Int32, sessionId), new(DbType.String, end), new(DbType.Double, held.TotalSeconds)));
 
     /// <summary>Returns the statement that undoes <see cref="Keep"/>.</summary>
-    /// <param name="before">What that answered.</param>
+    /// <param name="before">The answer to that.</param>
     public static LockStatement PutBack(string before) => new(new LockCommand(PutBackSql, new LockParameter(DbType.String, before)));
 }

@@ -18,11 +18,10 @@ internal sealed class PostgreSqlTexts
         var mode = shared ? "ShareLock" : "ExclusiveLock";
         (_make, _next) = (Make, pair ? 2 : 1);
 
-        // A wait that fails may have been granted in that instant, and a session lock would stay. So the wait is for the
-        // transaction-level lock, which goes with the failed statement; then the session lock cannot wait any more. pg_sleep(0) is
-        // there for its check for interrupts: a timeout or cancel that fired during the wait ends the statement here, before the
-        // session lock is taken. Without that check it would be noticed only after it. The try comes first so that a free lock never
-        // has a transaction-level hold.
+        // A wait that fails may have been granted in the same instant, and a session lock would then stay. So the statement waits for the
+        // transaction-level lock, which ends with the failed statement; after that the session lock is free for it. pg_sleep(0) checks for
+        // interrupts: a timeout or cancel that fired during the wait ends the statement there, and not after the session lock was taken.
+        // The try comes first, so that a free lock never has a transaction-level lock.
         AcquireTexts Make(PostgreSqlGuardTexts guard) => new(
             Try: guard.HasNothing
                 ? new($"select pg_catalog.pg_try_advisory_lock{suffix}({key})")
@@ -46,7 +45,7 @@ internal sealed class PostgreSqlTexts
                 from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
                 """));
 
-        // pg_locks has one row for a session's lock, however often it was taken. Its key columns are unsigned; the shift makes the
+        // pg_locks has one row for a session's lock, however often it was taken. Its key columns are unsigned, and the shift makes the
         // number signed again.
         var number = pair ? "((cast({0} as bigint) << 32) | (cast({1} as bigint) & 4294967295))" : "cast({0} as bigint)";
         var isKey = $"""
@@ -65,10 +64,10 @@ internal sealed class PostgreSqlTexts
         Holders = PostgreSqlHolders.Question(isKey);
     }
 
-    /// <summary>Initializes the commands of several keys: each is one statement, and goes through them in their order.</summary>
+    /// <summary>Initializes the commands for several keys. Each is one statement that goes through the keys in their order.</summary>
     /// <remarks>
-    /// A subquery of a CASE that depends on nothing outside of it runs when, and only if, the CASE comes to it. One that a row depends
-    /// on is fenced by OFFSET 0, so that what it locks is not locked twice.
+    /// PostgreSQL evaluates a subquery inside a CASE that depends on nothing outside of it when the CASE comes to it, and only then. A
+    /// subquery that depends on a row is kept apart by OFFSET 0, so that it does not lock twice.
     /// </remarks>
     public PostgreSqlTexts(bool shared)
     {
@@ -77,13 +76,13 @@ internal sealed class PostgreSqlTexts
         var suffix = shared ? "_shared" : "";
         var mode = shared ? "ShareLock" : "ExclusiveLock";
 
-        // The row source stops at the first key that is held elsewhere; what was taken before it is let go by the same statement.
+        // The rows end at the first key that is held elsewhere. The same statement lets go of those that were taken before it.
         var firstMissing =
             $"(select (select u.n from {Keys} where not {Call("pg_try_advisory_lock", suffix)} limit 1) as n offset 0) as missing";
         var unlock = Call("pg_advisory_unlock", suffix);
         var giveBack = $"(select 0 * pg_catalog.count(*)::int from {Keys} where case when u.n < missing.n then {unlock} else false end)";
 
-        // Each wait has what is left of the time: at least a millisecond, because 0 is for ever.
+        // Each wait has what is left of the time, and at least a millisecond, because 0 would wait for ever.
         static string Left(string milliseconds) => $"""
             case when {milliseconds} = 0 then '0' else greatest(1, {milliseconds}
               - pg_catalog.floor(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp()) * 1000)::bigint
@@ -97,8 +96,8 @@ internal sealed class PostgreSqlTexts
 
         (_make, _next) = (Make, 2);
 
-        // Transaction-level locks cannot be given back one by one. So a try has them for the session first; then the transaction cannot
-        // wait for them any more.
+        // Transaction-level locks cannot be given back one by one. So a try takes session locks first; when it has all of them, the
+        // transaction-level locks are granted without a wait.
         AcquireTexts Make(PostgreSqlGuardTexts guard) => new(
             Try: new(
                 $"{guard.InSession}  when true then (select case when missing.n is null then {guard.Granted} else {giveBack} end "
@@ -159,7 +158,7 @@ internal sealed class PostgreSqlTexts
             $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) else "
             + $"pg_catalog.{function}{suffix}(u.k) end";
 
-        // What returns nothing has no place in a CASE.
+        // A CASE needs a value, and a function that returns void has none.
         static string IsNull(string function, string suffix) =>
             $"case when u.p then pg_catalog.{function}{suffix}((u.k >> 32)::int, ((u.k << 32) >> 32)::int) is null else "
             + $"pg_catalog.{function}{suffix}(u.k) is null end";
@@ -175,7 +174,7 @@ internal sealed class PostgreSqlTexts
 
     public LockSql Release { get; }
 
-    /// <summary>Gets the release that tells whether the transaction keeps the lock for which a wait was.</summary>
+    /// <summary>Gets the release that also tells whether a transaction keeps the transaction-level lock of the wait.</summary>
     public LockSql ReleaseAfterWait { get; }
 
     public LockSql Holders { get; }

@@ -2,21 +2,21 @@ using System.Globalization;
 
 namespace DbLock;
 
-/// <summary>Whether PostgreSQL's advisory locks can be trusted over a connection, and what is said where they cannot.</summary>
+/// <summary>Whether PostgreSQL's advisory locks can be trusted over a connection, and the exceptions where they cannot.</summary>
 internal static class PostgreSqlTrust
 {
-    public const string Locks = PgSession.OwnLocks;
+    public const string Locks = PostgreSqlSessions.OwnLocks;
 
-    /// <summary>Gets the parts of a CASE that look whether the server's locks can be trusted at all.</summary>
+    /// <summary>The parts of a CASE that check whether the server's locks can be trusted at all.</summary>
     public static readonly string Untrusted = string.Create(
         CultureInfo.InvariantCulture,
         $"  when pg_catalog.pg_is_in_recovery() then {PostgreSqlAnswer.Standby}\n"
         + $"  when pg_catalog.version() like '%CockroachDB%' then {PostgreSqlAnswer.FakeLocks}\n");
 
     /// <summary>
-    /// A fencing token: the timeline, which grows with each failover, before the number of this transaction, before room for grants in
-    /// memory (<see cref="LockPool"/>). The transaction is numbered after the grant. It must write something, and its commit must reach the
-    /// disk, or a crash would let its number be given again (tried).
+    /// SQL of a fencing token. It consists of the timeline, which grows with each failover, the number of this transaction, and room for
+    /// grants in memory (<see cref="LockPool"/>). The transaction gets its number after the grant. It must write something, and its commit
+    /// must reach the disk: otherwise a crash would let the number be given again (tried).
     /// </summary>
     /// <remarks>
     /// Functions: https://www.postgresql.org/docs/current/functions-admin.html, https://www.postgresql.org/docs/current/functions-info.html
@@ -29,7 +29,7 @@ internal static class PostgreSqlTrust
             | (pg_catalog.pg_current_xact_id()::pg_catalog.text::bigint << 10) end
         """;
 
-    /// <summary>Refuses a session that cannot be seen, so that nobody can tell whether two statements meet the same one.</summary>
+    /// <summary>Throws when the client cannot tell its session, so that nobody knows whether two statements reach the same one.</summary>
     public static void CheckSession(int? sessionId)
     {
         if (sessionId == ILockDriver.HiddenSession)
@@ -42,7 +42,7 @@ internal static class PostgreSqlTrust
         }
     }
 
-    /// <summary>Returns the error that a code below zero stands for; null for any other answer.</summary>
+    /// <summary>Returns the exception for a negative code; null for any other answer.</summary>
     public static LockException? Refusal(long code) => code switch
     {
         PostgreSqlAnswer.Standby => OnStandby(),

@@ -57,15 +57,15 @@ internal sealed class SqlServerDialect : LockDialect
         },
     });
 
-    // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors. 0 and -2 are the client's own
-    // (cancel, command timeout).
+    // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors. The numbers 0 and -2 are made
+    // by the client, for a cancel and a command timeout.
     public override LockOutcome Read(DbError codes) => codes.Number switch
     {
         1205 => LockOutcome.Deadlock,
         1222 => LockOutcome.NotAcquired,
         3930 => LockOutcome.TransactionAborted,
 
-        // Killed, the network's, FreeTDS's.
+        // These mean that the session was killed (596), that the network failed, or are FreeTDS's own.
         596 or 64 or 121 or 233 or 10053 or 10054 or 10060 or 20006 or 20047 => LockOutcome.ConnectionLost,
         <= 0 => codes.SqlState is ['0', '8', ..] ? LockOutcome.ConnectionLost : LockOutcome.Unknown,
         _ => codes.SqlState switch
@@ -76,7 +76,7 @@ internal sealed class SqlServerDialect : LockDialect
         },
     };
 
-    // Keys that are one name are locked once.
+    // Keys that the server takes for one name are locked once.
     private LockCommand Command(Func<Texts, LockSql> sql, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
         LockParameter[] names = [.. request.Key.Keys.Select(Identify).Distinct().Select(name => new LockParameter(DbType.String, name))];
@@ -84,7 +84,7 @@ internal sealed class SqlServerDialect : LockDialect
         return new(sql(All.For(owner, names.Length)), [.. names, .. more]);
     }
 
-    /// <summary>The commands of one owner for so many names, which come first among the parameters.</summary>
+    /// <summary>The commands of one owner for a number of names, which are the first parameters.</summary>
     private sealed class Texts
     {
         public Texts(string owner, int count)
@@ -95,7 +95,7 @@ internal sealed class SqlServerDialect : LockDialect
             var isNotHeld = string.Join(" or ", Names().Select(name => $"applock_mode('public', {name}, '{owner}') = 'NoLock'"));
             IsHeld = new LockSql($"select case when {isNotHeld} then 0 else 1 end");
 
-            // Releasing what is not held would raise error 1223, so the server is asked first.
+            // The server is asked first, because releasing a lock that is not held raises error 1223.
             Release = new LockSql($"""
                 declare @code int, @released int = 0;
                 {string.Join("\n", Names().Select(name => $"""
@@ -115,7 +115,7 @@ internal sealed class SqlServerDialect : LockDialect
                 select @answer
                 """);
 
-            // All share the timeout. After a failure those that were taken are let go.
+            // All names share the timeout. After a failure, those that were taken are let go.
             LockSql AcquireSeveral(string mode) => new($$"""
                 declare @answer int = 0, @taken int = 0, @left int, @start datetime2 = sysutcdatetime();
                 {{string.Join("\n", Names().Select(name => $$"""
