@@ -12,6 +12,8 @@ usage() {
 ./build.sh demo [ARGS]   watch three drivers contend for one lock
 ./build.sh cli [--no-aot] publish dblock, the command line tool, as one file: artifacts/cli/dblock (NativeAOT where there is a linker, else and with --no-aot ReadyToRun)
 ./build.sh bench [--short] measure what each lock costs beside its floor and beside DistributedLock, and write docs/performance.md (--short: a look, nothing is written)
+./build.sh docs          build the site, with the API's reference and a search: artifacts/site, for any static host
+./build.sh pack [--no-aot] make every NuGet package: artifacts/packages (--no-aot: dblock not compiled ahead of time)
 ./build.sh startup       measure how long dblock takes from start to exit in both forms, beside psql and a bare program
 ./build.sh torture [--minutes N] [--seed S] processes fight for locks while faults hit them, and oracles that do not trust the library look on (2 minutes, a seed by chance)
 ./build.sh test [ARGS]   build, check the formatting, run every test, and torture for two minutes (with ARGS a part of them, without the torture: --filter FullyQualifiedName~LockKey, or what else xunit takes)
@@ -66,6 +68,7 @@ has() {
   tdsodbc) any_library libtdsodbc.so ;;
   mariadb-server) any_program mariadbd && any_program mariadb-install-db ;;
   pgbouncer) any_program pgbouncer ;;
+  chromium) any_program chromium || any_program chromium-browser || any_program google-chrome ;;
   gcc | libc6-dev) links ;;
   esac
 }
@@ -187,6 +190,74 @@ cli() {
   ls -l artifacts/cli/dblock
 }
 
+# Makes every package; what is given is given to dotnet pack.
+pack_libraries() {
+  local project
+  rm -rf artifacts/packages
+  for project in src/*/; do
+    [ "$project" = src/DbLock.Cli/ ] || dotnet pack "$project" --configuration Release --verbosity quiet "$@"
+  done
+}
+
+# The tool for every machine that has the .NET runtime: one package.
+pack_tool() {
+  dotnet pack src/DbLock.Cli --configuration Release --verbosity quiet "$@"
+}
+
+# And compiled ahead of time for this kind of machine: one package for each kind, "any" for all others, and one that leads to them.
+pack_tool_aot() {
+  local rid kinds
+  rid=$(dotnet --info | sed -n 's/^ *RID: *//p')
+  kinds="-p:ToolPackageRuntimeIdentifiers=\"$rid;any\""
+  echo "Compiling dblock ahead of time (NativeAOT) for $rid."
+  pack_tool "$kinds" -p:PublishAot=true
+  pack_tool "$kinds" -p:PublishAot=true -p:CopyOutputSymbolsToPublishDirectory=false --runtime "$rid"
+  pack_tool "$kinds" --runtime any
+}
+
+pack() {
+  need_dotnet
+  use_scratch
+  case ${1:-} in
+  --no-aot) pack_libraries && pack_tool ;;
+  '') links || need gcc libc6-dev && pack_libraries && pack_tool_aot ;;
+  *) fail "./build.sh pack takes --no-aot or nothing, not $1." ;;
+  esac
+  ls -l artifacts/packages
+}
+
+# The pages as the site has them, side by side: the README is its front page, and what only the repository has is a link there, or no link where its address is not filled in.
+stage_site() {
+  local address to=artifacts/site-source
+  address=$(dotnet msbuild src/DbLock -getProperty:RepositoryAddress)
+  rm -rf "$to" artifacts/site
+  mkdir -p "$to"
+  cp -r docs/*.md docs/*.svg docs/*.png docs/site/* CHANGELOG.md CONTRIBUTING.md SECURITY.md "$to"
+  cp README.md "$to/index.md"
+  sed -E -i \
+    -e 's#\]\((\.\./|docs/)*([A-Za-z-]+\.(md|svg|png))(\#[^)]*)?\)#](\2\4)#g' \
+    -e 's#\]\(README\.md\)#](index.md)#g' \
+    -e "s#\]\((\.\./)?((src|tests|samples|benchmarks)(/[^)]*)?|LICENSE)\)#](${address:-NONE}/blob/HEAD/\2)#g" \
+    -e 's#\[([^]]*)\]\(NONE/[^)]*\)#\1#g' "$to"/*.md
+}
+
+# Builds the site from the documents and the XML comments; a link that leads nowhere fails.
+build_site() {
+  stage_site
+  dotnet tool restore --verbosity quiet
+  dotnet docfx artifacts/site-source/docfx.json --warningsAsErrors
+}
+
+docs() {
+  need_dotnet
+  use_scratch
+  local project
+  for project in src/DbLock.*/; do
+    dotnet build "$project" --configuration Release --verbosity quiet
+  done
+  build_site
+}
+
 bench() {
   need_dotnet
   need postgresql unixodbc odbc-postgresql mariadb-server odbc-mariadb
@@ -232,7 +303,7 @@ run_tests() {
 
 test_all() {
   need_dotnet
-  need postgresql unixodbc odbc-postgresql mariadb-server odbc-mariadb pgbouncer ${DBLOCK_TEST_SQLSERVER:+tdsodbc}
+  need postgresql unixodbc odbc-postgresql mariadb-server odbc-mariadb pgbouncer chromium ${DBLOCK_TEST_SQLSERVER:+tdsodbc}
   use_scratch
 
   local all_passed=0 all_failed=0 all_skipped=0 project total failed skipped
@@ -253,7 +324,10 @@ test_all() {
       all_failed=$((all_failed + 1))
     fi
 
-    for project in DbLock.Tests DbLock.ServerTests ThirdParty.Tests; do
+    pack_libraries --no-build && pack_tool --no-build || all_failed=$((all_failed + 1))
+    build_site >"$scratch/site.log" || { cat "$scratch/site.log" >&2; all_failed=$((all_failed + 1)); }
+
+    for project in DbLock.Tests DbLock.ServerTests ThirdParty.Tests DbLock.PublishTests; do
       run_tests "$project" "${@/#--filter/-filterVSTest}"
       all_passed=$((all_passed + total - failed - skipped)) all_failed=$((all_failed + failed)) all_skipped=$((all_skipped + skipped))
     done
@@ -285,6 +359,8 @@ case $command in
 bench) bench "$@" ;;
 cli) cli "$@" ;;
 demo) demo "$@" ;;
+docs) docs "$@" ;;
+pack) pack "$@" ;;
 startup) startup "$@" ;;
 test) test_all "$@" ;;
 torture) torture "$@" ;;

@@ -36,7 +36,9 @@ public static class LockTransactionExtensions
         }
     }
 
-    /// <inheritdoc cref="RunInTransaction(Lock, Action{DbTransaction}, TimeSpan?)"/>
+    /// <inheritdoc cref="RunInTransaction(Lock, Action{DbTransaction}, TimeSpan?)" path="/summary"/>
+    /// <inheritdoc cref="RunInTransaction(Lock, Action{DbTransaction}, TimeSpan?)" path="/exception"/>
+    /// <inheritdoc cref="RunInTransaction(Lock, Action{DbTransaction}, TimeSpan?)" path="/remarks"/>
     /// <param name="lock">The lock.</param>
     /// <param name="body">
     /// The body, given the transaction for its commands, and a token that fires when the caller's does or when <see cref="Lock.Lost"/>

@@ -38,7 +38,9 @@ public static class NpgsqlConnectionExtensions
         return Completed(LockTimeouts.Open(connection, timeout, trustPooler, async: false));
     }
 
-    /// <inheritdoc cref="LockTimeout"/>
+    /// <inheritdoc cref="LockTimeout" path="/summary"/>
+    /// <inheritdoc cref="LockTimeout" path="/remarks"/>
+    /// <inheritdoc cref="LockTimeout" path="/exception"/>
     /// <param name="connection">The connection, open.</param>
     /// <param name="timeout">As for <see cref="LockTimeout"/>.</param>
     /// <param name="trustPooler">As for <see cref="LockTimeout"/>.</param>

@@ -19,6 +19,19 @@ internal static class Compiler
         global using System.Threading.Tasks;
         """;
 
+    // And what a new web project has besides.
+    private const string WebUsings = """
+        global using System.Net.Http.Json;
+        global using Microsoft.AspNetCore.Builder;
+        global using Microsoft.AspNetCore.Hosting;
+        global using Microsoft.AspNetCore.Http;
+        global using Microsoft.AspNetCore.Routing;
+        global using Microsoft.Extensions.Configuration;
+        global using Microsoft.Extensions.DependencyInjection;
+        global using Microsoft.Extensions.Hosting;
+        global using Microsoft.Extensions.Logging;
+        """;
+
     private static readonly CSharpParseOptions Language = new(LanguageVersion.CSharp14);
 
     private static readonly CSharpCompilation Empty = CSharpCompilation.Create(
@@ -30,10 +43,10 @@ internal static class Compiler
     public static string Repository { get; } =
         typeof(Compiler).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == "Repository").Value!;
 
-    /// <summary>Compiles a program and returns its errors, as <c>CS0619: text</c>.</summary>
-    public static string[] Errors(string program) =>
+    /// <summary>Compiles the Program.cs of a new project and returns its errors, as <c>CS0619: text</c>.</summary>
+    public static string[] Errors(string program, bool isWeb = false) =>
     [
-        .. Empty.AddSyntaxTrees(CSharpSyntaxTree.ParseText(program, Language)).Emit(Stream.Null).Diagnostics
+        .. Empty.AddSyntaxTrees(CSharpSyntaxTree.ParseText(program, Language), CSharpSyntaxTree.ParseText(isWeb ? WebUsings : "", Language)).Emit(Stream.Null).Diagnostics
             .Where(diagnostic => diagnostic.Severity == DiagnosticSeverity.Error)
             .Select(error => $"{error.Id}: {error.GetMessage(CultureInfo.InvariantCulture)}"),
     ];
