@@ -105,7 +105,8 @@ public sealed class InMemoryLockServer
         ArgumentNullException.ThrowIfNull(key);
         lock (Gate)
         {
-            return key.Keys.All(one => TryQueue(InMemoryDialect.Instance.Identify(one), out var queue) && queue.Holds.Any(hold => how(hold)));
+            return key.Keys.All(
+                one => TryQueue(InMemoryDialect.Instance.Identify(one), out var queue) && queue.Holds.Any(hold => how(hold)));
         }
     }
 

@@ -203,8 +203,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
         }
     }
 
-    // Says whether a session that holds the lock, or queues for it, waits for this one. This one has come last, so that whoever waits for it
-    // waits for what it holds.
+    // Says whether a session that holds the lock, or queues for it, waits for this one. This one has come last, so that whoever waits for
+    // it waits for what it holds.
     private bool IsWaitedForBy(LockQueue queue, HashSet<LockQueue> seen) =>
         seen.Add(queue) && queue.Holds.Select(hold => hold.Session).Concat(queue.Waiters.Select(waiter => waiter.Session)).Any(
             other => other != this && other.Waiter is { IsOver: false, Queue: var next }
