@@ -195,7 +195,7 @@ pack_libraries() {
   local project
   rm -rf artifacts/packages
   for project in src/*/; do
-    [ "$project" = src/DbLock.Cli/ ] || dotnet pack "$project" --configuration Release --verbosity quiet "$@"
+    [ "$project" = src/DbLock.Cli/ ] || dotnet pack "$project" --configuration Release --verbosity quiet "$@" || return 1
   done
 }
 
@@ -210,9 +210,9 @@ pack_tool_aot() {
   rid=$(dotnet --info | sed -n 's/^ *RID: *//p')
   kinds="-p:ToolPackageRuntimeIdentifiers=\"$rid;any\""
   echo "Compiling dblock ahead of time (NativeAOT) for $rid."
-  pack_tool "$kinds" -p:PublishAot=true
-  pack_tool "$kinds" -p:PublishAot=true -p:CopyOutputSymbolsToPublishDirectory=false --runtime "$rid"
-  pack_tool "$kinds" --runtime any
+  pack_tool "$kinds" -p:PublishAot=true &&
+    pack_tool "$kinds" -p:PublishAot=true -p:CopyOutputSymbolsToPublishDirectory=false --runtime "$rid" &&
+    pack_tool "$kinds" --runtime any
 }
 
 pack() {
@@ -243,9 +243,9 @@ stage_site() {
 
 # Builds the site from the documents and the XML comments; a link that leads nowhere fails.
 build_site() {
-  stage_site
-  dotnet tool restore --verbosity quiet
-  dotnet docfx artifacts/site-source/docfx.json --warningsAsErrors
+  stage_site &&
+    dotnet tool restore --verbosity quiet &&
+    dotnet docfx artifacts/site-source/docfx.json --warningsAsErrors
 }
 
 docs() {
@@ -311,6 +311,10 @@ test_all() {
     fail "The packages could not be restored: is there a way to the NuGet registry (dotnet nuget list source)?"
 
   if dotnet build DbLock.sln --configuration Release --no-restore --verbosity quiet; then
+    # Before the tool is published, which builds the libraries anew, without their documentation.
+    pack_libraries --no-build && pack_tool --no-build || all_failed=$((all_failed + 1))
+    build_site >"$scratch/site.log" || { cat "$scratch/site.log" >&2; all_failed=$((all_failed + 1)); }
+
     # The tests drive the file that is given to users.
     if publish_cli; then
       export DBLOCK_TEST_CLI=$PWD/artifacts/cli/dblock
@@ -323,9 +327,6 @@ test_all() {
       echo "The formatting differs: run dotnet format whitespace . --folder" >&2
       all_failed=$((all_failed + 1))
     fi
-
-    pack_libraries --no-build && pack_tool --no-build || all_failed=$((all_failed + 1))
-    build_site >"$scratch/site.log" || { cat "$scratch/site.log" >&2; all_failed=$((all_failed + 1)); }
 
     for project in DbLock.Tests DbLock.ServerTests ThirdParty.Tests DbLock.PublishTests; do
       run_tests "$project" "${@/#--filter/-filterVSTest}"

@@ -20,7 +20,7 @@ public static class DbDataSourceExtensions
         return new DataSourceLocks(dataSource, lockInterface, options);
     }
 
-    /// <summary>Acquires a lock, waiting for it.</summary>
+    /// <summary>Acquires a lock, waiting for it; throws when the timeout is over.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
     /// <param name="key">The key.</param>
     /// <param name="timeout">How long to wait, as <see cref="Lock.Acquire(TimeSpan)"/>; null waits for ever.</param>
@@ -36,7 +36,7 @@ public static class DbDataSourceExtensions
             dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: false,
             CancellationToken.None))!;
 
-    /// <summary>Acquires a lock, waiting for it.</summary>
+    /// <summary>Acquires a lock, waiting for it; throws when the timeout is over.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
     /// <param name="key">The key.</param>
     /// <param name="timeout">How long to wait, as <see cref="Lock.Acquire(TimeSpan)"/>; null waits for ever.</param>
@@ -52,7 +52,7 @@ public static class DbDataSourceExtensions
         HeldLock.TryAcquire(
             dataSource, key, timeout ?? Timeout.InfiniteTimeSpan, lockInterface, options, orThrow: true, async: true, cancellationToken)!;
 
-    /// <summary>Acquires a lock, or answers that it is held elsewhere.</summary>
+    /// <summary>Acquires a lock, or answers null when it is held elsewhere; tries once unless it is given a timeout.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
     /// <param name="key">The key.</param>
     /// <param name="timeout">How long to wait; zero (default) tries once.</param>
@@ -66,7 +66,7 @@ public static class DbDataSourceExtensions
         Synchronously.Completed(
             HeldLock.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow: false, async: false, CancellationToken.None));
 
-    /// <summary>Acquires a lock, or answers that it is held elsewhere.</summary>
+    /// <summary>Acquires a lock, or answers null when it is held elsewhere; tries once unless it is given a timeout.</summary>
     /// <param name="dataSource">Where the connection comes from, of any provider.</param>
     /// <param name="key">The key.</param>
     /// <param name="timeout">How long to wait; zero (default) tries once.</param>

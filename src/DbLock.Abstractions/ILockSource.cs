@@ -16,7 +16,7 @@ namespace DbLock;
 [SuppressMessage("Naming", "CA1716", Justification = "shared is DbLock's word everywhere; Visual Basic writes [shared].")]
 public interface ILockSource
 {
-    /// <summary>Acquires a lock, waiting for it.</summary>
+    /// <summary>Acquires a lock, waiting for it; throws when the timeout is over.</summary>
     /// <param name="key">The key; several (<see cref="LockKey.All"/>) are acquired all or none.</param>
     /// <param name="timeout">
     /// How long to wait, up to about 24 days; null and <see cref="Timeout.InfiniteTimeSpan"/> wait for ever, zero tries once.
@@ -35,7 +35,7 @@ public interface ILockSource
     ValueTask<IHeldLock> AcquireLockAsync(
         LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default);
 
-    /// <summary>Acquires a lock, or answers that it is held elsewhere.</summary>
+    /// <summary>Acquires a lock, or answers null when it is held elsewhere; tries once unless it is given a timeout.</summary>
     /// <param name="key">The key; several (<see cref="LockKey.All"/>) are acquired all or none.</param>
     /// <param name="timeout">How long to wait, up to about 24 days; zero (default) tries once.</param>
     /// <param name="shared">Whether others may hold it at the same time, if they too ask for it shared.</param>

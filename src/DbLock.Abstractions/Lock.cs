@@ -5,7 +5,7 @@ using static DbLock.Synchronously;
 
 namespace DbLock;
 
-/// <summary>A lock on the database: what holds it, on which connection, under which key.</summary>
+/// <summary>A lock on a connection that the caller has: acquire it, do the work, release it.</summary>
 /// <remarks>
 /// <para>
 /// The lock lives on the caller's connection: closing it ends the hold, and every statement of the lock takes its turn among the caller's
@@ -147,7 +147,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <summary>Gets what the lock holds.</summary>
     internal Holding Holding { get; }
 
-    /// <summary>Acquires the lock.</summary>
+    /// <summary>Acquires the lock: waits for ever, or tries once.</summary>
     /// <param name="block">True waits for ever; false tries once.</param>
     /// <returns>True when the lock is held; false when it is held elsewhere, which only a try answers.</returns>
     /// <exception cref="LockNotAcquiredException">
@@ -168,7 +168,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <exception cref="ArgumentOutOfRangeException">The timeout is negative, or longer than the engine can count.</exception>
     public bool Acquire(TimeSpan timeout) => Completed(Holding.Acquire(timeout, async: false, CancellationToken.None));
 
-    /// <summary>Acquires the lock.</summary>
+    /// <summary>Acquires the lock: waits for ever, or tries once.</summary>
     /// <param name="block">True waits for ever; false tries once.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <inheritdoc cref="Acquire(bool)" path="/returns"/>

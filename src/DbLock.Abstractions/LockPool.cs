@@ -85,7 +85,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         }
     }
 
-    /// <summary>Acquires a lock, waiting for it.</summary>
+    /// <summary>Acquires a lock, waiting for it; throws when the timeout is over.</summary>
     /// <param name="key">The key; several (<see cref="LockKey.All"/>) are acquired all or none.</param>
     /// <param name="timeout">
     /// How long to wait, up to about 24 days; null and <see cref="Timeout.InfiniteTimeSpan"/> wait for ever, zero tries once.
@@ -114,7 +114,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
             await acquire.ConfigureAwait(false) ?? throw await NotAcquired(key, wait).ConfigureAwait(false);
     }
 
-    /// <summary>Acquires a lock, or answers that it is held elsewhere.</summary>
+    /// <summary>Acquires a lock, or answers null when it is held elsewhere; tries once unless it is given a timeout.</summary>
     /// <param name="key">The key; several (<see cref="LockKey.All"/>) are acquired all or none.</param>
     /// <param name="timeout">How long to wait, up to about 24 days; zero (default) tries once.</param>
     /// <param name="shared">Whether others may hold it at the same time, if they too ask for it shared.</param>
