@@ -60,7 +60,9 @@ public sealed class LockPoolTests() : PoolTurnSpecification(PostgreSqlTestServer
         var waits = Enumerable.Range(0, Count).Select(n => other.AcquireLockAsync($"{Name}{n}").AsTask()).ToList();
         await UntilListeningAsync();
         Assert.Equal(3, await CountAsync($"select count(*) from pg_stat_activity where {IsOfPools}"));
-        Assert.Equal(Count, await CountAsync($"select count(*) from pg_locks where locktype = 'advisory' and granted and {IsOfPools}") - 1);
+
+        // The sign that one listens, and claims of turns at which a race was lost, are locks, too.
+        Assert.InRange(await CountAsync($"select count(*) from pg_locks where locktype = 'advisory' and granted and {IsOfPools}"), Count + 1, Count + 10);
         Assert.Equal(0, await CountAsync($"select count(*) from pg_locks where locktype = 'advisory' and not granted and {IsOfPools}"));
         await Task.WhenAll(held.Select(one => one.DisposeAsync().AsTask()));
         foreach (var one in await Task.WhenAll(waits))

@@ -319,7 +319,6 @@ public sealed class LossTests
         var logger = new RecordingLogger();
         var throwing = new ActingLogger(() => throw new InvalidOperationException("a log that is full"));
         await AbandonAsync();
-        await closing.CloseAsync();
         await TestServer.UntilAsync(
             () =>
             {
@@ -340,7 +339,12 @@ public sealed class LossTests
             var options = new LockOptions { Logger = logger };
             await new Lock(connection, Key, options: options).Acquire(async, TimeSpan.Zero);
             await new Lock(connection, Key.Name + ":throwing", options: new LockOptions { Logger = throwing }).Acquire(async, TimeSpan.Zero);
-            await new Lock(closing, Key.Name + ":closing", options: options).Acquire(async, TimeSpan.Zero);
+            var closed = new Lock(closing, Key.Name + ":closing", options: options);
+            await closed.Acquire(async, TimeSpan.Zero);
+            await closing.CloseAsync();
+
+            // Another test's garbage collection must not find it before its connection is closed.
+            GC.KeepAlive(closed);
             _ = new Lock(connection, Key.Name + ":unused", options: options);
             var released = new Lock(connection, Key.Name + ":released", options: options);
             await released.Acquire(async, TimeSpan.Zero);
