@@ -292,7 +292,6 @@ public sealed class LossTests
         await using var source = await SourceAsync();
         var logger = new RecordingLogger();
         await AbandonAsync(source, logger);
-        Assert.True(await Server.IsHeldAsync(Key));
         await TestServer.UntilAsync(
             async () =>
             {
@@ -308,7 +307,12 @@ public sealed class LossTests
         Assert.Contains(logger.Warnings, line => line.Contains("never disposed", StringComparison.Ordinal));
 
         [MethodImpl(MethodImplOptions.NoInlining)]
-        async Task AbandonAsync(NpgsqlDataSource source, RecordingLogger logger) => await source.AcquireLockAsync(Key, options: new LockOptions { Logger = logger });
+        async Task AbandonAsync(NpgsqlDataSource source, RecordingLogger logger)
+        {
+            var held = await source.AcquireLockAsync(Key, options: new LockOptions { Logger = logger });
+            Assert.True(await Server.IsHeldAsync(Key));
+            GC.KeepAlive(held);
+        }
     }
 
     [Theory, InlineData(false), InlineData(true)]
