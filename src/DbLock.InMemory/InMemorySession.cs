@@ -14,8 +14,8 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     /// <summary>Gets what it waits for at this moment.</summary>
     public LockQueue.Waiter? Waiter { get; private set; }
 
-    /// <summary>Gets the locks that it holds, each once for each hold.</summary>
-    public List<LockQueue> Held { get; } = [];
+    /// <summary>Gets the locks that it holds, each with how many holds it has of it.</summary>
+    public Dictionary<LockQueue, int> Held { get; } = [];
 
     public void CheckAlive()
     {
@@ -90,7 +90,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     {
         lock (server.Gate)
         {
-            return Held.Count;
+            return Held.Values.Sum();
         }
     }
 
@@ -150,7 +150,12 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
 
             _ended = true;
             server.Forget(this);
-            Waiter?.End(granted: false);
+            if (Waiter is { } waiter)
+            {
+                // It leaves the queue at once: a lock that is let go now must not be granted to it.
+                waiter.End(granted: false);
+                Leave(waiter);
+            }
         }
 
         LetGoAll(_ => true);
@@ -167,7 +172,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
             var queue = server.Queue(name);
 
             // A session that holds the lock already does not queue behind those who wait for it.
-            if (queue.Admits(this, shared) && (queue.Waiters.Count == 0 || Held.Contains(queue)))
+            if (queue.Admits(this, shared) && (queue.Waiters.Count == 0 || Held.ContainsKey(queue)))
             {
                 queue.Add(new(this, shared, transaction));
                 return true;
@@ -208,7 +213,7 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     private bool IsWaitedForBy(LockQueue queue, HashSet<LockQueue> seen) =>
         seen.Add(queue) && queue.Holds.Select(hold => hold.Session).Concat(queue.Waiters.Select(waiter => waiter.Session)).Any(
             other => other != this && other.Waiter is { IsOver: false, Queue: var next }
-                && (Held.Contains(next) || IsWaitedForBy(next, seen)));
+                && (Held.ContainsKey(next) || IsWaitedForBy(next, seen)));
 
     private void Leave(LockQueue.Waiter waiter)
     {
@@ -241,12 +246,13 @@ internal sealed class InMemorySession(InMemoryLockServer server, int id)
     {
         lock (server.Gate)
         {
-            foreach (var queue in Held.ToList())
+            foreach (var queue in Held.Keys.ToList())
             {
-                if (queue.RemoveOne(this, ends))
+                while (queue.RemoveOne(this, ends))
                 {
-                    server.Advance(queue);
                 }
+
+                server.Advance(queue);
             }
         }
     }

@@ -16,7 +16,7 @@ internal sealed class LockQueue(string name)
     public void Add(Grant grant)
     {
         _holds.Add(grant);
-        grant.Session.Held.Add(this);
+        grant.Session.Held[this] = grant.Session.Held.GetValueOrDefault(this) + 1;
     }
 
     /// <summary>Lets go of one hold of a session.</summary>
@@ -30,7 +30,11 @@ internal sealed class LockQueue(string name)
         }
 
         _holds.RemoveAt(index);
-        session.Held.Remove(this);
+        if (--session.Held[this] == 0)
+        {
+            session.Held.Remove(this);
+        }
+
         return true;
     }
 

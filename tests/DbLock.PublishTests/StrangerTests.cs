@@ -35,28 +35,15 @@ public sealed class StrangerTests(StrangerTests.Servers servers) : IClassFixture
         Assert.Contains("Somebody else is at it.", await workplace.RunAsync(project, "dotnet", "run", "--no-build"), StringComparison.Ordinal);
     }
 
-    [Fact]
-    public async Task The_page_of_DbLock_Npgsql()
+    [Theory]
+    [InlineData("DbLock.Npgsql", "advisory lock 'nightly-report'")]
+    [InlineData("DbLock.AdoNet", "Nobody else is at it.")]
+    [InlineData("DbLock.InMemory", "True, False")]
+    public async Task The_page_of_a_package_for_a_console(string package, string told)
     {
         using var workplace = new Workplace();
-        var project = await FollowAsync(workplace, "DbLock.Npgsql", "console");
-        Assert.Contains("advisory lock 'nightly-report'", await workplace.RunAsync(project, "dotnet", "run"), StringComparison.Ordinal);
-    }
-
-    [Fact]
-    public async Task The_page_of_DbLock_AdoNet()
-    {
-        using var workplace = new Workplace();
-        var project = await FollowAsync(workplace, "DbLock.AdoNet", "console");
-        Assert.Contains("Nobody else is at it.", await workplace.RunAsync(project, "dotnet", "run"), StringComparison.Ordinal);
-    }
-
-    [Fact]
-    public async Task The_page_of_DbLock_InMemory()
-    {
-        using var workplace = new Workplace();
-        var project = await FollowAsync(workplace, "DbLock.InMemory", "console");
-        Assert.Contains("True, False", await workplace.RunAsync(project, "dotnet", "run"), StringComparison.Ordinal);
+        var project = await FollowAsync(workplace, package, "console");
+        Assert.Contains(told, await workplace.RunAsync(project, "dotnet", "run"), StringComparison.Ordinal);
     }
 
     [Fact]
