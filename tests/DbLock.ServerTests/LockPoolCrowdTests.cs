@@ -64,15 +64,14 @@ public sealed class LockPoolCrowdTests
         // It takes the far one a while to have its connections.
         await TestServer.UntilAsync(() => Task.FromResult(counts.GetValueOrDefault(farPool) > 2000), "the far one has had its turn");
         var (near, distant) = (counts[nearPool], counts[farPool]);
+
+        // A turn has some 4,000 grants, and who is first after one is a race: of few turns the shares would tell nothing.
         await TestServer.UntilAsync(
-            () => Task.FromResult(counts[nearPool] + counts[farPool] - near - distant > 40_000), "they had it often enough");
+            () => Task.FromResult(counts[nearPool] + counts[farPool] - near - distant > 160_000), "they had it often enough");
         Volatile.Write(ref stop, true);
         await Task.WhenAll(tasks);
         (near, distant) = (counts[nearPool] - near, counts[farPool] - distant);
-
-        // Before turns were claimed the far one had a hundredth, or none. On a busy machine its share is less than on a quiet one (a tenth was
-        // met), because the way to the server is waited for in its turns.
-        Assert.True(20 * distant > near + distant, $"{near} near, {distant} far");
+        Assert.True(8 * distant > near + distant, $"{near} near, {distant} far");
     }
 
     [Fact]
