@@ -66,7 +66,12 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
 
         await _end.CancelAsync();
         await sweeping;
-        return Report();
+
+        // Workers still speak, and what they say is written down.
+        lock (_gate)
+        {
+            return Report();
+        }
     }
 
     public void KillWorkers() => _workers.ForEach(worker => worker.Dispose());
@@ -164,7 +169,11 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
     private async Task FairWeatherAsync()
     {
         var start = Observer.Now;
-        _ledger.Calm(start);
+        lock (_gate)
+        {
+            _ledger.Calm(start);
+        }
+
         Begin();
         await Task.Delay(FairWeather);
         lock (_gate)
@@ -346,6 +355,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
     // Two pools in a process, with two connections each.
     private static int MostSessions(string app) => app.EndsWith(".pool", StringComparison.Ordinal) ? 4 : 2;
 
+    // Under the gate.
     private void Note(string text)
     {
         var now = Observer.Now;
@@ -356,8 +366,10 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
         }
     }
 
+    // Under the gate.
     private void Count(string fault) => _faults[fault] = _faults.GetValueOrDefault(fault) + 1;
 
+    // Under the gate.
     private void Broken(string text)
     {
         _isBroken = true;
@@ -389,6 +401,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
         || (hold is not null && (line.StartsWith(hold.Worker + " ", StringComparison.Ordinal)
             || _ledger.Holds.Any(other => other.Targets.Intersect(hold.Targets).Any() && other.Worker != hold.Worker && (line + " ").Contains($" {other.Id} ", StringComparison.Ordinal))));
 
+    // Under the gate.
     private int Report()
     {
         Show();
