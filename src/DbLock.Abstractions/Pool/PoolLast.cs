@@ -53,8 +53,13 @@ internal sealed class PoolLast
         List<PoolRequest> known = [];
         foreach (var entry in _touched)
         {
-            known.AddRange(entry.Waiting.Where(
-                request => _requests.Contains(request) && request.State != PoolRequest.StateOf.Asked && IsHeld(request, now)));
+            foreach (var request in entry.Waiting)
+            {
+                if (_requests.Contains(request) && request.State != PoolRequest.StateOf.Asked && IsHeld(request, now))
+                {
+                    known.Add(request);
+                }
+            }
         }
 
         _touched.Clear();

@@ -45,9 +45,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     public void Enter(PoolRequest request)
     {
         var keys = request.Key.Keys;
-        request.Places = keys.Count == 1
-            ? [new PoolRequest.Place(request, Line((keys[0].Number, keys[0].IsPair)))]
-            : [.. keys.Select(key => (key.Number, key.IsPair)).Distinct().Select(key => new PoolRequest.Place(request, Line(key)))];
+        request.Places = keys.Count == 1 ? [new PoolRequest.Place(request, Line((keys[0].Number, keys[0].IsPair)))] : PlacesOfSet(request);
         foreach (var place in request.Places)
         {
             var line = PoolLine.Of(place.Entry);
@@ -207,6 +205,10 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     /// <summary>Notes that all keys of a request must be looked at.</summary>
     public void TouchAll(PoolRequest request) => Array.ForEach(request.Places, place => Touch(place.Entry));
+
+    // Apart from the plain case, in which what this one remembers for its Select would be allocated, too.
+    private PoolRequest.Place[] PlacesOfSet(PoolRequest request) =>
+        [.. request.Key.Keys.Select(key => (key.Number, key.IsPair)).Distinct().Select(key => new PoolRequest.Place(request, Line(key)))];
 
     private PoolLine Line((long Number, bool IsPair) key) =>
         _entries.TryGetValue(key, out var entry) ? entry : _entries[key] = new PoolLine(key.Number, key.IsPair);
