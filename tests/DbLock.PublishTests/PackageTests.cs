@@ -6,7 +6,7 @@ namespace DbLock.PublishTests;
 /// <summary>What is in the packages.</summary>
 public sealed class PackageTests
 {
-    private static readonly string[] Libraries = ["DbLock.Abstractions", "DbLock.AdoNet", "DbLock.Hosting", "DbLock.InMemory", "DbLock.Npgsql"];
+    private static readonly string[] Libraries = ["DbLock.Abstractions", "DbLock.AdoNet", "DbLock.EntityFrameworkCore", "DbLock.Hosting", "DbLock.InMemory", "DbLock.Npgsql"];
 
     private static IEnumerable<(string File, XElement Nuspec)> Packages => Directory.GetFiles(Made.Packages, "*.nupkg").Select(file => (Path.GetFileName(file), Nuspec(file)));
 

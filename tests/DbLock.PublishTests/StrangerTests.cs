@@ -38,6 +38,7 @@ public sealed class StrangerTests(StrangerTests.Servers servers) : IClassFixture
     [Theory]
     [InlineData("DbLock.Npgsql", "advisory lock 'nightly-report'")]
     [InlineData("DbLock.AdoNet", "Nobody else is at it.")]
+    [InlineData("DbLock.EntityFrameworkCore", "Nobody else is at it.")]
     [InlineData("DbLock.InMemory", "True, False")]
     public async Task The_page_of_a_package_for_a_console(string package, string told)
     {
