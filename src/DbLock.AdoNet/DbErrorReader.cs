@@ -29,7 +29,8 @@ internal static class DbErrorReader
         // ODBC has the codes in OdbcException.Errors[0]; the others have them in DbException.SqlState and their own Number.
         var first = (Property(error, "Errors") as IEnumerable)?.Cast<object>().FirstOrDefault();
         var sqlState = error.SqlState ?? (first is null ? null : Property(first, "SQLState") as string);
-        var number = Property(error, "Number") ?? (first is null ? null : Property(first, "NativeError"));
+        var number = Property(error, "Number") ?? Property(error, "SqliteErrorCode")
+            ?? (first is null ? null : Property(first, "NativeError"));
 
         var code = number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture);
 

@@ -23,6 +23,8 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override bool HasSeveral => true;
 
+    public override LeaseDialect? Leases { get; } = new SqlServerLeases();
+
     public override bool Speaks(string product) =>
         product.Contains(".SqlClient.", StringComparison.Ordinal) || product.Contains("SQL Server", StringComparison.OrdinalIgnoreCase);
 
