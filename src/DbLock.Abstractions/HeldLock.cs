@@ -1,5 +1,4 @@
 using System.Data.Common;
-using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 
@@ -21,46 +20,32 @@ namespace DbLock;
 [SuppressMessage("Usage", "CA1816", Justification = "The finalizer has nothing to do once the watch has ended.")]
 public sealed class HeldLock : IHeldLock, IDisposable
 {
-    private readonly DbConnection _connection;
-    private readonly Lock _lock;
-    private readonly OwnWatch _watch;
-    private int _isEnded;
+    private readonly IOwnHold _hold;
 
-    private HeldLock(DbConnection connection, Lock @lock)
-    {
-        (_connection, _lock) = (connection, @lock);
-        _watch = new OwnWatch(connection, @lock);
-    }
+    private HeldLock(IOwnHold hold) => _hold = hold;
 
     /// <summary>Lets go of a lock that nobody references any more and that was not disposed, and logs that.</summary>
-    ~HeldLock()
-    {
-        if (Interlocked.Exchange(ref _isEnded, 1) == 0)
-        {
-            _watch.Abandon();
-        }
-    }
+    ~HeldLock() => _hold.Abandon();
 
     /// <summary>Gets the key.</summary>
-    public LockKey Key => _lock.Key;
+    public LockKey Key => _hold.Key;
 
     /// <summary>Gets whether the lock is held, as far as is known without asking the server.</summary>
-    public bool IsHeld => _watch.IsTrusted();
+    public bool IsHeld => _hold.IsHeld;
 
     /// <summary>
     /// Gets a token that fires when it is noticed that the server no longer holds the lock for us. A release does not fire it.
     /// </summary>
-    public CancellationToken Lost => _lock.Lost;
+    public CancellationToken Lost => _hold.Lost;
 
     /// <inheritdoc cref="Lock.ThrowIfLost"/>
-    public void ThrowIfLost()
-    {
-        _watch.IsTrusted();
-        _lock.ThrowIfLost();
-    }
+    public void ThrowIfLost() => _hold.ThrowIfLost();
 
-    /// <inheritdoc cref="Lock.FencingToken"/>
-    public long? FencingToken => _lock.FencingToken;
+    /// <summary>
+    /// Gets the fencing token, which is larger than those of all holds of the lock before it: a lease has one always, a lock of session
+    /// scope with <see cref="LockOptions.Fencing"/>; null without it.
+    /// </summary>
+    public long? FencingToken => _hold.FencingToken;
 
     /// <summary>Lets go of the lock and gives the connection back.</summary>
     /// <returns>True when the lock was let go; false when that had been done before.</returns>
@@ -89,7 +74,10 @@ public sealed class HeldLock : IHeldLock, IDisposable
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
         CheckScope(options);
-        return OpenAndAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken);
+        return Hold(
+            options is { Scope: LockScope.Lease }
+                ? OwnLease.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken)
+                : OwnSession.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken));
     }
 
     /// <summary>Refuses options that ask for transaction scope.</summary>
@@ -102,108 +90,27 @@ public sealed class HeldLock : IHeldLock, IDisposable
                     + "make the lock on the connection of the transaction.",
                 nameof(options));
         }
-    }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private static async ValueTask<HeldLock?> OpenAndAcquire(
-        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow,
-            bool async,
-        CancellationToken cancellationToken)
-    {
-        var limit = Limit.Of(timeout, cancellationToken);
-        for (var isSecond = false; ; isSecond = true)
+        if (options?.Scope == LockScope.Lease)
         {
-            var connection = await OwnConnection.Open(dataSource, key, limit, async).ConfigureAwait(false);
-            var (held, @lock) = (default(HeldLock), default(Lock));
-            var start = Stopwatch.GetTimestamp();
-            try
-            {
-                @lock = new Lock(connection, key, lockInterface, options) { HasOwnConnection = true };
-                var left = limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : timeout;
-                if (!await Acquire(@lock, left, async, cancellationToken).ConfigureAwait(false))
-                {
-                    return orThrow ? throw await Running.NotAcquired(
-                        @lock.Holding, timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
-                }
-
-                return held = new HeldLock(connection, @lock);
-            }
-            catch (Exception) when (!isSecond && @lock?.Holding.Conversation.IsSessionDead == true
-                && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
-            {
-                // The pool has given out a session that had ended while it was idle. The next connection has a new one.
-            }
-            finally
-            {
-                if (held is null)
-                {
-                    await GiveBack(connection, @lock, limit, async).ConfigureAwait(false);
-                }
-            }
+            Leasing.Check(options, nameof(options));
         }
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private static async ValueTask<bool> Acquire(Lock @lock, TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    private static async ValueTask<HeldLock?> Hold(ValueTask<IOwnHold?> acquire) =>
+        await acquire.ConfigureAwait(false) is { } hold ? new HeldLock(hold) : null;
+
+    private ValueTask<bool> Release(bool async)
     {
-        if (!(async ? await @lock.AcquireAsync(timeout, cancellationToken).ConfigureAwait(false) : @lock.Acquire(timeout)))
-        {
-            return false;
-        }
-
-        return await LockWatch.ConfirmGrant(@lock, async).ConfigureAwait(false) ? true : throw Refusals.Lost(@lock.Key, null);
-    }
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    private static async ValueTask GiveBack(DbConnection connection, Lock? @lock, Limit limit, bool async)
-    {
-        if (@lock is { Holding: { IsLost: true, Conversation.IsAbandoned: false } })
-        {
-            // The session may hold the lock all the same, so the connection must not return to its pool.
-            @lock.Interface.Driver.Discard(connection);
-        }
-
-        if (@lock is not null)
-        {
-            await Keeping.PutBack(@lock.Holding.Conversation, limit, async).ConfigureAwait(false);
-        }
-
-        // If the connection owes an answer, it is closed when that has come.
-        if (@lock is not { Holding.Conversation.IsAbandoned: true })
-        {
-            await connection.Dispose(async).ConfigureAwait(false);
-        }
-    }
-
-    private async ValueTask<bool> Release(bool async)
-    {
-        await End(async).ConfigureAwait(false);
-        try
-        {
-            return async ? await _lock.ReleaseAsync().ConfigureAwait(false) : _lock.Release();
-        }
-        finally
-        {
-            await Dispose(async).ConfigureAwait(false);
-        }
-    }
-
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    private async ValueTask Dispose(bool async)
-    {
-        await End(async).ConfigureAwait(false);
-        await _lock.Holding.Dispose(async).ConfigureAwait(false);
-        await GiveBack(_connection, _lock, Limit.Of(TrustWindow.Length, CancellationToken.None), async).ConfigureAwait(false);
-    }
-
-    private ValueTask End(bool async)
-    {
-        if (Interlocked.Exchange(ref _isEnded, 1) != 0)
-        {
-            return default;
-        }
-
         GC.SuppressFinalize(this);
-        return _watch.End(async);
+        return _hold.Release(async);
+    }
+
+    private ValueTask Dispose(bool async)
+    {
+        GC.SuppressFinalize(this);
+        return _hold.Dispose(async);
     }
 }
+

@@ -53,6 +53,11 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             throw Refusals.FencedTransactionScope(nameof(options));
         }
 
+        if (options.Scope == LockScope.Lease)
+        {
+            throw LeaseRefusals.NotOnConnection(nameof(options));
+        }
+
         Key = key;
         Holding = new Holding(new Conversation(connection, Interface, key, options));
         if (options.Logger is null)

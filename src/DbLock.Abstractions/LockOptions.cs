@@ -12,7 +12,7 @@ public sealed record LockOptions
     /// </summary>
     public bool Shared { get; init; }
 
-    /// <summary>Gets what ends the hold: the session (default) or the transaction.</summary>
+    /// <summary>Gets what ends the hold: the session (default), the transaction, or time.</summary>
     public LockScope Scope { get; init; }
 
     /// <summary>
@@ -49,6 +49,32 @@ public sealed record LockOptions
     /// connection.
     /// </summary>
     public LockDialect? Dialect { get; init; }
+
+    /// <summary>
+    /// Gets how long a lock of <see cref="LockScope.Lease"/> lasts if it is not renewed: 30 seconds by default, from 2 seconds to 10 days.
+    /// A lock from a data source is renewed three times as often; so this is how long the others wait after its process has died.
+    /// </summary>
+    public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>
+    /// Gets for how long after its grant a lock of <see cref="LockScope.Lease"/> is not given again, even if it was released or its process
+    /// died: none by default, up to 365 days. With a little less than the interval of a job, the job runs once in each interval, however
+    /// many processes start it.
+    /// </summary>
+    public TimeSpan AtLeast { get; init; }
+
+    /// <summary>
+    /// Gets by how much the clocks of the servers that may serve one after another (a primary and its standbys, the nodes of a cluster) may
+    /// differ: up to half of <see cref="Lease"/>. A holder trusts its lease for so much less. Null (default) is one second, and none for a
+    /// file.
+    /// </summary>
+    public TimeSpan? ClockMargin { get; init; }
+
+    /// <summary>Gets the table of locks of <see cref="LockScope.Lease"/>.</summary>
+    public LeaseTable LeaseTable { get; init; } = LeaseTable.Default;
+
+    /// <summary>Gets what is told of a lock of <see cref="LockScope.Lease"/> in its row, for people; at most 200 characters.</summary>
+    public string Note { get; init; } = "";
 
     /// <summary>
     /// Gets whether traces and metrics have the key's name in them (<c>dblock.key</c>). Off by default: names can be secret, or too many.

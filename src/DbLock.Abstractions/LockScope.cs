@@ -10,4 +10,11 @@ public enum LockScope
     /// The transaction in <see cref="Lock.Transaction"/>: the lock ends with its commit or rollback, and cannot be released earlier.
     /// </summary>
     Transaction,
+
+    /// <summary>
+    /// Time: the lock is a row of a table (<see cref="LockOptions.LeaseTable"/>) and ends <see cref="LockOptions.Lease"/> after it was last
+    /// renewed. It needs no session, so that it passes every connection pooler, and outlives the connection, a restart of the server and a
+    /// failover.
+    /// </summary>
+    Lease,
 }

@@ -30,7 +30,8 @@ internal static class DbErrorReader
         // ODBC has the codes in OdbcException.Errors[0]; the others have them in DbException.SqlState and their own Number.
         var first = (Property(error, "Errors") as IEnumerable)?.Cast<object>().FirstOrDefault();
         var sqlState = error.SqlState ?? (first is null ? null : Property(first, "SQLState") as string);
-        var number = Property(error, "Number") ?? (first is null ? null : Property(first, "NativeError"));
+        var number = Property(error, "Number") ?? Property(error, "SqliteErrorCode")
+            ?? (first is null ? null : Property(first, "NativeError"));
 
         // SqlClient tells that the connection has ended by a severity, which it calls Class, of 20 and more, mostly with the number 0:
         // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-error-severities

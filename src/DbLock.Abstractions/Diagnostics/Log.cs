@@ -103,4 +103,20 @@ internal static partial class Log
         "The server has not answered for lock '{Key}' in time: the connection was given up, and its session with its transaction and its "
         + "other locks.")]
     public static partial void Silent(ILogger logger, LockKey key);
+
+    [LoggerMessage(40, LogLevel.Warning,
+        "Lease '{Key}' was lost: it was not renewed in time, or its row was changed. The work under it may not have been alone.")]
+    public static partial void LeaseLost(ILogger logger, LockKey key, Exception? error);
+
+    [LoggerMessage(41, LogLevel.Warning,
+        "The clock of {Server} differs by {Seconds} s from the one of {Before} before: servers that give leases may differ by {Margin} s "
+        + "(LockOptions.ClockMargin). Set their clocks, or raise the margin.")]
+    public static partial void ClocksDiffer(ILogger logger, string server, double seconds, string before, double margin);
+
+    [LoggerMessage(42, LogLevel.Error,
+        "Lease '{Key}' was never disposed and nobody has it any more: it was let go. Dispose what AcquireLock returns.")]
+    public static partial void LeaseAbandoned(ILogger logger, LockKey key);
+
+    [LoggerMessage(43, LogLevel.Warning, "{Count} leases, among them '{Key}', could not be renewed just now; they are tried again.")]
+    public static partial void NotRenewed(ILogger logger, int count, LockKey key, Exception error);
 }

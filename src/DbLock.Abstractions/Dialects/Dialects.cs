@@ -7,9 +7,10 @@ public static class Dialects
     private static readonly SqlServerDialect SqlServerInstance = new();
     private static readonly MySqlDialect MariaDbInstance = new(isMariaDb: true);
     private static readonly MySqlDialect MySqlInstance = new(isMariaDb: false);
+    private static readonly SqliteDialect SqliteInstance = new();
 
     /// <summary>Gets them all. MariaDB comes before MySQL, because it also calls itself MySQL.</summary>
-    internal static LockDialect[] All { get; } = [PostgreSqlInstance, SqlServerInstance, MariaDbInstance, MySqlInstance];
+    internal static LockDialect[] All { get; } = [PostgreSqlInstance, SqlServerInstance, MariaDbInstance, MySqlInstance, SqliteInstance];
 
     extension(LockDialect)
     {
@@ -28,5 +29,8 @@ public static class Dialects
         /// Gets the dialect of MySQL: user locks (<c>GET_LOCK</c>), whose names ignore case and whose timeouts are whole seconds.
         /// </summary>
         public static LockDialect MySql => MySqlInstance;
+
+        /// <summary>Gets the dialect of SQLite: leases alone (<see cref="LockScope.Lease"/>).</summary>
+        public static LockDialect Sqlite => SqliteInstance;
     }
 }

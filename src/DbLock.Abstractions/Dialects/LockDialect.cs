@@ -105,6 +105,9 @@ public abstract class LockDialect
     /// </summary>
     public virtual LockCarrier? Carrier => null;
 
+    /// <summary>Gets the statements of leases (<see cref="LockScope.Lease"/>); null (default) where there are none.</summary>
+    public virtual LeaseDialect? Leases => null;
+
     /// <summary>Gets whether there is anything to <see cref="Keep"/>; false by default.</summary>
     public virtual bool KeepsSessions => false;
 

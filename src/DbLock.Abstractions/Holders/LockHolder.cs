@@ -2,7 +2,7 @@ namespace DbLock;
 
 /// <summary>One hold of a lock.</summary>
 /// <param name="Session">
-/// The session that holds it; null when a prepared transaction does, or when the session ended while the server was asked.
+/// The session that holds it; null when a prepared transaction does or it is a lease, or when the session ended while the server was asked.
 /// </param>
 /// <param name="Shared">Whether it is held shared.</param>
 /// <param name="PreparedTransaction">The name of the prepared transaction that holds it; null when a session does.</param>
@@ -14,9 +14,13 @@ public sealed record LockHolder(LockSession? Session, bool Shared, string? Prepa
     /// </summary>
     public TimeSpan? HeldFor { get; init; }
 
+    /// <summary>Gets the lease, if it is one (<see cref="LockScope.Lease"/>); null for a lock of a session.</summary>
+    public LockLease? Lease { get; init; }
+
     /// <summary>Returns it in words.</summary>
     public override string ToString() => this switch
     {
+        { Lease: { } lease } => lease.ToString(),
         { PreparedTransaction: { } name } => $"the prepared transaction '{name}' (end it with COMMIT PREPARED or ROLLBACK PREPARED)",
         { Session: null } => "a session that has ended since",
         { Session: var session, HeldFor: { } time } => $"{session} for {time.InWords()}",

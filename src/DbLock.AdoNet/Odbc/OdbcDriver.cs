@@ -154,8 +154,20 @@ internal sealed class OdbcDriver : IEnlistingDriver
     }
 
     // All commands are one text, which psqlODBC sends in one round trip. When a command fails that is a text of its own, psqlODBC rolls
-    // back the whole transaction, and silently begins another, if it sees nothing in it to save.
-    private object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running)
+    // back the whole transaction, and silently begins another, if it sees nothing in it to save. The drivers of MySQL and MariaDB take one
+    // command in a text, unless the connection was set up for more.
+    private object? Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running) =>
+        statement.Commands.Length > 1 && IsFor(DriverFile(connection), "maodbc", "myodbc")
+            ? statement.Commands.Aggregate(
+                default(object),
+                (answer, command) =>
+                {
+                    var one = statement with { Commands = [command] };
+                    return answer ?? ExecuteText(connection, transaction, one, running);
+                })
+            : ExecuteText(connection, transaction, statement, running);
+
+    private object? ExecuteText(DbConnection connection, DbTransaction? transaction, LockStatement statement, Action<DbCommand?>? running)
     {
         // The statement of a wait that was cancelled is in no state to be used again (psqlODBC: "The cursor is open").
         var place = running is null ? Session.Kept<DbCommand>(connection, this, statement) : null;

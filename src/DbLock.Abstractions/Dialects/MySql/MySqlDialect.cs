@@ -32,6 +32,8 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override bool HasSeveral => true;
 
+    public override LeaseDialect? Leases { get; } = new MySqlLeases(isMariaDb);
+
     public override LockStatement? EndSession => Kill;
 
     public override bool Speaks(string product) => isMariaDb

@@ -57,6 +57,8 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override bool HasSeveral => true;
 
+    public override LeaseDialect? Leases { get; } = new PostgreSqlLeases();
+
     public override bool HasFencing => true;
 
     public override string Identify(LockKey key) =>

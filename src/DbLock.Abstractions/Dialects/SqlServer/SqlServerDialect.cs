@@ -25,6 +25,8 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override bool IsPerDatabase => true;
 
+    public override LeaseDialect? Leases { get; } = new SqlServerLeases();
+
     public override bool Speaks(string product) =>
         product.Contains(".SqlClient.", StringComparison.Ordinal) || product.Contains("SQL Server", StringComparison.OrdinalIgnoreCase);
 

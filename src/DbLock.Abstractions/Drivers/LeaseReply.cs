@@ -1,0 +1,41 @@
+using System.Globalization;
+
+namespace DbLock.Drivers;
+
+/// <summary>A server's answer to a statement about leases.</summary>
+/// <param name="Clock">The server's clock, in microseconds since 1970.</param>
+/// <param name="Rows">Each row that is now as it was asked.</param>
+public sealed record LeaseReply(long Clock, IReadOnlyList<(string Owner, int Slot, long Token)> Rows)
+{
+    private static readonly char[] Between = ['[', ']', '"', ','];
+
+    /// <summary>
+    /// Reads an answer: the clock, then owner, slot and token of each row. Brackets and quotes of a JSON array are skipped.
+    /// </summary>
+    /// <param name="answer">The value that came back; null when none did.</param>
+    /// <exception cref="LockException">It is no such text.</exception>
+    public static LeaseReply Read(object? answer)
+    {
+        var parts = (answer as string ?? "").Split(Between, StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        if (parts.Length == 0 || !Number(parts[0], out var clock))
+        {
+            throw NotAnswered();
+        }
+
+        var rows = new (string Owner, int Slot, long Token)[parts.Length - 1];
+        for (var i = 0; i < rows.Length; i++)
+        {
+            rows[i] = parts[i + 1].Split(' ') is [var owner, var slot, var token] && Number(slot, out var s) && Number(token, out var t)
+                ? (owner, (int)s, t)
+                : throw NotAnswered();
+        }
+
+        return new LeaseReply(clock, rows);
+    }
+
+    private static bool Number(string text, out long number) =>
+        long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out number);
+
+    private static LockException NotAnswered() => new(
+        "The server did not answer which leases were taken: something between changes its answers. Connect to it directly.");
+}

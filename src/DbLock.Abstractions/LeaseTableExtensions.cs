@@ -1,0 +1,61 @@
+using System.Data.Common;
+
+namespace DbLock;
+
+/// <summary>Creates tables of leases.</summary>
+public static class LeaseTableExtensions
+{
+    /// <summary>Returns the DDL that creates the table if there is none.</summary>
+    /// <param name="table">The table.</param>
+    /// <param name="dialect">The SQL dialect of the server.</param>
+    /// <exception cref="NotSupportedException">The dialect has no leases.</exception>
+    public static string Ddl(this LeaseTable table, LockDialect dialect)
+    {
+        ArgumentNullException.ThrowIfNull(table);
+        ArgumentNullException.ThrowIfNull(dialect);
+        return Leasing.Of(dialect).Create(table);
+    }
+
+    /// <summary>Creates the table if there is none. The user must have the right to; the programs that lock need it not.</summary>
+    /// <param name="table">The table.</param>
+    /// <param name="dataSource">Where the connection comes from, of any provider.</param>
+    /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <exception cref="NotSupportedException">The server's dialect has no leases.</exception>
+    /// <exception cref="DbException">The server has refused.</exception>
+    public static async Task CreateAsync(
+        this LeaseTable table, DbDataSource dataSource, LockInterface? lockInterface = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(table);
+        ArgumentNullException.ThrowIfNull(dataSource);
+        var connection = await OwnConnection.Open(dataSource, async: true, cancellationToken).ConfigureAwait(false);
+        await using var closing = connection.ConfigureAwait(false);
+        await table.CreateAsync(connection, lockInterface, cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Creates the table if there is none. The user must have the right to; the programs that lock need it not.</summary>
+    /// <param name="table">The table.</param>
+    /// <param name="connection">An open connection, of any provider.</param>
+    /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <exception cref="NotSupportedException">The server's dialect has no leases.</exception>
+    /// <exception cref="DbException">The server has refused.</exception>
+    public static async Task CreateAsync(
+        this LeaseTable table, DbConnection connection, LockInterface? lockInterface = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(table);
+        ArgumentNullException.ThrowIfNull(connection);
+        lockInterface ??= LockInterface.For(connection);
+        var dialect = Session.Of(connection).Dialect(connection, lockInterface, null);
+        var create = new LockStatement(new LockCommand(new LockSql(table.Ddl(dialect))));
+        try
+        {
+            await lockInterface.Driver.Execute(connection, null, create, async: true, cancellationToken).ConfigureAwait(false);
+        }
+        catch (DbException)
+        {
+            // Two programs that create a table at the same time are in each other's way, also where they say "if not exists".
+            await lockInterface.Driver.Execute(connection, null, create, async: true, cancellationToken).ConfigureAwait(false);
+        }
+    }
+}

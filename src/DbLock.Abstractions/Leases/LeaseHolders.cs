@@ -1,0 +1,50 @@
+using System.Globalization;
+using System.Text.Json;
+
+namespace DbLock;
+
+/// <summary>Reads who holds leases.</summary>
+internal static class LeaseHolders
+{
+    /// <summary>Reads the answer to <see cref="LeaseDialect.Look"/> for one key.</summary>
+    public static LockHolders Read(LockKey key, object? answer) =>
+        new(
+        key,
+        [
+            .. ReadAll(answer).Select(
+                static lease => new LockHolder(null, Shared: false, null) { Lease = lease, HeldFor = lease.Clock - lease.Since }),
+        ],
+        waiting: 0);
+
+    /// <summary>Reads the answer to <see cref="LeaseDialect.Look"/>.</summary>
+    public static IEnumerable<LockLease> ReadAll(object? answer)
+    {
+        using var json = JsonDocument.Parse(answer as string ?? "[]");
+        return [.. json.RootElement.EnumerateArray().Select(Read)];
+    }
+
+    private static LockLease Read(JsonElement row)
+    {
+        var holder = row.GetProperty("h").GetString() ?? "";
+        var (at, colon) = (holder.LastIndexOf('@'), holder.LastIndexOf(':'));
+        var isOurs = at >= 0 && colon > at;
+        return new LockLease
+        {
+            Name = row.GetProperty("k").GetString() ?? "",
+            Slot = row.GetProperty("s").GetInt32(),
+            IsReleased = row.GetProperty("o").GetString() is null or "" or ['-', ..],
+            Token = row.GetProperty("t").GetInt64(),
+            Application = isOurs ? holder[..at] : holder,
+            Host = isOurs ? holder[(at + 1)..colon] : null,
+            Process = isOurs
+                && int.TryParse(holder.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var id) ? id : null,
+            Note = row.GetProperty("n").GetString() ?? "",
+            Since = Time(row, "b"),
+            Until = Time(row, "e"),
+            Clock = Time(row, "c"),
+        };
+    }
+
+    private static DateTimeOffset Time(JsonElement row, string name) =>
+        DateTimeOffset.UnixEpoch + TimeSpan.FromMicroseconds(row.GetProperty(name).GetInt64());
+}

@@ -1,0 +1,245 @@
+using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
+using Microsoft.Extensions.Logging;
+
+namespace DbLock;
+
+/// <summary>
+/// Renews the leases of one source, all that are due in one statement; ends those that could not be renewed in time; and lets go of what
+/// may have been given although nobody waits for it any more.
+/// </summary>
+[SuppressMessage("Design", "CA1001", Justification = "It lives as long as its data source, and has nothing open without leases.")]
+internal sealed class LeaseRenewer(LeaseServer server)
+{
+    private const int MostInOne = 10_000;
+
+    private static readonly TimeSpan LongestRetry = TimeSpan.FromSeconds(1);
+
+    private readonly System.Threading.Lock _gate = new();
+    private readonly HashSet<LeaseHold> _holds = [];
+    private readonly List<Leftover> _leftovers = [];
+    private readonly SemaphoreSlim _changed = new(0);
+    private ITimer? _losses;
+    private long _lossAt = long.MaxValue;
+    private long _wakeAt;
+    private bool _isRunning;
+
+    /// <summary>Begins to renew a lease.</summary>
+    public void Add(LeaseHold hold)
+    {
+        lock (_gate)
+        {
+            _holds.Add(hold);
+            EndAt(hold.TrustEnds);
+            Wake(hold.RenewAt);
+        }
+    }
+
+    /// <summary>Renews a lease no more.</summary>
+    public void Remove(LeaseHold hold)
+    {
+        lock (_gate)
+        {
+            _holds.Remove(hold);
+        }
+    }
+
+    /// <summary>
+    /// Lets go of what an acquire may have been given, again and again until it is known, or until it has ended by itself.
+    /// </summary>
+    public void LetGo(LockKey key, LockOptions options, string owner, int slot)
+    {
+        lock (_gate)
+        {
+            var now = Stopwatch.GetTimestamp();
+            _leftovers.Add(new(key, options, owner, slot, now + LeaseHold.Ticks(options.Lease)) { At = now });
+            Wake(now);
+        }
+    }
+
+    private void Wake(long at)
+    {
+        if (!_isRunning)
+        {
+            _isRunning = true;
+            using (ExecutionContext.SuppressFlow())
+            {
+                _ = Run();
+            }
+        }
+        else if (at < _wakeAt)
+        {
+            _wakeAt = at;
+            _changed.Release();
+        }
+    }
+
+    private void EndAt(long end)
+    {
+        if (end >= _lossAt)
+        {
+            return;
+        }
+
+        _lossAt = end;
+        var wait = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), end) + TimeSpan.FromMilliseconds(1);
+        if (_losses is null)
+        {
+            using (ExecutionContext.SuppressFlow())
+            {
+                _losses = TimeProvider.System.CreateTimer(
+                    static renewer => ((LeaseRenewer)renewer!).EndLost(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            }
+        }
+
+        _losses.Change(wait > TimeSpan.Zero ? wait : TimeSpan.Zero, Timeout.InfiniteTimeSpan);
+    }
+
+    // It runs on a timer of its own, because the renewing may wait for a server that is silent.
+    private void EndLost()
+    {
+        LeaseHold[] holds;
+        lock (_gate)
+        {
+            _lossAt = long.MaxValue;
+            holds = [.. _holds];
+        }
+
+        var now = Stopwatch.GetTimestamp();
+        var next = long.MaxValue;
+        foreach (var hold in holds)
+        {
+            next = hold.IsHeld(now) ? Math.Min(next, hold.TrustEnds) : next;
+        }
+
+        lock (_gate)
+        {
+            EndAt(next);
+        }
+    }
+
+    private async Task Run()
+    {
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        while (true)
+        {
+            LeaseHold[] due;
+            Leftover[] leftovers;
+            TimeSpan wait;
+            lock (_gate)
+            {
+                if (_holds.Count == 0 && _leftovers.Count == 0)
+                {
+                    _isRunning = false;
+                    return;
+                }
+
+                var now = Stopwatch.GetTimestamp();
+                _leftovers.RemoveAll(leftover => leftover.IsDone || leftover.Until <= now);
+                leftovers = [.. _leftovers.Where(leftover => leftover.At <= now)];
+                due = _holds.Any(hold => hold.RenewAt <= now)
+                    ? [.. _holds.Where(hold => hold.RenewAt <= now + LeaseHold.Ticks(hold.Options.Lease / 12))] : [];
+                _wakeAt = _holds.Select(hold => hold.RenewAt).Concat(_leftovers.Select(leftover => leftover.At))
+                    .DefaultIfEmpty(now).Min();
+                wait = Stopwatch.GetElapsedTime(now, _wakeAt);
+            }
+
+            if (due.Length == 0 && leftovers.Length == 0)
+            {
+                // It looks again at least once a minute, because a timer counts at most so many milliseconds.
+                await _changed.WaitAsync(TimeSpan.FromMilliseconds(Math.Clamp(wait.TotalMilliseconds, 1, 60_000))).ConfigureAwait(false);
+                continue;
+            }
+
+            foreach (var leftover in leftovers)
+            {
+                await LetGo(leftover).ConfigureAwait(false);
+            }
+
+            foreach (var some in due.Chunk(MostInOne))
+            {
+                await Renew(some).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private async ValueTask Renew(LeaseHold[] holds)
+    {
+        var (answer, error) = (default(LeaseAnswer), default(Exception));
+        var shortest = holds.Min(hold => hold.Options.Lease);
+        try
+        {
+            answer = await server.Ask(
+                (leases, table) => leases.Renew(
+                    table, [.. holds.SelectMany(hold => hold.Rows).OrderBy(row => row.Name, StringComparer.Ordinal)]),
+                holds[0].Key,
+                holds[0].Options,
+                Limit.Of(shortest / 6, CancellationToken.None),
+                async: true).ConfigureAwait(false);
+            error = answer.Error;
+        }
+        catch (Exception e)
+        {
+            error = e;
+        }
+
+        var now = Stopwatch.GetTimestamp();
+        if (error is not null || answer.Reply is not { } reply)
+        {
+            Log.NotRenewed(QuietLogger.Of(holds[0].Options.Logger), holds.Length, holds[0].Key, error!);
+            foreach (var hold in holds)
+            {
+                var retry = hold.Options.Lease / 12;
+                hold.RenewAt = now + LeaseHold.Ticks(retry < LongestRetry ? retry : LongestRetry);
+            }
+
+            return;
+        }
+
+        Dictionary<string, int> renewed = [];
+        foreach (var (owner, _, _) in reply.Rows)
+        {
+            renewed[owner] = renewed.GetValueOrDefault(owner) + 1;
+        }
+
+        foreach (var hold in holds)
+        {
+            if (renewed.GetValueOrDefault(hold.Owner) == hold.Rows.Length)
+            {
+                hold.Confirm(answer.Asked, now);
+            }
+            else
+            {
+                hold.Lose(null);
+            }
+        }
+    }
+
+    private async ValueTask LetGo(Leftover leftover)
+    {
+        var (key, options, owner, slot, _) = leftover;
+        try
+        {
+            var answer = await server.Ask(
+                (leases, table) => leases.Release(table, Leasing.Rows(leases, key, options with { AtLeast = TimeSpan.Zero }, owner, slot)),
+                key, options, Limit.Of(Limit.Way, CancellationToken.None), async: true).ConfigureAwait(false);
+            leftover.IsDone = answer.Reply is { Rows.Count: > 0 };
+        }
+        catch (Exception)
+        {
+            // It is tried again, and what was given ends by itself.
+        }
+
+        leftover.Wait = 2 * leftover.Wait;
+        leftover.At = Stopwatch.GetTimestamp() + LeaseHold.Ticks(leftover.Wait);
+    }
+
+    private sealed record Leftover(LockKey Key, LockOptions Options, string Owner, int Slot, long Until)
+    {
+        public long At { get; set; }
+
+        public TimeSpan Wait { get; set; } = TimeSpan.FromMilliseconds(250);
+
+        public bool IsDone { get; set; }
+    }
+}
