@@ -29,6 +29,7 @@ public sealed class SqlServerStatementTests
             }
         }
 
+        Tell("holders of three keys", dialect.Holders(new LockRequest(Three))!);
         await Compare("statements.sql");
     }
 
@@ -37,6 +38,37 @@ public sealed class SqlServerStatementTests
     {
         var error = Assert.Throws<LockException>(() => LockDialect.SqlServer.Read(new("x"), -1001));
         Assert.Contains("readable secondary", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Holders_are_read_from_what_the_server_shows()
+    {
+        var name = new string('n', 40);
+        var answer = """
+            {"locks":[
+              {"resource":"0:[nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn]:(1a2b3c4d)","id":61,"mode":"X","status":"GRANT","own":0,"user":"app",
+               "application":"worker-3","client":"10.0.0.7","database":"jobs","state":"sleeping","since":"2026-11-26T18:03:22.117+01:00",
+               "session_age":120000,"state_age":5000,"query":"(@p0 nvarchar(4000),@p1 int)/* dblock nn.. */ declare @answer int"},
+              {"resource":"0:[nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn]:(1a2b3c4d)","id":62,"mode":"X","status":"WAIT","own":0,"user":null,
+               "application":null,"client":null,"database":null,"state":null,"since":null,"session_age":null,"state_age":null,"query":null}]}
+            """;
+        var holders = LockDialect.SqlServer.ReadHolders(name, answer);
+        var session = Assert.Single(holders).Session!;
+        Assert.Equal((61L, "app", "worker-3", "10.0.0.7", "jobs"), (session.Id, session.User, session.Application, session.Client, session.Database));
+        Assert.Equal(TimeSpan.FromMinutes(2), session.SessionAge);
+        Assert.Equal("nn..", session.LockName);
+        Assert.Equal(1, holders.Waiting);
+        Assert.Equal(
+            $"'{name}' is held by session 61 (application 'worker-3', user 'app', 10.0.0.7) for at least 5 s, sleeping; 1 other waits",
+            holders.ToString());
+    }
+
+    [Fact]
+    public void Hidden_holders_are_said_to_be_hidden()
+    {
+        var holders = LockDialect.SqlServer.ReadHolders("k", """{"hidden":true}""");
+        Assert.Empty(holders);
+        Assert.Contains("who holds 'k' is hidden from this user (grant VIEW SERVER STATE", holders.ToString(), StringComparison.Ordinal);
     }
 
     private void Tell(string what, LockStatement statement)

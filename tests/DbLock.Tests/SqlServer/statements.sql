@@ -266,3 +266,31 @@ if @@trancount > 0 if applock_mode('public', @p2, 'Transaction') <> 'NoLock'
 if @code = 0 set @released = @released + 1;
 select case when @released = 3 then 1 else 0 end
 
+-- holders of three keys
+-- @p0 String = ["0:[c]:(","0:[a]:(","0:[b]:("]
+if coalesce(has_perms_by_name(null, null, 'VIEW SERVER STATE'), 0) = 0
+    and coalesce(has_perms_by_name(null, null, 'VIEW SERVER PERFORMANCE STATE'), 0) = 0
+    and (serverproperty('EngineEdition') <> 5 or coalesce(has_perms_by_name(db_name(), 'DATABASE', 'VIEW DATABASE STATE'), 0) = 0)
+  select '{"hidden":true}'
+else
+  select (
+    select json_query(coalesce((
+      select l.resource_description as resource, l.request_session_id as id, l.request_mode as mode, l.request_status as status,
+        case when l.request_session_id = @@spid then 1 else 0 end as own, s.login_name as [user], s.program_name as application,
+        coalesce(c.client_net_address, s.host_name) as client, db_name(s.database_id) as [database], s.status as state,
+        todatetimeoffset(s.login_time, datename(tzoffset, sysdatetimeoffset())) as since,
+        datediff_big(millisecond, s.login_time, sysdatetime()) as session_age,
+        datediff_big(millisecond, case s.status when 'sleeping' then s.last_request_end_time else s.last_request_start_time end,
+          sysdatetime()) as state_age,
+        left(t.text, 1024) as query
+      from sys.dm_tran_locks as l
+      left join sys.dm_exec_sessions as s on s.session_id = l.request_session_id
+      left join sys.dm_exec_connections as c on c.session_id = l.request_session_id and c.parent_connection_id is null
+      outer apply sys.dm_exec_sql_text(c.most_recent_sql_handle) as t
+      where l.resource_type = 'APPLICATION' and l.resource_database_id = db_id()
+        and exists (
+          select 1 from openjson(@p0) as k
+          where charindex(k.value collate Latin1_General_BIN2, l.resource_description collate Latin1_General_BIN2) = 1)
+      for json path, include_null_values), '[]')) as locks
+    for json path, without_array_wrapper)
+

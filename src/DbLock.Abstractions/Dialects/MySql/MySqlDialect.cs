@@ -72,6 +72,15 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(texts => texts.Release, request));
 
+    public override LockStatement Holders(in LockRequest request) => MySqlHolders.Question(ServerNames(request.Key));
+
+    // Of several keys, the first that is held.
+    public override LockHolders ReadHolders(LockKey key, object? answer)
+    {
+        var all = MySqlHolders.Read([.. key.Keys.DistinctBy(Identify)], answer);
+        return Array.Find(all, static one => one.Count > 0) ?? all[0];
+    }
+
     // The answer NULL means that the wait was interrupted (KILL QUERY, max_statement_time), or that the function failed without an error.
     public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
     {
@@ -94,7 +103,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     // Keys that the server takes for one name are locked once.
     private LockCommand Command(Func<MySqlTexts, LockSql> text, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
-        string[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(ServerName)];
+        var names = ServerNames(request.Key);
         if (names.Length > MostKeys)
         {
             throw new NotSupportedException(string.Create(
@@ -107,6 +116,8 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         var texts = names.Length > 1 ? Several.For((isMariaDb, isHex), names.Length) : isHex ? OneInHex : One;
         return new(text(texts), [.. parameters, .. more]);
     }
+
+    private string[] ServerNames(LockKey key) => [.. key.Keys.DistinctBy(Identify).Select(ServerName)];
 
     private string ServerName(LockKey key)
     {

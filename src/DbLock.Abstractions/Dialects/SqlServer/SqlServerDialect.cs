@@ -46,6 +46,16 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(static texts => texts.Release, request));
 
+    public override LockStatement Holders(in LockRequest request) =>
+        SqlServerHolders.Question(request.Key.Keys.Select(Identify).Distinct());
+
+    // Of several keys, the first that is held.
+    public override LockHolders ReadHolders(LockKey key, object? answer)
+    {
+        var all = SqlServerHolders.Read(key.Keys, Identify, answer);
+        return Array.Find(all, static one => one.Count > 0) ?? all[0];
+    }
+
     public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
     {
         null or DBNull => LockOutcome.Unknown,
