@@ -43,6 +43,16 @@ public sealed class PackageTests
         }
     }
 
+    [Fact]
+    public void The_analyzers_are_in_the_core_and_come_with_every_package()
+    {
+        using var core = ZipFile.OpenRead(Assert.Single(Directory.GetFiles(Made.Packages, "DbLock.Abstractions.*.nupkg")));
+        Assert.NotNull(core.GetEntry("analyzers/dotnet/cs/DbLock.Analyzers.dll"));
+        var ours = Packages.SelectMany(package => package.Nuspec.Descendants()).Where(element => element.Name.LocalName == "dependency" && ((string)element.Attribute("id")!).StartsWith("DbLock", StringComparison.Ordinal)).ToList();
+        Assert.NotEmpty(ours);
+        Assert.All(ours, dependency => Assert.Null(dependency.Attribute("exclude")));
+    }
+
     private static XElement Nuspec(string file)
     {
         using var archive = ZipFile.OpenRead(file);

@@ -48,6 +48,16 @@ public sealed class StrangerTests(StrangerTests.Servers servers) : IClassFixture
     }
 
     [Fact]
+    public async Task A_mistake_with_a_lock_does_not_compile()
+    {
+        using var workplace = new Workplace();
+        var project = await FollowAsync(workplace, "DbLock", "console");
+        await File.AppendAllTextAsync(Path.Combine(project, "Program.cs"), "\nawait database.AcquireLockAsync(\"y\");\n");
+        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => workplace.RunAsync(project, "dotnet", "build"));
+        Assert.Contains("error DBLOCK002", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task The_page_of_DbLock_Abstractions()
     {
         using var workplace = new Workplace();
