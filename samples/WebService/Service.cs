@@ -30,6 +30,7 @@ public static class Service
         await using var migrate = database.CreateCommand(
             "create table if not exists runs (id bigint generated always as identity, job text not null, began timestamptz not null default clock_timestamp(), ended timestamptz)");
         await migrate.ExecuteNonQueryAsync();
+        await LeaseTable.Default.CreateAsync(database);
     }
 
     // Thousands of customers, and no connection for any of their locks.

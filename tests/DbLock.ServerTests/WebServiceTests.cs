@@ -41,4 +41,35 @@ public sealed class WebServiceTests
             await server.ExecuteAsync($"drop database {database} with (force)");
         }
     }
+
+    /// <summary>Their timers differ by what each took to start, and a report takes less than that.</summary>
+    [Fact]
+    public async Task A_report_that_five_instances_are_due_to_make_is_made_once_in_each_interval()
+    {
+        await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
+        var connectionString = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { Database = database.Name }.ConnectionString;
+        string[] args = ["--urls", "http://127.0.0.1:0", "--ConnectionStrings:Default", connectionString, "--NightlyReport:Interval", "00:00:02", "--Logging:LogLevel:Default", "Warning"];
+        List<WebApplication> instances = [];
+        try
+        {
+            for (var instance = 0; instance < 5; instance++)
+            {
+                instances.Add(await Service.CreateAsync(args));
+                await instances[^1].StartAsync();
+            }
+
+            await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync($"Pooling=false;Database={database.Name}");
+            await TestServer.UntilAsync(async () => (long)(await observer.ExecuteAsync("select count(ended) from runs where job = 'report'"))! >= 4, "reports were made");
+            Assert.Equal(0L, await observer.ExecuteAsync(
+                "select count(*) from (select began - lag(began) over (order by began) as gap from runs where job = 'report') as g where gap < interval '1 second'"));
+        }
+        finally
+        {
+            foreach (var instance in instances)
+            {
+                await instance.StopAsync();
+                await instance.DisposeAsync();
+            }
+        }
+    }
 }

@@ -7,6 +7,11 @@ namespace DbLock.Drivers;
 /// <param name="Rows">Each row that is now as it was asked.</param>
 public sealed record LeaseReply(long Clock, IReadOnlyList<(string Owner, int Slot, long Token)> Rows)
 {
+    /// <summary>
+    /// Stands in place of the clock when the session does not commit by itself, so that what was answered may be rolled back.
+    /// </summary>
+    public const string Uncommitted = "uncommitted";
+
     private static readonly char[] Between = ['[', ']', '"', ','];
 
     /// <summary>
@@ -17,6 +22,13 @@ public sealed record LeaseReply(long Clock, IReadOnlyList<(string Owner, int Slo
     public static LeaseReply Read(object? answer)
     {
         var parts = (answer as string ?? "").Split(Between, StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        if (parts is [Uncommitted, ..])
+        {
+            throw new LockException(
+                "The session of this connection does not commit by itself: autocommit is off, or a transaction is open. What it answers of "
+                + "leases may be rolled back, so that none is acquired: turn autocommit on, and acquire outside of transactions.");
+        }
+
         if (parts.Length == 0 || !Number(parts[0], out var clock))
         {
             throw NotAnswered();

@@ -7,7 +7,8 @@ namespace DbLock.Drivers;
 /// </summary>
 /// <remarks>
 /// All but <see cref="Look"/> answer with one text: the server's clock in microseconds since 1970, then for each row that is now as it was
-/// asked a comma and owner, slot and token with spaces between (<see cref="LeaseReply"/>).
+/// asked a comma and owner, slot and token with spaces between (<see cref="LeaseReply"/>); <see cref="Release"/> answers with all rows or
+/// none, and needs no token.
 /// </remarks>
 public sealed record LeaseTexts
 {

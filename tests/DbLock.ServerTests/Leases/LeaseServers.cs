@@ -27,8 +27,21 @@ internal static class LeaseServers
     {
         var source = await NewSourceAsync(way);
         await LeaseTable.Default.CreateAsync(source, Interface(way));
+        if (way == "Sqlite")
+        {
+            await AskAsync(source, "pragma journal_mode = wal");
+        }
+
         return source;
     })).Value;
+
+    public static async Task<object?> AskAsync(DbDataSource source, string sql)
+    {
+        await using var connection = await source.OpenConnectionAsync();
+        await using var command = connection.CreateCommand();
+        command.CommandText = sql;
+        return await command.ExecuteScalarAsync();
+    }
 
     /// <summary>Returns a data source of its own, as another process has one.</summary>
     public static async Task<DbDataSource> NewSourceAsync(string way) => way switch

@@ -1,4 +1,6 @@
 using System.Data.Common;
+using MySqlConnector;
+using Npgsql;
 
 namespace DbLock.ServerTests;
 
@@ -113,7 +115,7 @@ public sealed class LeaseTests
 
         async Task<LockLease> UntilAsync(DbDataSource source)
         {
-            var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => source.AcquireLockAsync(Key, TimeSpan.FromMilliseconds(100), null, options).AsTask());
+            var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => source.AcquireLockAsync(Key, TimeSpan.FromSeconds(1), null, options).AsTask());
             return Assert.Single(error.Holders!).Lease!;
         }
     }
@@ -123,12 +125,7 @@ public sealed class LeaseTests
     {
         var source = await LeaseServers.SourceAsync(way);
         var held = await source.AcquireLockAsync(Key, null, null, Options with { Lease = LeaseLengths.Shortest });
-        await using (var connection = await source.OpenConnectionAsync())
-        await using (var command = connection.CreateCommand())
-        {
-            command.CommandText = $"update dblock_leases set owner = 'thief' where {(way == "MySqlConnector" ? "`key`" : "key")} = '{Key}'";
-            Assert.Equal(1, await command.ExecuteNonQueryAsync());
-        }
+        await LeaseServers.AskAsync(source, $"update dblock_leases set owner = 'thief' where {(way == "MySqlConnector" ? "`key`" : "key")} = '{Key}'");
 
         var lost = new TaskCompletionSource();
         await using var registration = held.Lost.Register(lost.SetResult);
@@ -151,6 +148,157 @@ public sealed class LeaseTests
             Assert.Null(await source.TryAcquireLockAsync(Key + end, default, driver, Options));
             await using var longer = await source.TryAcquireLockAsync(Key + end + "!", default, driver, Options);
             Assert.NotNull(longer);
+        }
+    }
+}
+
+/// <summary>What is wrong with a connection, a table or an option is told in one sentence.</summary>
+public sealed class LeaseRefusalTests
+{
+    private static readonly LockOptions Options = new() { Scope = LockScope.Lease };
+
+    private LockKey Key { get; } = "lease refusal:" + Guid.NewGuid();
+
+    [Theory, MemberData(nameof(LeaseServers.Engines), MemberType = typeof(LeaseServers))]
+    public async Task A_missing_table_is_told_with_its_ddl_which_makes_it(string way)
+    {
+        var source = await LeaseServers.SourceAsync(way);
+        var options = Options with { LeaseTable = new LeaseTable($"Leases of {Guid.NewGuid():N}") };
+        var error = await Assert.ThrowsAsync<LockException>(() => source.TryAcquireLockAsync(Key, default, null, options).AsTask());
+        Assert.Contains("LeaseTable.CreateAsync", error.Message, StringComparison.Ordinal);
+        await LeaseServers.AskAsync(source, error.Message[error.Message.IndexOf("create table", StringComparison.Ordinal)..]);
+        await using (var held = await source.TryAcquireLockAsync(Key, default, null, options))
+        {
+            Assert.NotNull(held);
+        }
+
+        var quoted = way == "MySqlConnector" ? $"`{options.LeaseTable}`" : $"\"{options.LeaseTable}\"";
+        await LeaseServers.AskAsync(source, $"drop table {quoted}");
+    }
+
+    [Fact]
+    public async Task A_table_without_its_key_and_a_role_without_a_right_are_told()
+    {
+        await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
+        var connection = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { Database = database.Name };
+        await using var source = NpgsqlDataSource.Create(connection);
+        var options = Options with { LeaseTable = new LeaseTable("leases", "locks") };
+        await LeaseServers.AskAsync(source, "create schema locks; create table locks.leases (key text, slot int, owner text, token bigint, taken timestamptz, expires timestamptz, holder text, note text)");
+        Assert.Contains("has other columns", (await RefusedAsync()).Message, StringComparison.Ordinal);
+
+        await LeaseServers.AskAsync(source, "drop table locks.leases");
+        await options.LeaseTable.CreateAsync(source);
+        await using (var held = await source.TryAcquireLockAsync(Key, default, null, options))
+        {
+            Assert.NotNull(held);
+        }
+
+        await LeaseServers.AskAsync(source, $"create role reader_{database.Name} login password 'x'; grant usage on schema locks to reader_{database.Name}; grant select on locks.leases to reader_{database.Name}");
+        await using var reader = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(connection.ConnectionString) { Username = $"reader_{database.Name}", Password = "x", Pooling = false });
+        Assert.Contains("grant select, insert and update on it", (await Assert.ThrowsAsync<LockException>(() => reader.TryAcquireLockAsync(Key, default, null, options).AsTask())).Message, StringComparison.Ordinal);
+        await LeaseServers.AskAsync(source, $"drop owned by reader_{database.Name}; drop role reader_{database.Name}");
+
+        Task<LockException> RefusedAsync() => Assert.ThrowsAsync<LockException>(() => source.TryAcquireLockAsync(Key, default, null, options).AsTask());
+    }
+
+    [Fact]
+    public async Task A_session_that_does_not_commit_by_itself_is_refused()
+    {
+        var own = new MySqlDataSourceBuilder((await MariaDbTestServer.ServerAsync).ConnectionString)
+            .UseConnectionOpenedCallback(async (opened, cancellationToken) =>
+            {
+                await using var command = opened.Connection.CreateCommand();
+                command.CommandText = "set autocommit = 0";
+                await command.ExecuteNonQueryAsync(cancellationToken);
+            });
+        await using var source = own.Build();
+        var usual = await LeaseServers.SourceAsync("MySqlConnector");
+        var error = await Assert.ThrowsAsync<LockException>(() => source.TryAcquireLockAsync(Key, default, null, Options).AsTask());
+        Assert.Contains("autocommit", error.Message, StringComparison.Ordinal);
+        await using var held = await usual.TryAcquireLockAsync(Key, TimeSpan.FromSeconds(10), null, Options);
+        Assert.NotNull(held);
+    }
+
+    [Fact]
+    public async Task A_standby_is_told()
+    {
+        var connection = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { Options = "-c default_transaction_read_only=on" };
+        await LeaseServers.SourceAsync("Npgsql");
+        await using var source = NpgsqlDataSource.Create(connection);
+        var error = await Assert.ThrowsAsync<LockException>(() => source.TryAcquireLockAsync(Key, default, null, Options).AsTask());
+        Assert.Contains("takes no writes", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Options_that_a_lease_cannot_have_are_refused_by_the_call()
+    {
+        await using var source = NpgsqlDataSource.Create("Host=127.0.0.1;Port=1;Username=nobody");
+        Assert.Throws<ArgumentOutOfRangeException>(() => source.AcquireLock(Key, null, null, Options with { Lease = TimeSpan.FromSeconds(1.9) }));
+        Assert.Throws<ArgumentOutOfRangeException>(() => source.AcquireLock(Key, null, null, Options with { Lease = TimeSpan.FromDays(11) }));
+        Assert.Throws<ArgumentOutOfRangeException>(() => source.AcquireLock(Key, null, null, Options with { AtLeast = TimeSpan.FromSeconds(-1) }));
+        Assert.Throws<ArgumentOutOfRangeException>(() => source.AcquireLock(Key, null, null, Options with { ClockMargin = TimeSpan.FromSeconds(16) }));
+        Assert.Throws<ArgumentException>(() => source.AcquireLock(Key, null, null, Options with { Shared = true }));
+        Assert.Throws<ArgumentException>(() => source.CreateLockSource(null, Options with { Reentrant = true }));
+        await using var connection = source.CreateConnection();
+        Assert.Throws<ArgumentException>(() => new Lock(connection, Key, null, Options));
+    }
+
+    [Fact]
+    public async Task A_file_has_leases_alone()
+    {
+        var source = await LeaseServers.SourceAsync("Sqlite");
+        var error = await Assert.ThrowsAsync<NotSupportedException>(() => source.TryAcquireLockAsync(Key).AsTask());
+        Assert.Contains("LockScope.Lease", error.Message, StringComparison.Ordinal);
+    }
+}
+
+/// <summary>A job that many start runs once in an interval.</summary>
+public sealed class LeaseIntervalTests
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(3);
+
+    private LockKey Key { get; } = "lease interval:" + Guid.NewGuid();
+
+    /// <summary>Ten instances try all the time, some of them let go at once and some die: the tokens are the server's times of the grants.</summary>
+    [Theory, MemberData(nameof(LeaseServers.Engines), MemberType = typeof(LeaseServers))]
+    public async Task It_is_not_given_again_before_its_time_whether_it_was_released_or_its_holder_died(string way)
+    {
+        var shared = await LeaseServers.SourceAsync(way);
+        var options = new LockOptions { Scope = LockScope.Lease, Lease = LeaseLengths.Shortest, AtLeast = Interval };
+        List<long> grants = [];
+        await Task.WhenAll(Enumerable.Range(0, 10).Select(async instance =>
+        {
+            await using var source = await LeaseServers.NewSourceAsync(way);
+            while (Grants() < 4)
+            {
+                if (await source.TryAcquireLockAsync(Key, TimeSpan.FromMilliseconds(200), null, options) is { } held)
+                {
+                    lock (grants)
+                    {
+                        grants.Add(held.FencingToken!.Value);
+                    }
+
+                    await held.DisposeAsync();
+                }
+            }
+        }));
+        Assert.All(grants.Zip(grants.Skip(1)), pair => Assert.True(pair.Second - pair.First >= Interval.TotalMicroseconds, $"{pair.Second - pair.First} µs"));
+
+        // This one dies: nobody renews or releases it, and its time is not over when its lease is.
+        await using var connection = await shared.OpenConnectionAsync();
+        var (driver, leases) = (LockInterface.For(connection).Driver, way == "Npgsql" ? LockDialect.PostgreSql.Leases! : way == "Sqlite" ? LockDialect.Sqlite.Leases! : LockDialect.MariaDb.Leases!);
+        var dies = (LockKey)(Key + " dies");
+        LeaseRow[] rows = [new(leases.Name(dies), "dead") { Lease = LeaseLengths.Shortest, AtLeast = Interval }];
+        var died = LeaseReply.Read(await driver.Execute(connection, null, leases.Acquire(LeaseTable.Default, rows, allOrNone: false), async: true, CancellationToken.None)).Rows.Single().Token;
+        await using var next = await shared.AcquireLockAsync(dies, TimeSpan.FromSeconds(30), null, options);
+        Assert.True(next.FencingToken - died >= Interval.TotalMicroseconds);
+
+        int Grants()
+        {
+            lock (grants)
+            {
+                return grants.Count;
+            }
         }
     }
 }

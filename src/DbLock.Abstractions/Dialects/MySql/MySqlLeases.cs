@@ -21,9 +21,10 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
         var rows = "json_table({0}, '$[*]' columns (k varchar(512) character set utf8mb4 path '$.k', s int path '$.s', "
             + "o varchar(64) character set utf8mb4 path '$.o', d bigint path '$.d', a bigint path '$.a', t bigint path '$.t', "
             + "h varchar(255) character set utf8mb4 path '$.h', n varchar(255) character set utf8mb4 path '$.n')) as q";
-        var sameRow = $"l.`key` = q.k collate {collation} and l.slot = q.s";
-        var own = $"{sameRow} and l.owner = q.o collate {collation}";
-        var answer = $"select concat({Clock}, coalesce(json_arrayagg(concat(l.owner, ' ', l.slot, ' ', l.token)), '')) "
+        var own = $"l.`key` = q.k collate {collation} and l.slot = q.s and l.owner = q.o collate {collation}";
+        var isCommitted = isMariaDb ? "@@autocommit = 1 and @@in_transaction = 0" : "@@autocommit = 1";
+        var answer = $"select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), "
+            + "coalesce(json_arrayagg(concat(l.owner, ' ', l.slot, ' ', l.token)), '')) "
             + $"from {rows} straight_join {name} as l on {own} and l.expires > {Now}";
 
         // Without an else the row stays its owner's. With one that overflows, the statement fails, with all of its rows. Each column is set
@@ -64,9 +65,10 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             ],
             Release =
             [
+                // Another may have the row before a question comes. Every row that is found is changed, so that their number tells.
                 new($"{update}l.owner = concat('-', l.owner), l.expires = greatest({Now}, l.taken + interval q.a microsecond)"),
-                new($"select concat({Clock}, coalesce(json_arrayagg(concat(q.o, ' ', l.slot, ' ', l.token)), '')) "
-                    + $"from {rows} straight_join {name} as l on {sameRow} and l.owner = concat('-', q.o) collate {collation}"),
+                new($"select concat({Clock}, coalesce(json_arrayagg(concat(q.o, ' ', q.s, ' 0')), '')) "
+                    + $"from {rows} where row_count() = json_length({{0}})"),
             ],
             Look =
             [

@@ -56,8 +56,9 @@ internal sealed class SqlServerLeases : LeaseDialect
             [
                 new($"""
                     {Declare}update l set owner = '-' + l.owner, expires = iif({least} > @now, {least}, @now)
-                    from {name} as l join {Asked} on {own};
-                    select concat({Clock}, {rows}) from {Asked} join {name} as l on l.[key] = q.k and l.slot = q.s and l.owner = '-' + q.o
+                    from {name} as l join {Asked} on {own}; declare @released int = @@rowcount;
+                    select concat({Clock}, string_agg(concat(',', q.o, ' ', q.s, ' 0'), '')) from {Asked}
+                    where @released = (select count(*) from openjson({"{0}"}))
                     """),
             ],
             Look =

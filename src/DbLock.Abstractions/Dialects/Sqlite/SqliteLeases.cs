@@ -52,8 +52,10 @@ internal sealed class SqliteLeases : LeaseDialect
             Release =
             [
                 new($"update {name} as l set owner = '-' || l.owner, expires = max({Clock}, l.taken + q.a) from {Asked} where {own}"),
-                new($"select {Clock} || coalesce(group_concat(',' || q.o || ' ' || l.slot || ' ' || l.token, ''), '') "
-                    + $"from {Asked} join {name} as l on l.key = q.k and l.slot = q.s and l.owner = '-' || q.o"),
+
+                // Another may have the row before a question comes, so that only the number of rows that were changed tells.
+                new($"select {Clock} || coalesce(group_concat(',' || q.o || ' ' || q.s || ' 0', ''), '') "
+                    + $"from {Asked} where changes() = json_array_length({{0}})"),
             ],
             Look =
             [
