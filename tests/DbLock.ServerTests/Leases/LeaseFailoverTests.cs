@@ -18,7 +18,7 @@ public sealed class LeaseFailoverTests
         string[] settings = ["synchronous_commit = off", "max_connections = 100"];
         var primary = await PostgreSqlServer.StartPrivateAsync(settings);
         await using var standby = await primary.StartStandbyAsync();
-        var address = new NpgsqlConnectionStringBuilder(primary.ConnectionString);
+        var address = new NpgsqlConnectionStringBuilder(primary.ConnectionString) { HostRecheckSeconds = 1 };
         address.Host = $"{address.Host}:{address.Port},{standby.Host}:{standby.Port}";
         await using (var first = NpgsqlDataSource.Create(primary.ConnectionString))
         {
