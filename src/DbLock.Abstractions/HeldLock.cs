@@ -8,7 +8,7 @@ namespace DbLock;
 /// <remarks>
 /// <para>
 /// The connection is the lock's alone: it goes back to its data source when the lock is let go, and is destroyed when that cannot be
-/// verified. A driver that hears the server (Npgsql's) hears of the end of the session, and the server is asked every two seconds whether
+/// verified. A driver that hears the server (Npgsql's) hears of the end of the session, and the server is asked every three seconds whether
 /// it still holds the lock for us; over any other driver it is asked twice a second. So a session that was killed is noticed within a
 /// second, and a network that has gone silent, or a process that was paused, after 15 seconds without an answer. A lock that nobody has
 /// any more, and that was not disposed, is let go with its session when the garbage collector finds it, and that is logged as an error.

@@ -107,11 +107,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     {
         var wait = timeout ?? Timeout.InfiniteTimeSpan;
         var acquire = Acquire(key, wait, shared, cancellationToken);
-        return wait == Timeout.InfiniteTimeSpan ? acquire! : Acquired(acquire);
-
-        [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-        async ValueTask<PooledLock> Acquired(ValueTask<PooledLock?> acquire) =>
-            await acquire.ConfigureAwait(false) ?? throw await NotAcquired(key, wait).ConfigureAwait(false);
+        return wait == Timeout.InfiniteTimeSpan ? acquire! : Acquired(acquire, key, wait);
     }
 
     /// <summary>Acquires a lock, or answers null when it is held elsewhere; tries once unless it is given a timeout.</summary>
@@ -254,6 +250,10 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
 
         return held;
     }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<PooledLock> Acquired(ValueTask<PooledLock?> acquire, LockKey key, TimeSpan timeout) =>
+        await acquire.ConfigureAwait(false) ?? throw await NotAcquired(key, timeout).ConfigureAwait(false);
 
     private async ValueTask<LockNotAcquiredException> NotAcquired(LockKey key, TimeSpan timeout)
     {

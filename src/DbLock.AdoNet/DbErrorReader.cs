@@ -1,6 +1,7 @@
 using System.Collections;
 using System.Data.Common;
 using System.Globalization;
+using System.Net.Sockets;
 
 namespace DbLock;
 
@@ -32,7 +33,20 @@ internal static class DbErrorReader
         var number = Property(error, "Number") ?? Property(error, "SqliteErrorCode")
             ?? (first is null ? null : Property(first, "NativeError"));
 
+        // SqlClient tells that the connection has ended by a severity, which it calls Class, of 20 and more, mostly with the number 0:
+        // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-error-severities
+        if (sqlState is null && Property(error, "Class") is byte and >= 20)
+        {
+            sqlState = "08S01";
+        }
+
         var code = number is null ? 0 : Convert.ToInt32(number, CultureInfo.InvariantCulture);
+
+        // MySqlConnector and MySql.Data have no code for it, but the network's exception inside (seen with 2.6.2 and 26.10).
+        if (sqlState is null && code == 0 && IsOfNetwork(error.InnerException))
+        {
+            sqlState = "08S01";
+        }
 
         // So two providers say that an open reader is in the way: ODBC with "invalid cursor state", MySql.Data with an exception that has
         // neither a number nor the network's exception inside (measured with 26.10).
@@ -40,6 +54,9 @@ internal static class DbErrorReader
             || (code == 0 && error.InnerException is null && error.GetType().Namespace == "MySql.Data.MySqlClient");
         return new DbError(sqlState, code, isNotSent);
     }
+
+    private static bool IsOfNetwork(Exception? error) =>
+        error is IOException or SocketException || (error is not null && IsOfNetwork(error.InnerException));
 
     public static object? Property(object from, string name) => from.GetType().GetProperty(name)?.GetValue(from);
 }

@@ -59,30 +59,39 @@ public sealed class MariaDbServer : IAsyncDisposable
             return new(existing, server: null, password: "");
         }
 
-        var (program, install) = (Find("mariadbd"), Find("mariadb-install-db"));
         var password = PrivateServer.NewPassword();
-
-        // Killed at the end: there is nothing to be saved, and a shutdown would wait for its sessions.
-        var server = await PrivateServer.CreateAsync(
-            "mariadb", "KILL", folder => [program, $"--defaults-file={folder}/my.cnf", $"--init-file={folder}/init.sql"], PrepareAsync);
+        var server = await CreateAsync(server => InstallAsync(server, password));
         await server.StartAsync(() => server.Write("my.cnf", Configuration(server)), () => AnswersAsync(server));
         return new(existing: null, server, password);
+    }
 
-        Task PrepareAsync(PrivateServer server)
-        {
-            server.Write("my.cnf", Configuration(server));
-            server.Write("init.sql", $"""
-                CREATE DATABASE IF NOT EXISTS dblock;
-                CREATE OR REPLACE USER 'root'@'localhost' IDENTIFIED BY '{password}';
-                CREATE OR REPLACE USER 'root'@'127.0.0.1' IDENTIFIED BY '{password}';
-                GRANT ALL ON *.* TO 'root'@'localhost' WITH GRANT OPTION;
-                GRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;
+    /// <summary>Gives the connection strings of a server that another class has started.</summary>
+    internal static MariaDbServer Of(PrivateServer server, string password) => new(existing: null, server, password);
 
-                """);
-            return server.RunAsync(
-                install, $"--defaults-file={server.Folder}/my.cnf", "--auth-root-authentication-method=normal", "--skip-name-resolve",
-                "--skip-test-db");
-        }
+    // Killed at the end: there is nothing to be saved, and a shutdown would wait for its sessions.
+    internal static Task<PrivateServer> CreateAsync(Func<PrivateServer, Task> prepare)
+    {
+        var program = Find("mariadbd");
+        return PrivateServer.CreateAsync(
+            "mariadb", "KILL", folder => [program, $"--defaults-file={folder}/my.cnf", $"--init-file={folder}/init.sql"], prepare);
+    }
+
+    // Makes its data, with a database and a user that may do everything.
+    internal static Task InstallAsync(PrivateServer server, string password)
+    {
+        var install = Find("mariadb-install-db");
+        server.Write("my.cnf", Configuration(server));
+        server.Write("init.sql", $"""
+            CREATE DATABASE IF NOT EXISTS dblock;
+            CREATE OR REPLACE USER 'root'@'localhost' IDENTIFIED BY '{password}';
+            CREATE OR REPLACE USER 'root'@'127.0.0.1' IDENTIFIED BY '{password}';
+            GRANT ALL ON *.* TO 'root'@'localhost' WITH GRANT OPTION;
+            GRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;
+
+            """);
+        return server.RunAsync(
+            install, $"--defaults-file={server.Folder}/my.cnf", "--auth-root-authentication-method=normal", "--skip-name-resolve",
+            "--skip-test-db");
     }
 
     /// <summary>Reads the server's log.</summary>
@@ -92,10 +101,10 @@ public sealed class MariaDbServer : IAsyncDisposable
     /// <summary>Stops a private server and deletes its folder; an existing one stays as it is.</summary>
     public ValueTask DisposeAsync() => _server?.DisposeAsync() ?? ValueTask.CompletedTask;
 
-    private static string Find(string program) => Programs.Find(program)
+    internal static string Find(string program) => Programs.Find(program)
         ?? throw new InvalidOperationException($"{program} was not found: apt-get install mariadb-server, or set DBLOCK_TEST_MARIADB.");
 
-    private static string Configuration(PrivateServer server) => string.Create(CultureInfo.InvariantCulture, $"""
+    internal static string Configuration(PrivateServer server) => string.Create(CultureInfo.InvariantCulture, $"""
         [mysqld]
         datadir = {server.Folder}/data
         socket = {server.Folder}/mariadb.sock
@@ -119,7 +128,7 @@ public sealed class MariaDbServer : IAsyncDisposable
 
     // Its own log says that it listens, else it might be another server that has the port; the greeting says that it answers.
     // https://mariadb.com/docs/server/reference/clientserver-protocol/1-connecting/connection
-    private static async Task<bool> AnswersAsync(PrivateServer server)
+    internal static async Task<bool> AnswersAsync(PrivateServer server)
     {
         if (!server.ReadLog().Contains("ready for connections", StringComparison.Ordinal))
         {

@@ -96,6 +96,10 @@ public sealed class PostgreSqlServer : IAsyncDisposable
     /// <exception cref="NotSupportedException">The server is not private.</exception>
     public Task RestartAsync(bool immediate) => Private().RestartAsync(immediate ? "QUIT" : "INT", () => AnswersAsync(ConnectionString));
 
+    /// <summary>Ends the server as a crash does: without a checkpoint, and without a word to its standbys. Its folder stays.</summary>
+    /// <exception cref="NotSupportedException">The server is not private.</exception>
+    public Task CrashAsync() => Private().StopAsync("QUIT");
+
     /// <summary>Reads the server's log.</summary>
     /// <exception cref="NotSupportedException">The server is not private.</exception>
     public string ReadLog() => Private().ReadLog();

@@ -81,15 +81,24 @@ internal sealed class PrivateServer : IAsyncDisposable
     /// <summary>Stops the server with the signal and starts it again, on the same port.</summary>
     public async Task RestartAsync(string signal, Func<Task<bool>> isReady)
     {
-        await _watchdog.StopServerAsync(signal);
+        await StopAsync(signal);
+        await StartAgainAsync(isReady);
+    }
+
+    /// <summary>Stops the server with the signal. Its folder stays.</summary>
+    public Task StopAsync(string signal) => _watchdog.StopServerAsync(signal);
+
+    /// <summary>Starts a server that was stopped, on the same port.</summary>
+    public async Task StartAgainAsync(Func<Task<bool>> isReady)
+    {
         if (!await TryStartAsync(isReady))
         {
             throw NotStarted();
         }
     }
 
-    /// <summary>Runs a program in the folder, as the server's user.</summary>
-    public Task RunAsync(params IEnumerable<string> command) => Programs.RunAsync(ServerUser.Command(command), Folder);
+    /// <summary>Runs a program in the folder, as the server's user, and gives its output.</summary>
+    public Task<string> RunAsync(params IEnumerable<string> command) => Programs.RunAsync(ServerUser.Command(command), Folder);
 
     /// <summary>Writes a file into the folder, which the server's user can read.</summary>
     /// <returns>Its path.</returns>

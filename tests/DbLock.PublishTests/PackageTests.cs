@@ -6,7 +6,7 @@ namespace DbLock.PublishTests;
 /// <summary>What is in the packages.</summary>
 public sealed class PackageTests
 {
-    private static readonly string[] Libraries = ["DbLock.Abstractions", "DbLock.AdoNet", "DbLock.Hosting", "DbLock.InMemory", "DbLock.Npgsql"];
+    private static readonly string[] Libraries = ["DbLock.Abstractions", "DbLock.AdoNet", "DbLock.EntityFrameworkCore", "DbLock.Hosting", "DbLock.InMemory", "DbLock.Npgsql"];
 
     private static IEnumerable<(string File, XElement Nuspec)> Packages => Directory.GetFiles(Made.Packages, "*.nupkg").Select(file => (Path.GetFileName(file), Nuspec(file)));
 
@@ -41,6 +41,16 @@ public sealed class PackageTests
             using var archive = ZipFile.OpenRead(Assert.Single(Directory.GetFiles(Made.Packages, $"{library}.*.snupkg")));
             Assert.NotNull(archive.GetEntry($"lib/net10.0/{library}.pdb"));
         }
+    }
+
+    [Fact]
+    public void The_analyzers_are_in_the_core_and_come_with_every_package()
+    {
+        using var core = ZipFile.OpenRead(Assert.Single(Directory.GetFiles(Made.Packages, "DbLock.Abstractions.*.nupkg")));
+        Assert.NotNull(core.GetEntry("analyzers/dotnet/cs/DbLock.Analyzers.dll"));
+        var ours = Packages.SelectMany(package => package.Nuspec.Descendants()).Where(element => element.Name.LocalName == "dependency" && ((string)element.Attribute("id")!).StartsWith("DbLock", StringComparison.Ordinal)).ToList();
+        Assert.NotEmpty(ours);
+        Assert.All(ours, dependency => Assert.Null(dependency.Attribute("exclude")));
     }
 
     private static XElement Nuspec(string file)

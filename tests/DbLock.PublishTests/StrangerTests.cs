@@ -38,12 +38,23 @@ public sealed class StrangerTests(StrangerTests.Servers servers) : IClassFixture
     [Theory]
     [InlineData("DbLock.Npgsql", "advisory lock 'nightly-report'")]
     [InlineData("DbLock.AdoNet", "Nobody else is at it.")]
+    [InlineData("DbLock.EntityFrameworkCore", "Nobody else is at it.")]
     [InlineData("DbLock.InMemory", "True, False")]
     public async Task The_page_of_a_package_for_a_console(string package, string told)
     {
         using var workplace = new Workplace();
         var project = await FollowAsync(workplace, package, "console");
         Assert.Contains(told, await workplace.RunAsync(project, "dotnet", "run"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_mistake_with_a_lock_does_not_compile()
+    {
+        using var workplace = new Workplace();
+        var project = await FollowAsync(workplace, "DbLock", "console");
+        await File.AppendAllTextAsync(Path.Combine(project, "Program.cs"), "\nawait database.AcquireLockAsync(\"y\");\n");
+        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => workplace.RunAsync(project, "dotnet", "build"));
+        Assert.Contains("error DBLOCK002", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -108,15 +108,12 @@ public sealed class SessionSettingsTests
         await using var held = new Lock(holder, Key);
         Assert.True(await held.AcquireAsync(block: false));
         var server = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);
-        Task<HeldLock> wait;
-        await using (var proxy = new PostgreSqlProxy(server.Host!, server.Port))
-        {
-            (server.Host, server.Port, server.SslMode, server.ApplicationName) = ("127.0.0.1", proxy.Port, SslMode.Disable, Name);
-            await using var source = NpgsqlDataSource.Create(server);
-            wait = source.AcquireLockAsync(Key, lockInterface: Drivers.Interface(driver)).AsTask();
-            await TestServer.UntilAsync(async () => await WaitersAsync() == 1, "it waits");
-        }
-
+        var proxy = new PostgreSqlProxy(server.Host!, server.Port);
+        (server.Host, server.Port, server.SslMode, server.ApplicationName) = ("127.0.0.1", proxy.Port, SslMode.Disable, Name);
+        await using var source = NpgsqlDataSource.Create(server);
+        var wait = source.AcquireLockAsync(Key, lockInterface: Drivers.Interface(driver)).AsTask();
+        await TestServer.UntilAsync(async () => await WaitersAsync() == 1, "it waits");
+        await proxy.DisposeAsync();
         await Assert.ThrowsAnyAsync<DbException>(() => wait);
         await TestServer.UntilAsync(async () => await WaitersAsync() == 0, "nobody waits");
 

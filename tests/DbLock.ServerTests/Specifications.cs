@@ -42,17 +42,28 @@ public abstract class AdoNetOnMariaDb<TConnection>(bool pooled) : LockSpecificat
     protected override async Task<DbConnection> ConnectAsync() => await MariaDbTestServer.OpenAsync<TConnection>(pooled);
 
     [Fact]
-    public async Task A_hundred_keys_are_one_lock_and_more_are_refused_before_the_server_breaks()
+    public async Task A_thousand_keys_are_one_lock_and_more_are_refused()
     {
         var connection = await OpenAsync();
-        var keys = Enumerable.Range(0, 101).Select(n => (LockKey)string.Create(CultureInfo.InvariantCulture, $"{Key}:{n}")).ToList();
-        var hundred = NewLock(connection, key: LockKey.All(keys.Take(100)));
-        Assert.True(await hundred.AcquireAsync(TimeSpan.FromSeconds(30)));
-        Assert.True(await Server.IsHeldAsync(keys[99]));
-        Assert.True(await hundred.ReleaseAsync());
+        var keys = Enumerable.Range(0, 1001).Select(n => (LockKey)string.Create(CultureInfo.InvariantCulture, $"{Key}:{n}")).ToList();
+        var thousand = NewLock(connection, key: LockKey.All(keys.Take(1000)));
+        foreach (var wait in new[] { TimeSpan.Zero, TimeSpan.FromSeconds(30) })
+        {
+            Assert.True(await thousand.AcquireAsync(wait));
+            Assert.True(await Server.IsHeldAsync(keys[999]));
+            Assert.True(await thousand.ReleaseAsync());
+            Assert.Empty(await WhereAsync([keys[0], keys[500], keys[999]], Server.IsHeldAsync));
+        }
+
+        // One that is held elsewhere: nothing is kept.
+        var other = NewLock(await OpenAsync(), key: keys[700]);
+        Assert.True(await other.AcquireAsync(block: false));
+        Assert.False(await thousand.AcquireAsync(block: false));
+        Assert.Empty(await WhereAsync([keys[0], keys[699], keys[999]], Server.IsHeldAsync));
+
         var more = NewLock(connection, key: LockKey.All(keys));
         var error = await Assert.ThrowsAsync<NotSupportedException>(() => more.AcquireAsync().AsTask());
-        Assert.Contains("at most 100", error.Message, StringComparison.Ordinal);
+        Assert.Contains("at most 1000", error.Message, StringComparison.Ordinal);
         Assert.False(await Server.IsHeldAsync(keys[0]));
     }
 }

@@ -1,7 +1,9 @@
+using System.Collections.Immutable;
 using System.Globalization;
 using System.Reflection;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
+using Microsoft.CodeAnalysis.Diagnostics;
 
 namespace DbLock.Tests;
 
@@ -43,13 +45,22 @@ internal static class Compiler
     public static string Repository { get; } =
         typeof(Compiler).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == "Repository").Value!;
 
-    /// <summary>Compiles the Program.cs of a new project and returns its errors, as <c>CS0619: text</c>.</summary>
-    public static string[] Errors(string program, bool isWeb = false) =>
+    /// <summary>Gets what a user's program refers to.</summary>
+    public static IEnumerable<MetadataReference> References => Empty.References;
+
+    /// <summary>Gets the analyzers that are in the package of the core.</summary>
+    public static ImmutableArray<DiagnosticAnalyzer> Analyzers { get; } =
     [
-        .. Empty.AddSyntaxTrees(CSharpSyntaxTree.ParseText(program, Language), CSharpSyntaxTree.ParseText(isWeb ? WebUsings : "", Language)).Emit(Stream.Null).Diagnostics
-            .Where(diagnostic => diagnostic.Severity == DiagnosticSeverity.Error)
-            .Select(error => $"{error.Id}: {error.GetMessage(CultureInfo.InvariantCulture)}"),
+        .. typeof(DroppedAnswerAnalyzer).Assembly.GetTypes().Where(type => type.IsSubclassOf(typeof(DiagnosticAnalyzer)))
+            .Select(type => (DiagnosticAnalyzer)Activator.CreateInstance(type)!),
     ];
+
+    /// <summary>Compiles the Program.cs of a new project and returns its errors, as <c>CS0619: text</c>.</summary>
+    public static string[] Errors(string program, bool isWeb = false) => Texts(Program(program, isWeb).Emit(Stream.Null).Diagnostics);
+
+    /// <summary>Returns the mistakes with locks of the Program.cs of a new project, as <c>DBLOCK001: text</c>.</summary>
+    public static async Task<string[]> MistakesAsync(string program, bool isWeb = false) =>
+        Texts(await Program(program, isWeb).WithAnalyzers(Analyzers).GetAnalyzerDiagnosticsAsync());
 
     /// <summary>Returns sources of a library of its own, over the same packages but DbLock's.</summary>
     public static CSharpCompilation Library(IEnumerable<string> sources) => CSharpCompilation.Create(
@@ -57,9 +68,18 @@ internal static class Compiler
         sources.Prepend(ImplicitUsings).Select(source => CSharpSyntaxTree.ParseText(source, Language)),
         Empty.References.Where(reference => !Path.GetFileName(reference.Display!).StartsWith("DbLock", StringComparison.Ordinal)));
 
+    private static CSharpCompilation Program(string program, bool isWeb) =>
+        Empty.AddSyntaxTrees(CSharpSyntaxTree.ParseText(program, Language), CSharpSyntaxTree.ParseText(isWeb ? WebUsings : "", Language));
+
+    private static string[] Texts(IEnumerable<Diagnostic> diagnostics) =>
+    [
+        .. diagnostics.Where(diagnostic => diagnostic.Severity == DiagnosticSeverity.Error)
+            .Select(error => $"{error.Id}: {error.GetMessage(CultureInfo.InvariantCulture)}"),
+    ];
+
     // The tests' own libraries would hide a package that a user lacks.
     private static bool IsForUsers(string path) => Path.GetFileName(path) is var name
-        && name != "DbLock.Tests.dll"
+        && name is not ("DbLock.Tests.dll" or "DbLock.Analyzers.dll")
         && !name.StartsWith("xunit", StringComparison.Ordinal)
         && !name.StartsWith("Microsoft.CodeAnalysis", StringComparison.Ordinal)
         && !name.StartsWith("Microsoft.Testing", StringComparison.Ordinal);

@@ -15,7 +15,7 @@ public sealed partial class DocumentTests
 
     /// <summary>
     /// A block that begins with its usings is pasted into the Program.cs of a new project, as it stands, and the first of each page does.
-    /// Any other goes on where the first one of its page has opened its connection: after all its paragraphs but the last.
+    /// It has no mistakes with locks either. Any other goes on where the first one of its page has opened its connection: after all its paragraphs but the last.
     /// </summary>
     [Theory, MemberData(nameof(Documents))]
     public async Task Code_blocks_compile(string document)
@@ -31,7 +31,8 @@ public sealed partial class DocumentTests
                 opening = block.Code[..(block.Code.LastIndexOf("\n\n", StringComparison.Ordinal) + 2)];
             }
 
-            var errors = Compiler.Errors(program, isWeb: program.Contains("WebApplication", StringComparison.Ordinal));
+            var isWeb = program.Contains("WebApplication", StringComparison.Ordinal);
+            string[] errors = [.. Compiler.Errors(program, isWeb), .. await Compiler.MistakesAsync(program, isWeb)];
             // A class alone is for a library.
             errors = [.. errors.Where(error => !error.StartsWith("CS5001", StringComparison.Ordinal))];
             Assert.True(errors.Length == 0, $"{document}: {string.Join(" | ", errors)}\n{program}");

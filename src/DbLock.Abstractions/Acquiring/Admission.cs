@@ -26,6 +26,17 @@ internal static class Admission
         }
     }
 
+    /// <summary>Throws when the lock is held in another database than the connection's, where its name is another lock.</summary>
+    /// <param name="conversation">The conversation.</param>
+    /// <param name="held">The database in which it is held; null where it is not held, or belongs to no database.</param>
+    public static void CheckDatabase(Conversation conversation, string? held)
+    {
+        if (held is not null && held != conversation.Identity.Database)
+        {
+            throw Refusals.HeldInDatabase(conversation.Key, held);
+        }
+    }
+
     /// <summary>Checks that the lock can be acquired at all, and returns the request for the dialect.</summary>
     public static LockRequest Admit(Conversation conversation, TimeSpan timeout)
     {

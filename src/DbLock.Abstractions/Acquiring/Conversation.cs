@@ -67,8 +67,15 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     public LockDialect Dialect => _dialect ??= Options.Dialect ?? Session.Dialect(Connection, Interface, Transaction);
 
     /// <summary>Gets what the server knows the lock by.</summary>
-    public LockIdentity Identity =>
-        _identity is { } identity && identity.Dialect == Dialect ? identity : _identity = new LockIdentity(Dialect, Key);
+    public LockIdentity Identity
+    {
+        get
+        {
+            var (dialect, database) = (Dialect, Dialect.IsPerDatabase ? Connection.Database : null);
+            return _identity is { } identity && identity.Dialect == dialect && identity.Database == database
+                ? identity : _identity = new LockIdentity(dialect, Key, database);
+        }
+    }
 
     /// <summary>Gets the dialect in which the lock was asked for, for telemetry; null before the first acquire.</summary>
     public LockDialect? Spoken => _identity?.Dialect;

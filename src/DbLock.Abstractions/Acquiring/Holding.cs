@@ -200,6 +200,7 @@ internal sealed class Holding(Conversation conversation)
         {
             conversation.Limit = Limit.Of(timeout, cancellationToken);
             var request = Admission.Admit(conversation, timeout);
+            Admission.CheckDatabase(conversation, IsHeld ? _hold!.Identity.Database : null);
             var hold = await Acquiring.Acquire(conversation, request, HasNewTransaction, async, cancellationToken).ConfigureAwait(false);
             if (hold is null)
             {

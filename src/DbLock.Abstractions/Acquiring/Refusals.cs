@@ -147,6 +147,14 @@ internal static class Refusals
             : "The lock does not know the transaction: give it to Lock.Transaction, roll it back, then release again."),
         error);
 
+    public static LockException OtherDatabase(LockKey key, string database, Exception error) => new(
+        $"Lock '{key}' is still held: it belongs to database '{database}', where it was taken, and the connection cannot go back there: "
+            + $"{error.Message} Change the connection's database to it, then release again.", error);
+
+    public static InvalidOperationException HeldInDatabase(LockKey key, string database) => new(
+        $"This Lock holds '{key}' in database '{database}', and the connection is in another one since, where that name is another lock: "
+            + "release it first, or make a Lock for each database.");
+
     public static LockException NotRolledBack(LockKey key, Exception error) => new(
         $"Lock '{key}' is still held: the transaction has failed, and could not be rolled back: {error.Message} Close the connection, "
             + "which ends both.", error);

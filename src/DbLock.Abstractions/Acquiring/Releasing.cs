@@ -24,8 +24,48 @@ internal enum ReleaseVerdict
 /// <summary>Releases a hold that counts one acquire.</summary>
 internal static class Releasing
 {
+    /// <summary>Releases it, in the database in which it was taken.</summary>
+    public static ValueTask<(ReleaseVerdict Verdict, Exception? Error)> Release(Conversation conversation, Hold hold, bool async) =>
+        hold.Identity.Database is { } database && conversation.IsOpen && conversation.Connection.Database != database
+            ? ReleaseIn(database, conversation, hold, async) : ReleaseHere(conversation, hold, async);
+
+    private static async ValueTask<(ReleaseVerdict Verdict, Exception? Error)> ReleaseIn(
+        string database, Conversation conversation, Hold hold, bool async)
+    {
+        var before = conversation.Connection.Database;
+        try
+        {
+            await GoTo(database, conversation, async).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            return conversation.IsOpen
+                ? (ReleaseVerdict.Refused, Refusals.OtherDatabase(conversation.Key, database, e)) : (ReleaseVerdict.Lost, e);
+        }
+
+        var ended = await ReleaseHere(conversation, hold, async).ConfigureAwait(false);
+        if (conversation.IsOpen)
+        {
+            await GoTo(before, conversation, async).ConfigureAwait(false);
+        }
+
+        return ended;
+    }
+
+    private static async ValueTask GoTo(string database, Conversation conversation, bool async)
+    {
+        if (async)
+        {
+            await conversation.Connection.ChangeDatabaseAsync(database, CancellationToken.None).ConfigureAwait(false);
+        }
+        else
+        {
+            conversation.Connection.ChangeDatabase(database);
+        }
+    }
+
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    public static async ValueTask<(ReleaseVerdict Verdict, Exception? Error)> Release(Conversation conversation, Hold hold, bool async)
+    private static async ValueTask<(ReleaseVerdict Verdict, Exception? Error)> ReleaseHere(Conversation conversation, Hold hold, bool async)
     {
         for (var attempt = 0; ; attempt++)
         {

@@ -1,3 +1,5 @@
+using System.Data.Common;
+
 namespace DbLock;
 
 /// <summary>The meaning of an acquire's answer, from which follows what is done next.</summary>
@@ -88,6 +90,10 @@ internal static class Judging
         LockOutcome.Cancelled or LockOutcome.Unknown when isCancelled => Verdict.Cancelled,
         LockOutcome.Cancelled => isOpen ? Verdict.EndedByServer : Verdict.Broken,
         LockOutcome.Unknown when answer.Error is ObjectDisposedException => Verdict.Broken,
+
+        // Some providers say with other exceptions than their own that the connection has ended: System.Data.Odbc "The connection has been
+        // disabled", MySqlConnector a NullReferenceException.
+        LockOutcome.Unknown when answer.Error is not null and not DbException && !isOpen => Verdict.Broken,
         _ => answer.Error is null ? Verdict.NotAnswered : Verdict.Failed,
     };
 

@@ -33,6 +33,12 @@ public abstract class LockDialect
     /// </summary>
     public virtual bool HasSeveral => false;
 
+    /// <summary>
+    /// Gets whether a lock belongs to the database in which it was taken, so that an equal name in another database is another lock, and
+    /// whether a connection can change its database; false by default.
+    /// </summary>
+    public virtual bool IsPerDatabase => false;
+
     /// <summary>Says whether a server speaks this dialect.</summary>
     /// <param name="product">
     /// What the connection tells: its type's full name, the server's version and, where those are not enough, the product's name.

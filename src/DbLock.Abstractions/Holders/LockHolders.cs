@@ -26,6 +26,12 @@ public sealed class LockHolders : IReadOnlyList<LockHolder>
     /// <summary>Gets how many sessions other than the one that asked wait for the lock.</summary>
     public int Waiting { get; }
 
+    /// <summary>
+    /// Gets the words which say that the server hides from this user who holds the lock, and which right would show it; null where it does
+    /// not hide that. There are no holders then, whoever holds the lock.
+    /// </summary>
+    public string? Hidden { get; init; }
+
     /// <inheritdoc />
     public int Count => _holders.Count;
 
@@ -37,9 +43,14 @@ public sealed class LockHolders : IReadOnlyList<LockHolder>
 
     IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
 
-    /// <summary>Returns it in words: who, since when at least, doing what, and how many others wait.</summary>
+    /// <summary>Returns it in words: who, since when at least, doing what, and how many others wait; or that it is hidden.</summary>
     public override string ToString()
     {
+        if (Hidden is not null)
+        {
+            return $"who holds '{_key}' is {Hidden}";
+        }
+
         var names = _holders.Take(Named).Select(holder => holder.ToString());
         var by = _holders.Count == 0 ? "nobody at this moment" : string.Join(" and by ", names);
         var more = _holders.Count > Named ? string.Create(CultureInfo.InvariantCulture, $" and by {_holders.Count - Named} more") : "";

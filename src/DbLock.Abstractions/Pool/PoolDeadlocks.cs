@@ -79,10 +79,10 @@ internal static class PoolDeadlocks
 
         bool IsAroundItself(PoolRequest request) => request.Places.Any(place => holds[place.Entry].Intersect(request.Flow.Around).Any());
 
-        static PoolPlace? Before(PoolPlace place)
+        static PoolRequest.Place? Before(PoolRequest.Place place)
         {
             var before = place.Previous;
-            while (before is not null && !before.Request.StandsIn(place.Entry))
+            while (before is { Stands: false })
             {
                 before = before.Previous;
             }

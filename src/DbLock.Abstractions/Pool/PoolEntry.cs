@@ -1,11 +1,8 @@
 namespace DbLock;
 
-/// <summary>What a pool knows of one key: its state on the server, how many tasks hold it, and who waits for it.</summary>
-internal sealed class PoolEntry(long number, bool isPair)
+/// <summary>What a pool knows of one key: its state on the server, and how many tasks hold it.</summary>
+internal abstract class PoolEntry(long number, bool isPair)
 {
-    private PoolPlace? _first;
-    private PoolPlace? _last;
-
     public (long Number, bool IsPair) Identity => (number, isPair);
 
     /// <summary>Gets the state of the key on the server.</summary>
@@ -39,62 +36,7 @@ internal sealed class PoolEntry(long number, bool isPair)
     /// <summary>Gets or sets whether the key must be looked at before the queue's lock is left.</summary>
     public bool IsTouched { get; set; }
 
-    /// <summary>Gets whether any request waits for the key.</summary>
-    public bool IsWaitedFor => _first is not null;
-
-    /// <summary>
-    /// Gets the first place in the key's line; null when nobody stands there. A set of keys that waits in the line of another key alone is
-    /// passed over.
-    /// </summary>
-    public PoolPlace? Head
-    {
-        get
-        {
-            var place = _first;
-            while (place is not null && !place.Request.StandsIn(this))
-            {
-                place = place.Next;
-            }
-
-            return place;
-        }
-    }
-
-    /// <summary>Gets the requests that wait for the key, in their order.</summary>
-    public IEnumerable<PoolRequest> Waiting
-    {
-        get
-        {
-            for (var place = _first; place is not null; place = place.Next)
-            {
-                yield return place.Request;
-            }
-        }
-    }
-
     public void Become(OnServer server, long now) => (Server, Since) = (server, now);
-
-    public void Add(PoolPlace place)
-    {
-        place.Previous = _last;
-        _ = _last is null ? _first = place : _last.Next = place;
-        _last = place;
-    }
-
-    public void Remove(PoolPlace place)
-    {
-        if (_first != place && place.Previous is null)
-        {
-            return;
-        }
-
-        _ = place.Previous is null ? _first = place.Next : place.Previous.Next = place.Next;
-        _ = place.Next is null ? _last = place.Previous : place.Next.Previous = place.Previous;
-        (place.Previous, place.Next) = (null, null);
-    }
-
-    /// <summary>Says whether a request may join those who hold it.</summary>
-    public bool MayBeJoinedBy(PoolRequest request) => Server == OnServer.Held && Shared && request.Shared;
 
     public CarriedLock ToCarry(int group = 0, int heeds = 0) => new(number, isPair, Shared, group, heeds);
 

@@ -60,7 +60,7 @@ internal sealed class PoolHolders(DbDataSource dataSource)
             (_keys, _underWay, _next) = ([], _next!, null);
         }
 
-        using var limit = new CancellationTokenSource(Limit);
+        using var limit = new TimedCancel(Limit);
         if (carrier.Says.Holders(keys) is not { } question)
         {
             return new Dictionary<LockKey, LockHolders>();

@@ -8,7 +8,7 @@ internal sealed class PoolLast
     private static readonly long Fresh = TimeSpan.FromMilliseconds(1500).Ticks;
 
     private readonly HashSet<PoolRequest> _requests = [];
-    private readonly HashSet<PoolEntry> _touched = [];
+    private readonly HashSet<PoolLine> _touched = [];
 
     public int Count => _requests.Count;
 
@@ -20,7 +20,7 @@ internal sealed class PoolLast
             foreach (var place in request.Places)
             {
                 place.Entry.Last++;
-                _touched.Add(place.Entry);
+                _touched.Add(PoolLine.Of(place.Entry));
             }
         }
     }
@@ -34,7 +34,7 @@ internal sealed class PoolLast
     }
 
     /// <summary>Notes that something about a key has changed.</summary>
-    public void Touch(PoolEntry entry)
+    public void Touch(PoolLine entry)
     {
         if (entry.Last > 0)
         {
@@ -53,8 +53,13 @@ internal sealed class PoolLast
         List<PoolRequest> known = [];
         foreach (var entry in _touched)
         {
-            known.AddRange(entry.Waiting.Where(
-                request => _requests.Contains(request) && request.State != PoolRequest.StateOf.Asked && IsHeld(request, now)));
+            foreach (var request in entry.Waiting)
+            {
+                if (_requests.Contains(request) && request.State != PoolRequest.StateOf.Asked && IsHeld(request, now))
+                {
+                    known.Add(request);
+                }
+            }
         }
 
         _touched.Clear();
@@ -69,9 +74,9 @@ internal sealed class PoolLast
         request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true }
             || Array.Exists(request.Places, place => IsHeld(place, now));
 
-    private static bool IsHeld(PoolPlace place, long now)
+    private static bool IsHeld(PoolRequest.Place place, long now)
     {
-        var (entry, request) = (place.Entry, place.Request);
+        var (entry, request) = (PoolLine.Of(place.Entry), place.Request);
         if (entry.Server == PoolEntry.OnServer.None && entry.RefusedAt >= request.Start && now - entry.RefusedAt < Fresh)
         {
             return true;

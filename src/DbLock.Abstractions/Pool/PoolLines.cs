@@ -13,10 +13,10 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     /// <summary>How long a set keeps its place in the lines of free keys while it waits for another key.</summary>
     public static readonly long Patience = TimeSpan.FromMilliseconds(100).Ticks;
 
-    private readonly Dictionary<(long, bool), PoolEntry> _entries = [];
-    private readonly Queue<PoolEntry> _touched = new();
+    private readonly Dictionary<(long, bool), PoolLine> _entries = [];
+    private readonly Queue<PoolLine> _touched = new();
 
-    public Dictionary<(long Number, bool IsPair), PoolEntry>.ValueCollection Entries => _entries.Values;
+    public Dictionary<(long Number, bool IsPair), PoolLine>.ValueCollection Entries => _entries.Values;
 
     /// <summary>Gets the holds, with the keys of each and the place in the program's flow at which it was asked for.</summary>
     public Dictionary<PoolHold, (PoolEntry[] Entries, PoolFlow Flow)> Held { get; } = [];
@@ -39,19 +39,18 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     /// <summary>Gets or sets the time at which the present change of the queue happens.</summary>
     public long Now { get; set; }
 
-    public PoolEntry? Find((long, bool) identity) => _entries.GetValueOrDefault(identity);
+    public PoolLine? Find((long, bool) identity) => _entries.GetValueOrDefault(identity);
 
     /// <summary>Puts a request into the line of each of its keys.</summary>
     public void Enter(PoolRequest request)
     {
         var keys = request.Key.Keys;
-        request.Places = keys.Count == 1
-            ? [new PoolPlace(request, Entry((keys[0].Number, keys[0].IsPair)))]
-            : [.. keys.Select(key => (key.Number, key.IsPair)).Distinct().Select(key => new PoolPlace(request, Entry(key)))];
+        request.Places = keys.Count == 1 ? [new PoolRequest.Place(request, Line((keys[0].Number, keys[0].IsPair)))] : PlacesOfSet(request);
         foreach (var place in request.Places)
         {
-            place.Entry.Add(place);
-            Touch(place.Entry);
+            var line = PoolLine.Of(place.Entry);
+            line.Add(place);
+            Touch(line);
         }
     }
 
@@ -61,7 +60,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         if (!entry.IsTouched)
         {
             entry.IsTouched = true;
-            _touched.Enqueue(entry);
+            _touched.Enqueue(PoolLine.Of(entry));
         }
     }
 
@@ -98,8 +97,9 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     {
         foreach (var place in request.Places)
         {
-            place.Entry.Remove(place);
-            Touch(place.Entry);
+            var line = PoolLine.Of(place.Entry);
+            line.Remove(place);
+            Touch(line);
         }
 
         Due.Remove(request);
@@ -156,8 +156,9 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         request.State = PoolRequest.StateOf.Over;
         foreach (var place in request.Places)
         {
-            place.Entry.Remove(place);
-            Touch(place.Entry);
+            var line = PoolLine.Of(place.Entry);
+            line.Remove(place);
+            Touch(line);
         }
     }
 
@@ -205,8 +206,12 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     /// <summary>Notes that all keys of a request must be looked at.</summary>
     public void TouchAll(PoolRequest request) => Array.ForEach(request.Places, place => Touch(place.Entry));
 
-    private PoolEntry Entry((long Number, bool IsPair) key) =>
-        _entries.TryGetValue(key, out var entry) ? entry : _entries[key] = new PoolEntry(key.Number, key.IsPair);
+    // Apart from the plain case, in which what this one remembers for its Select would be allocated, too.
+    private PoolRequest.Place[] PlacesOfSet(PoolRequest request) =>
+        [.. request.Key.Keys.Select(key => (key.Number, key.IsPair)).Distinct().Select(key => new PoolRequest.Place(request, Line(key)))];
+
+    private PoolLine Line((long Number, bool IsPair) key) =>
+        _entries.TryGetValue(key, out var entry) ? entry : _entries[key] = new PoolLine(key.Number, key.IsPair);
 
     /// <returns>Whether it was granted. The next request in the line may be granted, too, in that case.</returns>
     private bool Start(PoolRequest request)
@@ -216,7 +221,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         request.Lacks = null;
         foreach (var place in request.Places)
         {
-            var entry = place.Entry;
+            var entry = PoolLine.Of(place.Entry);
             if (entry.Head == place && (entry.Server == PoolEntry.OnServer.None || entry.MayBeJoinedBy(request)))
             {
                 asks |= entry.Server == PoolEntry.OnServer.None;
@@ -285,7 +290,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     // Says whether a key may not become free soon: another process has it, or it has been held or asked for here for longer than the
     // patience of a set.
-    private bool IsForLong(PoolEntry entry, PoolPlace place) =>
+    private bool IsForLong(PoolLine entry, PoolRequest.Place place) =>
         (entry.Server != PoolEntry.OnServer.None && Now - entry.Since >= Patience)
         || (entry.Head is { } head && head != place && head.Request is { State: PoolRequest.StateOf.Elsewhere, WasElsewhere: true });
 
@@ -328,7 +333,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
             return;
         }
 
-        if (entry.Head?.Request is { State: PoolRequest.StateOf.Queued, IsSet: false } next && next.Shared == entry.Shared
+        var line = PoolLine.Of(entry);
+        if (line.Head?.Request is { State: PoolRequest.StateOf.Queued, IsSet: false } next && next.Shared == entry.Shared
             && entry.Turn.MayHandOver(Now))
         {
             entry.Become(PoolEntry.OnServer.Held, Now);
@@ -346,8 +352,8 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         }
 
         outbox.Releases.Add(entry);
-        entry.Turn.ClaimNext(OthersListen && entry.IsWaitedFor);
-        Touch(entry);
+        entry.Turn.ClaimNext(OthersListen && line.IsWaitedFor);
+        Touch(line);
     }
 
     private void SettleClaim(PoolEntry entry)

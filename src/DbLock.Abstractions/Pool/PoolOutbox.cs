@@ -31,7 +31,11 @@ internal sealed class PoolOutbox
             }
         }
 
-        Releases.ForEach(round.Release);
+        foreach (var entry in Releases)
+        {
+            round.Release(entry);
+        }
+
         Releases.Clear();
         round.Checks.AddRange(Checks);
         Checks.Clear();

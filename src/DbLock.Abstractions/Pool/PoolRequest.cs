@@ -20,7 +20,7 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolFlow
     public StateOf State { get; set; }
 
     /// <summary>Gets or sets its place in the line of each of its keys.</summary>
-    public PoolPlace[] Places { get; set; } = [];
+    public Place[] Places { get; set; } = [];
 
     /// <summary>Returns for how many of its keys the server is asked.</summary>
     public int CountAsked()
@@ -88,8 +88,20 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolFlow
     /// <summary>Gets or sets when it began.</summary>
     public long Start { get; set; }
 
-    /// <summary>Says whether it stands in the line of a key now.</summary>
-    public bool StandsIn(PoolEntry entry) => Lacks is null || Lacks == entry;
+    /// <summary>Its place in the line of one of its keys.</summary>
+    public sealed class Place(PoolRequest request, PoolEntry entry)
+    {
+        public PoolRequest Request => request;
+
+        public PoolEntry Entry => entry;
+
+        public Place? Previous { get; set; }
+
+        public Place? Next { get; set; }
+
+        /// <summary>Gets whether the request stands there now: a set may wait in the line of another of its keys alone.</summary>
+        public bool Stands => request.Lacks is null || request.Lacks == entry;
+    }
 
     /// <summary>The states of a request.</summary>
     public enum StateOf : byte

@@ -20,13 +20,13 @@ internal sealed class PoolSource(DbDataSource dataSource, LockInterface? lockInt
     /// <exception cref="TimeoutException">There was none within the time for which an answer of a server is trusted.</exception>
     public async Task<(Carrier Carrier, long Room)> Open()
     {
-        using var limit = new CancellationTokenSource(TrustWindow.Length);
+        using var limit = new TimedCancel(TrustWindow.Length);
         var opening = Task.Run(() => Open(limit.Token), CancellationToken.None);
         try
         {
             return await opening.WaitAsync(limit.Token).ConfigureAwait(false);
         }
-        catch (OperationCanceledException e) when (limit.IsCancellationRequested)
+        catch (OperationCanceledException e) when (limit.Token.IsCancellationRequested)
         {
             _ = EndLate(opening);
             throw new TimeoutException(

@@ -24,11 +24,7 @@ internal static class OwnConnection
 
     private static async ValueTask<DbConnection> OpenWithin(DbDataSource dataSource, LockKey key, Limit limit)
     {
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(limit.Token);
-        if (limit.Timeout > TimeSpan.Zero)
-        {
-            end.CancelAfter(limit.LeftToAnswer);
-        }
+        using var end = new TimedCancel(limit.Timeout > TimeSpan.Zero ? limit.LeftToAnswer : Timeout.InfiniteTimeSpan, limit.Token);
 
         // Not every provider heeds the token at every step. An opening that does not end in time is left behind, and its connection is
         // closed when it comes.
@@ -37,7 +33,7 @@ internal static class OwnConnection
         {
             return await opening.WaitAsync(end.Token).ConfigureAwait(false);
         }
-        catch (Exception e) when (end.IsCancellationRequested)
+        catch (Exception e) when (end.Token.IsCancellationRequested)
         {
             _ = DisposeWhenOpen(opening);
             throw limit.Token.IsCancellationRequested

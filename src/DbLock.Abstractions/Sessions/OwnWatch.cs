@@ -81,8 +81,7 @@ internal sealed class OwnWatch : IDisposable
             return;
         }
 
-        using var pause = CancellationTokenSource.CreateLinkedTokenSource(end);
-        pause.CancelAfter(beat);
+        using var pause = new TimedCancel(beat, end);
         try
         {
             await driver.Hear(_connection, static _ => { }, pause.Token).ConfigureAwait(false);
@@ -93,7 +92,7 @@ internal sealed class OwnWatch : IDisposable
         }
 
         // Where nothing is heard although the session lives, the server is asked as often as over any other driver.
-        _isDeaf = !pause.IsCancellationRequested;
+        _isDeaf = !pause.Token.IsCancellationRequested;
     }
 
     private async ValueTask EndRunning(CancellationTokenSource end, bool async)

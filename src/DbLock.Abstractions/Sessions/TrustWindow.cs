@@ -24,7 +24,7 @@ internal struct TrustWindow
     /// <summary>
     /// As <see cref="Beat"/>, on a connection whose end is heard: only a network that has fallen silent is found out by asking.
     /// </summary>
-    public static readonly TimeSpan BeatWhileHearing = TimeSpan.FromSeconds(2);
+    public static readonly TimeSpan BeatWhileHearing = TimeSpan.FromSeconds(3);
 
     private long _confirmed;
     private long _owed;

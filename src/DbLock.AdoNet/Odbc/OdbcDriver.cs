@@ -38,8 +38,9 @@ internal sealed class OdbcDriver : IEnlistingDriver
     }
 
     // SQLCancel of MySQL's and MariaDB's drivers frees the statement's result when the server has just answered, while the thread that
-    // waited reads it: the process crashes or hangs (measured with MariaDB Connector/ODBC 3.1.15).
-    public bool CanCancel(DbConnection connection) => !IsFor(DriverFile(connection), "maodbc", "myodbc");
+    // waited reads it: the process crashes or hangs (measured with MariaDB Connector/ODBC 3.1.15). That of FreeTDS hangs, too, or ends the
+    // session.
+    public bool CanCancel(DbConnection connection) => !IsFor(DriverFile(connection), "maodbc", "myodbc", "tdsodbc");
 
     // System.Data.Odbc enlists in nothing.
     public bool TryFindEnlistment(DbConnection connection, out Transaction? transaction)
@@ -122,7 +123,7 @@ internal sealed class OdbcDriver : IEnlistingDriver
             {
                 if (running is not null)
                 {
-                    running.Cancel();
+                    TryCancel(running);
                     cancel!.Change(CancelAgain, Timeout.InfiniteTimeSpan);
                 }
             }
@@ -137,6 +138,19 @@ internal sealed class OdbcDriver : IEnlistingDriver
                 running = command;
             }
         });
+    }
+
+    // A driver's SQLCancel may fail. Nobody would catch the exception on the timer's thread, and the process would end.
+    private static void TryCancel(DbCommand command)
+    {
+        try
+        {
+            command.Cancel();
+        }
+        catch (Exception)
+        {
+            // It is cancelled again soon.
+        }
     }
 
     // All commands are one text, which psqlODBC sends in one round trip. When a command fails that is a text of its own, psqlODBC rolls

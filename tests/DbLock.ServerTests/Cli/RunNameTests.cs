@@ -26,7 +26,7 @@ public sealed class RunNameTests
             $"/* dblock {Key} */ /* sh on {Environment.MachineName} pid {holder.Pid} */ select ", query, StringComparison.Ordinal);
         Assert.DoesNotContain("secret", query, StringComparison.Ordinal);
 
-        // After the first question, two seconds after the grant.
+        // After the first question, three seconds after the grant.
         var asking = new Lock(observer, Key);
         await TestServer.UntilAsync(async () => (await asking.GetHoldersAsync())[0].HeldFor is not null, "it tells since when");
         Assert.Contains($"pid {pid} (application 'dblock', ", await OutputAsync("blocked"), StringComparison.Ordinal);

@@ -40,8 +40,15 @@ public sealed class SqlServerTestServer : TestServer
     public override Task<bool> IsHeldAsync(LockKey key) =>
         AskWhetherAsync("select 1 - applock_test('public', @p0, 'Exclusive', 'Session')", LockDialect.SqlServer.Identify(key));
 
+    // The server shows the principal, the first 32 characters of the name and a hash: 0:[nightly-report]:(1a2b3c4d).
     public override Task<bool> IsHeldByAsync(long sessionId, LockKey key) => AskWhetherAsync(
-        "select count(*) from sys.dm_tran_locks where resource_type = 'APPLICATION' and request_status = 'GRANT' and request_session_id = @p0", (int)sessionId);
+        """
+        select count(*) from sys.dm_tran_locks
+        where resource_type = 'APPLICATION' and request_status = 'GRANT' and request_session_id = @p0 and resource_database_id = db_id()
+          and charindex('0:[' + left(@p1, 32) + ']:(', resource_description) = 1
+        """,
+        (int)sessionId,
+        LockDialect.SqlServer.Identify(key));
 
     public override Task<bool> IsWaitingAsync(long sessionId) => AskWhetherAsync(
         "select count(*) from sys.dm_tran_locks where resource_type = 'APPLICATION' and request_status in ('WAIT', 'CONVERT') and request_session_id = @p0", (int)sessionId);

@@ -107,7 +107,7 @@ internal sealed class ModelPool : IPoolOwner
             if (entry.Head?.Request is { State: PoolRequest.StateOf.Queued } first)
             {
                 var isFree = Array.TrueForAll(
-                    first.Places, place => place.Entry.Head == place && place.Entry.Server == PoolEntry.OnServer.None);
+                    first.Places, place => PoolLine.Of(place.Entry).Head == place && place.Entry.Server == PoolEntry.OnServer.None);
                 Assert.False(isFree, $"'{first.Key}' is forgotten: it is free, and not asked for");
             }
         }
@@ -155,7 +155,7 @@ internal sealed class ModelPool : IPoolOwner
         }
 
         var entry = request.Places[0].Entry;
-        Assert.DoesNotContain(entry.Waiting, before => !before.IsSet && !before.IsEnded && before.Number < request.Number);
+        Assert.DoesNotContain(PoolLine.Of(entry).Waiting, before => !before.IsSet && !before.IsEnded && before.Number < request.Number);
         if (request.Shared)
         {
             return;

@@ -15,14 +15,13 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     // The longest wait that both engines accept. MariaDB answers NULL to a negative timeout, and at once 0 to a longer one.
     private const long ForEverSeconds = uint.MaxValue;
 
-    // The statement for more keys nests deeper than the thread stack of a server with default settings allows: it fails with "Thread stack
-    // overrun", and the connection is closed (measured with 1,000 keys).
-    private const int MostKeys = 100;
+    // More than this in one statement was not tried.
+    private const int MostKeys = 1000;
 
-    private static readonly Texts One = new(isHex: false);
-    private static readonly Texts OneInHex = new(isHex: true);
-    private static readonly TextsByCount<(bool IsMariaDb, bool IsHex), Texts> Several = new(
-        static (kind, count) => new Texts(kind.IsMariaDb, kind.IsHex, count));
+    private static readonly MySqlTexts One = new(isHex: false);
+    private static readonly MySqlTexts OneInHex = new(isHex: true);
+    private static readonly TextsByCount<(bool IsMariaDb, bool IsHex), MySqlTexts> Several = new(
+        static (kind, count) => new MySqlTexts(kind.IsMariaDb, kind.IsHex, count));
     private static readonly LockStatement Kill = new(new LockCommand(new LockSql("kill connection_id()")));
 
     public override string Name => isMariaDb ? "MariaDB" : "MySQL";
@@ -73,6 +72,15 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(texts => texts.Release, request));
 
+    public override LockStatement Holders(in LockRequest request) => MySqlHolders.Question(ServerNames(request.Key));
+
+    // Of several keys, the first that is held.
+    public override LockHolders ReadHolders(LockKey key, object? answer)
+    {
+        var all = MySqlHolders.Read([.. key.Keys.DistinctBy(Identify)], answer);
+        return Array.Find(all, static one => one.Count > 0) ?? all[0];
+    }
+
     // The answer NULL means that the wait was interrupted (KILL QUERY, max_statement_time), or that the function failed without an error.
     public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
     {
@@ -92,25 +100,24 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         _ => LockOutcome.Refused,
     };
 
-    // Keys that the server takes for one name are locked once. A name that is not ASCII is sent in hexadecimal, because the server locks
-    // the bytes that arrive, and a connection may be set up to send other bytes: CHARSET=latin1 over MariaDB's ODBC driver makes two names
-    // one.
-    private LockCommand Command(Func<Texts, LockSql> text, in LockRequest request, params ReadOnlySpan<LockParameter> more)
+    // Keys that the server takes for one name are locked once.
+    private LockCommand Command(Func<MySqlTexts, LockSql> text, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
-        string[] names = [.. request.Key.Keys.DistinctBy(Identify).Select(ServerName)];
+        var names = ServerNames(request.Key);
         if (names.Length > MostKeys)
         {
             throw new NotSupportedException(string.Create(
-                CultureInfo.InvariantCulture, $"{Name} cannot lock {names.Length} keys in one statement, for which its stack is too "
-                    + $"small: lock at most {MostKeys} at once, or one after the other in the same order everywhere."));
+                CultureInfo.InvariantCulture,
+                $"{Name} is not asked for {names.Length} keys in one statement: lock at most {MostKeys} at once, or one after the other."));
         }
 
-        var isHex = !Array.TrueForAll(names, static name => Ascii.IsValid(name));
-        var parameters = names.Select(
-            name => new LockParameter(DbType.String, isHex ? Convert.ToHexString(Encoding.UTF8.GetBytes(name)) : name));
+        var isHex = !Array.TrueForAll(names, static name => MySqlTexts.IsPlain(name));
+        var parameters = names.Select(name => MySqlTexts.Parameter(name, isHex));
         var texts = names.Length > 1 ? Several.For((isMariaDb, isHex), names.Length) : isHex ? OneInHex : One;
         return new(text(texts), [.. parameters, .. more]);
     }
+
+    private string[] ServerNames(LockKey key) => [.. key.Keys.DistinctBy(Identify).Select(ServerName)];
 
     private string ServerName(LockKey key)
     {
@@ -122,55 +129,5 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         return isMariaDb
             ? LongName.Shorten(key.Name, key.Name, 192, Encoding.UTF8.GetByteCount)
             : LongName.Shorten(key.Name, key.Name.ToLowerInvariant(), 64, text => text.EnumerateRunes().Count());
-    }
-
-    /// <summary>The commands for a number of keys. The names are the first parameters.</summary>
-    private sealed class Texts
-    {
-        /// <summary>Initializes the commands of one key, which both engines understand.</summary>
-        public Texts(bool isHex)
-        {
-            var name = Name(0, isHex);
-            Acquire = new($"select get_lock({name}, {{1}})");
-            IsHeld = new($"select case when is_used_lock({name}) = connection_id() then 1 else 0 end");
-            Undo = new($"select case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), 0) else 0 end");
-            Release = new($"select coalesce(release_lock({name}), 0)");
-        }
-
-        /// <summary>Initializes the commands of several keys.</summary>
-        public Texts(bool isMariaDb, bool isHex, int count)
-        {
-            // An AND is evaluated from left to right and stops at the first key that is held elsewhere. sysdate() is the clock: now() would
-            // stand still during the statement and would follow SET timestamp. A derived table with a LIMIT is evaluated once, before the
-            // expressions that use it.
-            var number = count.ToString(CultureInfo.InvariantCulture);
-            var left = $"greatest(0, {{{number}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
-            var wait = isMariaDb ? left : $"ceil({left})";
-            var giveBack = Each(
-                " + ",
-                name => $"case when is_used_lock({name}) = connection_id() then coalesce(release_lock({name}), 0) else 0 end");
-            Acquire = new LockSql(
-                $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * ({giveBack}) end from (select "
-                + $"{Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them "
-                + "from (select sysdate(6) as at limit 1) as began limit 1) as taken");
-            IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
-            Undo = new LockSql($"select case when {giveBack} > 0 then 1 else 0 end");
-            var released = Each(" + ", name => $"coalesce(release_lock({name}), 0)");
-            Release = new LockSql($"select case when {released} = {number} then 1 else 0 end");
-
-            string Each(string between, Func<string, string> text) =>
-                string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));
-        }
-
-        private static string Name(int n, bool isHex) =>
-            string.Create(CultureInfo.InvariantCulture, $"{(isHex ? "convert(unhex(" : "")}{{{n}}}{(isHex ? ") using utf8mb4)" : "")}");
-
-        public LockSql Acquire { get; }
-
-        public LockSql IsHeld { get; }
-
-        public LockSql Undo { get; }
-
-        public LockSql Release { get; }
     }
 }

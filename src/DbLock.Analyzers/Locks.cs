@@ -1,0 +1,109 @@
+using Microsoft.CodeAnalysis;
+using Microsoft.CodeAnalysis.Operations;
+
+namespace DbLock;
+
+/// <summary>What the rules know of DbLock's types and methods.</summary>
+internal static class Locks
+{
+    /// <summary>Says whether a method is one of DbLock's packages.</summary>
+    public static bool IsOurs(IMethodSymbol method) => IsOurs(method.ContainingType);
+
+    /// <summary>Says whether a type is one of DbLock's packages.</summary>
+    public static bool IsOurs(ITypeSymbol? type) =>
+        type is
+        {
+            ContainingNamespace: { Name: "DbLock", ContainingNamespace.IsGlobalNamespace: true },
+            ContainingAssembly.Name: var assembly,
+        }
+        && (assembly == "DbLock" || assembly.StartsWith("DbLock.", StringComparison.Ordinal));
+
+    /// <summary>Says whether a call acquires, and answers with a bool.</summary>
+    public static bool IsAcquire(IInvocationOperation call) =>
+        IsOurs(call.TargetMethod) && call.TargetMethod.Name is
+            "Acquire" or "AcquireAsync" or "LockTable" or "LockTableAsync" or "LockTables" or "LockTablesAsync";
+
+    /// <summary>Says whether a call that acquires can answer that the lock is not held: it tries, or has a timeout.</summary>
+    public static bool CanAnswerNo(IInvocationOperation acquire) => acquire.Arguments.Any(argument => argument.Parameter?.Name switch
+    {
+        "block" => !argument.Value.ConstantValue.HasValue || argument.Value.ConstantValue.Value is false,
+        "timeout" => argument.ArgumentKind != ArgumentKind.DefaultValue && !IsInfinite(Unwrap(argument.Value)),
+        _ => false,
+    });
+
+    /// <summary>Returns the call that returns a lock which is held; null where an operation is none.</summary>
+    public static IInvocationOperation? HeldLock(IOperation? operation) =>
+        Unwrap(operation) is IInvocationOperation call && IsOurs(call.TargetMethod)
+            && call.TargetMethod.Name is "AcquireLock" or "AcquireLockAsync" or "TryAcquireLock" or "TryAcquireLockAsync"
+            ? call : null;
+
+    /// <summary>Returns how a lock is made that is not acquired yet; null where an operation makes none.</summary>
+    public static string? NewLock(IOperation? operation) => Unwrap(operation) switch
+    {
+        IObjectCreationOperation { Type: { Name: "Lock" } type } when IsOurs(type) => "new Lock",
+        IInvocationOperation { TargetMethod: { Name: "CreateLock" } method } when IsOurs(method) => method.Name,
+        _ => null,
+    };
+
+    /// <summary>Returns what is awaited, converted or configured.</summary>
+    public static IOperation? Unwrap(IOperation? operation)
+    {
+        while (true)
+        {
+            var inner = operation switch
+            {
+                IAwaitOperation awaited => awaited.Operation,
+                IConversionOperation conversion => conversion.Operand,
+                IParenthesizedOperation parentheses => parentheses.Operand,
+                IInvocationOperation { TargetMethod.Name: "ConfigureAwait" or "AsTask" } call =>
+                    call.Instance ?? call.Arguments.FirstOrDefault()?.Value,
+                _ => null,
+            };
+            if (inner is null)
+            {
+                return operation;
+            }
+
+            operation = inner;
+        }
+    }
+
+    /// <summary>Returns every reference to a local in the member that declares it.</summary>
+    public static IEnumerable<IOperation> References(IOperation within, ILocalSymbol local)
+    {
+        var root = within;
+        while (root.Parent is not null)
+        {
+            root = root.Parent;
+        }
+
+        return root.Descendants().OfType<ILocalReferenceOperation>()
+            .Where(reference => !reference.IsDeclaration && SymbolEqualityComparer.Default.Equals(reference.Local, local));
+    }
+
+    /// <summary>
+    /// Returns the name of the member that a reference is used for; null when it is used otherwise: returned, given, kept or captured.
+    /// </summary>
+    public static string? MemberOf(IOperation reference)
+    {
+        var (child, parent) = (reference, reference.Parent);
+        while (parent is IConversionOperation or IParenthesizedOperation)
+        {
+            (child, parent) = (parent, parent.Parent);
+        }
+
+        return parent switch
+        {
+            IInvocationOperation call when call.Instance == child => call.TargetMethod.Name,
+            IPropertyReferenceOperation property when property.Instance == child => property.Property.Name,
+            IConditionalAccessOperation access when access.Operation == child =>
+                access.WhenNotNull.DescendantsAndSelf().OfType<IConditionalAccessInstanceOperation>().Select(MemberOf).FirstOrDefault(),
+            IIsPatternOperation { Pattern: IConstantPatternOperation or INegatedPatternOperation } => "is",
+            IBinaryOperation { OperatorKind: BinaryOperatorKind.Equals or BinaryOperatorKind.NotEquals } => "==",
+            _ => null,
+        };
+    }
+
+    private static bool IsInfinite(IOperation? timeout) =>
+        timeout is IFieldReferenceOperation { Field.Name: "InfiniteTimeSpan" } or { ConstantValue: { HasValue: true, Value: null } };
+}
