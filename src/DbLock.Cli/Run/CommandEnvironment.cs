@@ -6,19 +6,14 @@ namespace DbLock.Cli;
 internal static class CommandEnvironment
 {
     /// <summary>Returns the variables that the command gets, and, with null, those that are kept from it.</summary>
-    public static async Task<IReadOnlyList<(string Name, string? Value)>> VariablesAsync(
-        RunJob job, RunSession session, CancellationToken signal)
-    {
-        var pid = await session.ServerPidAsync(signal).ConfigureAwait(false);
-        return
-        [
-            ("DBLOCK_KEY", Number(job.Key)),
-            ("DBLOCK_NAME", job.Name),
-            ("DBLOCK_PID", pid.ToString(CultureInfo.InvariantCulture)),
-            ("DBLOCK_FENCING_TOKEN", session.Lock.FencingToken!.Value.ToString(CultureInfo.InvariantCulture)),
-            .. job.PassConnection ? [] : new (string, string?)[] { ("DBLOCK_CONNECTION", null) },
-        ];
-    }
+    public static IReadOnlyList<(string Name, string? Value)> Variables(RunJob job, IRunHold hold) =>
+    [
+        ("DBLOCK_KEY", Number(job.Key)),
+        ("DBLOCK_NAME", job.Name),
+        ("DBLOCK_PID", hold.ServerPid?.ToString(CultureInfo.InvariantCulture)),
+        ("DBLOCK_FENCING_TOKEN", hold.FencingToken.ToString(CultureInfo.InvariantCulture)),
+        .. job.PassConnection ? [] : new (string, string?)[] { ("DBLOCK_CONNECTION", null) },
+    ];
 
     private static string Number(LockKey key) => key.IsPair
         ? string.Create(CultureInfo.InvariantCulture, $"{key.Pair.First},{key.Pair.Second}")

@@ -6,10 +6,16 @@ using Npgsql;
 namespace DbLock.Cli;
 
 /// <summary>Notices that a lock is lost whose connection does nothing else, and says why.</summary>
-internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock)
+internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, int serverPid) : IRunHold
 {
     // What was stopped itself (SIGSTOP, Ctrl-Z) could not hear: the server is asked once more before the command pays for it.
     private static readonly TimeSpan AfterStop = TimeSpan.FromSeconds(2);
+
+    public int? ServerPid => serverPid;
+
+    public long FencingToken => @lock.FencingToken!.Value;
+
+    public Task ReleaseAsync() => @lock.ReleaseAsync().AsTask();
 
     /// <summary>Asks the server once more, if it was not asked this very moment: before something is started on its answer.</summary>
     /// <returns>Null when it holds the lock for us, else why the lock is lost.</returns>

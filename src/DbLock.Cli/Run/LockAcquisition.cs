@@ -39,7 +39,7 @@ internal sealed class LockAcquisition(RunJob job, RunSession session, RunLimit l
             say(string.Create(CultureInfo.InvariantCulture, $"acquired after {limit.Elapsed.TotalSeconds:0.0##} s"));
         }
 
-        return new HoldWatch(session.Connection, session.Lock);
+        return new HoldWatch(session.Connection, session.Lock, await session.ServerPidAsync(signal).ConfigureAwait(false));
     }
 
     private Task<bool> TryAsync() =>

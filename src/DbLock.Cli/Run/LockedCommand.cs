@@ -5,7 +5,7 @@ using Npgsql;
 namespace DbLock.Cli;
 
 /// <summary>Runs the command of <c>dblock run</c> while the lock is held, and lets go of the lock afterwards.</summary>
-internal sealed class LockedCommand(RunJob job, RunSession session, HoldWatch watch, Action<string> say)
+internal sealed class LockedCommand(RunJob job, IRunHold hold, Action<string> say)
 {
     private static readonly TimeSpan Unwatched = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan ReleaseLimit = TimeSpan.FromSeconds(5);
@@ -17,10 +17,10 @@ internal sealed class LockedCommand(RunJob job, RunSession session, HoldWatch wa
     /// <returns>The exit code of dblock.</returns>
     public async Task<int> RunAsync(IReadOnlyList<string> files, Signals signals)
     {
-        var environment = await CommandEnvironment.VariablesAsync(job, session, signals.First).ConfigureAwait(false);
+        var environment = CommandEnvironment.Variables(job, hold);
 
         // Much may have happened since the grant, if the answer was long on its way or this process was stopped.
-        if (await watch.ConfirmAsync().ConfigureAwait(false) is { } lost)
+        if (await hold.ConfirmAsync().ConfigureAwait(false) is { } lost)
         {
             say($"lock '{job.Name}' was lost before the command was started, and it is not started: {lost}");
             return ExitCode.Lost;
@@ -45,7 +45,7 @@ internal sealed class LockedCommand(RunJob job, RunSession session, HoldWatch wa
         // The watch costs more than a short command does, and begins only after a moment. The release notices a loss before that.
         await Task.WhenAny(end, Task.Delay(Unwatched)).ConfigureAwait(false);
         using var stop = new CancellationTokenSource();
-        var loss = end.IsCompleted ? Task.FromResult<string?>(null) : watch.LossAsync(stop.Token);
+        var loss = end.IsCompleted ? Task.FromResult<string?>(null) : hold.LossAsync(stop.Token);
         if (await Task.WhenAny(end, loss).ConfigureAwait(false) == loss && await loss.ConfigureAwait(false) is { } reason)
         {
             return await EndLostAsync(child, end, reason).ConfigureAwait(false);
@@ -78,7 +78,7 @@ internal sealed class LockedCommand(RunJob job, RunSession session, HoldWatch wa
                 return (true, $"lock '{job.Key}' was lost while the command ran, and others may have held it: {reason}");
             }
 
-            await session.Lock.ReleaseAsync().AsTask().WaitAsync(ReleaseLimit).ConfigureAwait(false);
+            await hold.ReleaseAsync().WaitAsync(ReleaseLimit).ConfigureAwait(false);
             return (false, null);
         }
         catch (TimeoutException)

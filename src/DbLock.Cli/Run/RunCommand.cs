@@ -21,7 +21,7 @@ internal static class RunCommand
         The command sees:
           DBLOCK_KEY            the number that is locked, or the pair 1,2
           DBLOCK_NAME           KEY as it was given
-          DBLOCK_PID            the server process that holds the lock
+          DBLOCK_PID            the server process that holds the lock; none holds a lease
           DBLOCK_FENCING_TOKEN  a number larger than that of every holder before
 
         It does not see DBLOCK_CONNECTION (--pass-connection).
@@ -37,6 +37,7 @@ internal static class RunCommand
           dblock run --nonblock import:42 -- ./import 42 || echo "somebody else is at it"
           dblock run --nonblock --quiet --conflict-exit-code 0 cleanup -- ./cleanup      in a crontab
           dblock run --wait yield --timeout 10m migrations -- ./migrate
+          dblock run --lease 1m --at-least 22h --nonblock nightly-report -- ./report     once a night, on many hosts
         """;
 
     public static Command Create()
@@ -63,16 +64,30 @@ internal static class RunCommand
         try
         {
             var limit = new RunLimit(job.Timeout);
+            if (job.Options.Scope == LockScope.Lease)
+            {
+                var lease = await LeasedHold.AcquireAsync(job, signals.First).ConfigureAwait(false);
+                await using (lease.ConfigureAwait(false))
+                {
+                    return await new LockedCommand(job, lease, teller.Say).RunAsync(files, signals).ConfigureAwait(false);
+                }
+            }
+
             session = await RunSession.OpenAsync(job, limit, signals.First).ConfigureAwait(false);
             await session.PrepareAsync(limit, teller.Say, signals.First).ConfigureAwait(false);
             var acquisition = new LockAcquisition(job, session, limit, teller.Say, signals.First);
             return await acquisition.AcquireAsync().ConfigureAwait(false) is { } watch
-                ? await new LockedCommand(job, session, watch, teller.Say).RunAsync(files, signals).ConfigureAwait(false)
+                ? await new LockedCommand(job, watch, teller.Say).RunAsync(files, signals).ConfigureAwait(false)
                 : job.ConflictExitCode;
         }
         catch (LockNotAcquiredException e)
         {
-            teller.Say(e.Message);
+            // Of a lock of a session it is thrown when the server has ended the wait, which is a failure.
+            if (!job.Quiet || job.Options.Scope != LockScope.Lease)
+            {
+                teller.Say(e.Message);
+            }
+
             return job.ConflictExitCode;
         }
         catch (OperationCanceledException) when (signals.First.IsCancellationRequested)

@@ -39,6 +39,12 @@ internal sealed class RunOptions
     {
         Description = "Others may hold the lock at the same time, if they too ask for it shared",
     };
+    private readonly Option<TimeSpan?> _lease = Duration.Option(
+        "Hold a lease instead of a session's lock: a row of a table (dblock lease-table), renewed while the command runs, that ends this "
+        + "long after the last renewal (30s). It passes every pooler, and outlives a restart or a failover of the server",
+        "--lease");
+    private readonly Option<TimeSpan?> _atLeast = Duration.Option(
+        "With --lease: the lease is not given again before so long after its grant, even if the command ends sooner", "--at-least");
     private readonly Option<int> _conflict = new("--conflict-exit-code", "-E")
     {
         Description = "The exit code when the lock is not acquired, from 0 to 255",
@@ -112,6 +118,15 @@ internal sealed class RunOptions
             name.Length == 0,
             "the KEY is empty, as from a variable that is not set: name a key (in a shell, \"${JOB:?}\" refuses an empty JOB)");
         UsageException.ThrowIf(!Given.IsUtf8(name), "the KEY must be UTF-8: what is not would be another name");
+        UsageException.ThrowIf(
+            parsed.GetValue(_lease) is null && parsed.GetValue(_atLeast) is not null, "--at-least is for leases: give --lease, too");
+        UsageException.ThrowIf(
+            parsed.GetValue(_lease) is not null && (parsed.GetValue(_shared) || parsed.GetValue(_wait) == Yield),
+            "a lease is exclusive and nothing waits for it in the server: leave --shared and --wait out");
+        UsageException.ThrowIf(
+            parsed.GetValue(_lease) is { } lease && (lease < LeaseTimes.Shortest || lease > LeaseTimes.Longest),
+            "--lease takes from 2s to 10d");
+        UsageException.ThrowIf(parsed.GetValue(_atLeast) > LeaseTimes.LongestLeast, "--at-least takes no more than 365d");
         UsageException.ThrowIf(parsed.GetValue(_grace) > TimeSpan.FromDays(1), "--grace takes no more than 1d");
         var key = KeyOption.Parse(name, parsed.GetValue(_scheme)!);
         var timeout = parsed.GetValue(_nonblock) ? TimeSpan.Zero : parsed.GetValue(_timeout) ?? Timeout.InfiniteTimeSpan;
@@ -133,6 +148,9 @@ internal sealed class RunOptions
                 TrustPooler = parsed.GetValue(_trust),
                 Wait = parsed.GetValue(_wait) == Yield ? LockWait.Yielding : LockWait.Queue,
                 Fencing = true,
+                Scope = parsed.GetValue(_lease) is null ? LockScope.Session : LockScope.Lease,
+                Lease = parsed.GetValue(_lease) ?? LockOptions.Default.Lease,
+                AtLeast = parsed.GetValue(_atLeast) ?? TimeSpan.Zero,
                 ShowName = !parsed.GetValue(_noName),
             },
             Words = Given.Words(words),
@@ -181,7 +199,7 @@ internal sealed class RunOptions
 
     private IEnumerable<Option> All() =>
     [
-        _connection, _scheme, _nonblock, _timeout, _wait, _shared, _conflict, _onLost, _grace, _close, _pass, _noName, _trust, _quiet,
-        _verbose,
+        _connection, _scheme, _nonblock, _timeout, _wait, _shared, _lease, _atLeast, _conflict, _onLost, _grace, _close, _pass, _noName, _trust,
+        _quiet, _verbose,
     ];
 }

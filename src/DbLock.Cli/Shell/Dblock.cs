@@ -20,6 +20,7 @@ internal static class Dblock
         ("terminate", () => ClearCommand.Create("terminate", PgSignal.Terminate)),
         ("key", KeyCommand.Create),
         ("doctor", DoctorCommand.Create),
+        ("lease-table", LeaseTableCommand.Create),
         ("completion", CompletionCommand.Create),
     ];
 

@@ -5,7 +5,7 @@ namespace DbLock.ServerTests.Cli;
 public sealed class HelpTests
 {
     [Theory]
-    [InlineData("run"), InlineData("list"), InlineData("blocked"), InlineData("watch"), InlineData("cancel"), InlineData("terminate"), InlineData("key"), InlineData("doctor"), InlineData("completion")]
+    [InlineData("run"), InlineData("list"), InlineData("blocked"), InlineData("watch"), InlineData("cancel"), InlineData("terminate"), InlineData("key"), InlineData("doctor"), InlineData("lease-table"), InlineData("completion")]
     public async Task The_page_has_the_help_of_each_command(string command)
     {
         var (code, help, error) = await DblockProcess.RunAsync(command, "--help");

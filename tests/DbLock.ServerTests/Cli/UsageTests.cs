@@ -16,7 +16,7 @@ public sealed class UsageTests : IDisposable
     public void Dispose() => Directory.Delete(Folder, recursive: true);
 
     [Theory]
-    [InlineData("lst", "there is no command lst (did you mean list?): write run, list, blocked, watch, cancel, terminate, key, doctor or completion")]
+    [InlineData("lst", "there is no command lst (did you mean list?): write run, list, blocked, watch, cancel, terminate, key, doctor, lease-table or completion")]
     [InlineData("run", "KEY and COMMAND are missing: write dblock run [options] KEY -- COMMAND")]
     [InlineData("run x", "COMMAND is missing: write dblock run [options] KEY -- COMMAND")]
     [InlineData("run --nonblok x -- true", "there is no option --nonblok (did you mean --nonblock?)")]

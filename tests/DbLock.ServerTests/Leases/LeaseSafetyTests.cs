@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Data.Common;
 using System.Diagnostics;
 using DbLock.LocalServers;
@@ -25,7 +24,7 @@ public sealed class LeaseSafetyTests
     {
         LockKey[] keys = [.. Enumerable.Range(0, 4).Select(n => (LockKey)$"{Key}:{n}")];
         await LeaseServers.SourceAsync(way);
-        var ledger = new Ledger(keys);
+        var ledger = new LeaseLedger(keys);
         await using var numbers = await Numbers.CreateAsync(way, keys);
         var all = Enumerable.Range(0, Sources).Select(async source =>
         {
@@ -77,7 +76,7 @@ public sealed class LeaseSafetyTests
     {
         LockKey[] keys = [.. Enumerable.Range(0, 2).Select(n => (LockKey)$"{Key}:{n}")];
         await LeaseServers.SourceAsync("Npgsql");
-        var (ledger, application) = (new Ledger(keys), $"lost answers {Guid.NewGuid():N}");
+        var (ledger, application) = (new LeaseLedger(keys), $"lost answers {Guid.NewGuid():N}");
         var connection = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { ApplicationName = application };
         using var end = new CancellationTokenSource();
         var killer = KillAsync();
@@ -181,7 +180,7 @@ public sealed class LeaseSafetyTests
             Options = $"-c default_transaction_isolation={level.Replace(" ", "\\ ", StringComparison.Ordinal)}",
         };
         await LeaseServers.SourceAsync("Npgsql");
-        var ledger = new Ledger([Key]);
+        var ledger = new LeaseLedger([Key]);
         await Task.WhenAll(Enumerable.Range(0, Sources).Select(async _ =>
         {
             await using var source = NpgsqlDataSource.Create(connection);
@@ -228,36 +227,6 @@ public sealed class LeaseSafetyTests
         "Sqlite" => LockDialect.Sqlite,
         _ => LockDialect.MariaDb,
     };
-
-    /// <summary>Who trusted to hold what, from when to when, on the clock of this process.</summary>
-    private sealed class Ledger(LockKey[] keys)
-    {
-        private readonly ConcurrentDictionary<string, ConcurrentBag<(long Token, long Began, long Ended)>> _holds = new(keys.Select(
-            key => KeyValuePair.Create(key.Name, new ConcurrentBag<(long, long, long)>())));
-
-        public int CountOf(LockKey key) => _holds[key.Name].Count;
-
-        public void Note(LockKey key, long token, long began, long ended)
-        {
-            foreach (var one in key.Keys)
-            {
-                _holds[one.Name].Add((token, began, ended));
-            }
-        }
-
-        public void Check()
-        {
-            foreach (var (name, holds) in _holds)
-            {
-                var ordered = holds.OrderBy(hold => hold.Began).ToList();
-                foreach (var (before, after) in ordered.Zip(ordered.Skip(1)))
-                {
-                    Assert.True(before.Ended <= after.Began, $"{name}: {before} and {after} overlap.");
-                    Assert.True(before.Token < after.Token, $"{name}: {before} and {after} have not grown.");
-                }
-            }
-        }
-    }
 
     /// <summary>Numbers on the server that are read and written back in two statements.</summary>
     private sealed class Numbers(DbDataSource source, string table) : IAsyncDisposable

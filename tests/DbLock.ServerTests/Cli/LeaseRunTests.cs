@@ -1,0 +1,85 @@
+using System.Globalization;
+
+namespace DbLock.ServerTests.Cli;
+
+/// <summary><c>dblock run --lease</c> and <c>dblock lease-table</c>.</summary>
+[System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
+public sealed class LeaseRunTests
+{
+    private string Key { get; } = "cli lease:" + Guid.NewGuid();
+
+    [Fact]
+    public async Task Two_processes_contend_for_a_lease()
+    {
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
+        await using var first = await DblockProcess.StartAsync("run", "--lease", "10s", Key, "--", "sh", "-c", "echo token $DBLOCK_FENCING_TOKEN:$DBLOCK_PID.; read x; exit 3");
+        await first.UntilAsync(".");
+        var token = long.Parse(first.Output.Split(' ', ':')[1], CultureInfo.InvariantCulture);
+        Assert.Contains(":.", first.Output, StringComparison.Ordinal);
+        var (code, output, error) = await DblockProcess.RunAsync("run", "--lease", "10s", "--nonblock", Key, "--", "echo", "ran");
+        Assert.Equal((75, ""), (code, output));
+        Assert.Contains("is held by process", error, StringComparison.Ordinal);
+        Assert.Equal((75, "", ""), await DblockProcess.RunAsync("run", "--lease", "10s", "-nq", Key, "--", "echo", "ran"));
+        await using var second = await DblockProcess.StartAsync("run", "--lease", "10s", Key, "--", "sh", "-c", "echo $DBLOCK_FENCING_TOKEN");
+        await first.TypeAsync("\n");
+        Assert.Equal(3, await first.ExitAsync());
+        Assert.Equal(0, await second.ExitAsync());
+        Assert.True(long.Parse(second.Output, CultureInfo.InvariantCulture) > token);
+    }
+
+    /// <summary>The process is stopped for longer than its lease, which another gets meanwhile.</summary>
+    [Fact]
+    public async Task A_process_that_stood_still_ends_its_command_when_it_goes_on()
+    {
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
+        await using var first = await DblockProcess.StartAsync("run", "--lease", "2s", Key, "--", "sh", "-c", "echo started; read x; echo went on");
+        await first.UntilAsync("started");
+        await first.SignalAsync("STOP");
+        await using var second = await DblockProcess.StartAsync("run", "--lease", "2s", Key, "--", "sh", "-c", "echo mine; read x");
+        await second.UntilAsync("mine");
+        await first.SignalAsync("CONT");
+        Assert.Equal(74, await first.ExitAsync());
+        Assert.DoesNotContain("went on", first.Output, StringComparison.Ordinal);
+        Assert.Contains("is lost while the command runs", first.Error, StringComparison.Ordinal);
+        await second.TypeAsync("\n");
+        Assert.Equal(0, await second.ExitAsync());
+    }
+
+    [Fact]
+    public async Task It_runs_once_in_an_interval_though_it_ends_sooner()
+    {
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
+        string[] run = ["run", "--lease", "2s", "--at-least", "1h", "--nonblock", Key, "--", "echo", "ran"];
+        Assert.Equal((0, "ran\n", ""), await DblockProcess.RunAsync(run));
+        var (code, output, error) = await DblockProcess.RunAsync(run);
+        Assert.Equal((75, ""), (code, output));
+        Assert.Contains("is not given again before", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_table_is_printed_for_each_engine_and_made_under_another_name()
+    {
+        foreach (var engine in new[] { "postgresql", "mariadb", "mysql", "sqlite", "sqlserver" })
+        {
+            var (code, output, _) = await DblockProcess.RunAsync([], "lease-table", "--print", "--engine", engine, "--name", "my leases");
+            Assert.Equal(0, code);
+            Assert.Contains("my leases", output, StringComparison.Ordinal);
+        }
+
+        await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
+        var connection = $"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};Database={database.Name}";
+        Assert.Equal(69, (await DblockProcess.RunAsync("run", "-c", connection, "--lease", "2s", Key, "--", "true")).ExitCode);
+        Assert.Equal(0, (await DblockProcess.RunAsync("lease-table", "-c", connection)).ExitCode);
+        Assert.Equal(0, (await DblockProcess.RunAsync("lease-table", "-c", connection)).ExitCode);
+        Assert.Equal(0, (await DblockProcess.RunAsync("run", "-c", connection, "--lease", "2s", Key, "--", "true")).ExitCode);
+    }
+
+    [Theory]
+    [InlineData("--lease", "1s")]
+    [InlineData("--at-least", "1h")]
+    [InlineData("--lease", "5s", "--shared")]
+    [InlineData("--lease", "5s", "--wait", "yield")]
+    [InlineData("--lease", "5s", "--at-least", "366d")]
+    public async Task What_makes_no_sense_is_wrong_usage(params string[] options) =>
+        Assert.Equal(64, (await DblockProcess.RunAsync(["run", .. options, Key, "--", "true"])).ExitCode);
+}

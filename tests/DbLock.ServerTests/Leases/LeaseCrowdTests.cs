@@ -1,0 +1,55 @@
+using System.Data.Common;
+using System.Diagnostics;
+
+namespace DbLock.ServerTests;
+
+/// <summary>Many leases of one process.</summary>
+public sealed class LeaseCrowdTests
+{
+    private const int Many = 2000;
+
+    private LockKey Key { get; } = "lease crowd:" + Guid.NewGuid();
+
+    /// <summary>They are asked for together and renewed together, over a few connections.</summary>
+    [Theory, MemberData(nameof(LeaseServers.Engines), MemberType = typeof(LeaseServers))]
+    public async Task Thousands_are_acquired_renewed_and_kept(string way)
+    {
+        await LeaseServers.SourceAsync(way);
+        await using var source = await LeaseServers.NewSourceAsync(way);
+        await using var other = await LeaseServers.NewSourceAsync(way);
+        var options = new LockOptions { Scope = LockScope.Lease, Lease = TimeSpan.FromSeconds(12) };
+        var clock = Stopwatch.StartNew();
+        var all = await Task.WhenAll(Enumerable.Range(0, Many).Select(n => source.AcquireLockAsync($"{Key}:{n}", null, null, options).AsTask()));
+        TestContext.Current.TestOutputHelper?.WriteLine($"{Many} were acquired in {clock.Elapsed.TotalSeconds:0.00} s.");
+        var ends = await EndAsync(0);
+        await TestServer.UntilAsync(async () => await EndAsync(0) > ends && await EndAsync(Many - 1) > ends, "the leases were renewed");
+        Assert.All(all, held => Assert.True(held.IsHeld));
+        Assert.Null(await other.TryAcquireLockAsync($"{Key}:{Many / 2}", default, null, options));
+        clock.Restart();
+        await Task.WhenAll(all.Select(held => held.ReleaseAsync().AsTask()));
+        TestContext.Current.TestOutputHelper?.WriteLine($"They were released in {clock.Elapsed.TotalSeconds:0.00} s.");
+
+        async Task<DateTimeOffset> EndAsync(int number)
+        {
+            var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => other.AcquireLockAsync($"{Key}:{number}", TimeSpan.Zero, null, options).AsTask());
+            return Assert.Single(error.Holders!).Lease!.Until;
+        }
+    }
+
+    [Theory, MemberData(nameof(LeaseServers.Engines), MemberType = typeof(LeaseServers))]
+    public async Task A_hundred_tasks_take_turns_at_one(string way)
+    {
+        var source = await LeaseServers.SourceAsync(way);
+        var options = new LockOptions { Scope = LockScope.Lease };
+        var (inside, turns) = (0, 0);
+        await Task.WhenAll(Enumerable.Range(0, 100).Select(async _ =>
+        {
+            await using var held = await source.AcquireLockAsync(Key, null, null, options);
+            Assert.Equal(1, Interlocked.Increment(ref inside));
+            turns++;
+            await Task.Yield();
+            Interlocked.Decrement(ref inside);
+        }));
+        Assert.Equal(100, turns);
+    }
+}
