@@ -1,7 +1,7 @@
 namespace DbLock;
 
 /// <summary>A key of a pool, with the requests that wait for it in this process.</summary>
-internal sealed class PoolLine(long number, bool isPair) : PoolEntry(number, isPair)
+internal sealed class PoolLine(LockKey key) : PoolEntry(key)
 {
     private PoolRequest.Place? _first;
     private PoolRequest.Place? _last;

@@ -199,7 +199,8 @@ internal sealed class RunOptions
 
     private IEnumerable<Option> All() =>
     [
-        _connection, _scheme, _nonblock, _timeout, _wait, _shared, _lease, _atLeast, _conflict, _onLost, _grace, _close, _pass, _noName, _trust,
+        _connection, _scheme, _nonblock, _timeout, _wait, _shared, _lease, _atLeast, _conflict, _onLost, _grace,
+        _close, _pass, _noName, _trust,
         _quiet, _verbose,
     ];
 }
