@@ -23,13 +23,8 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             + "h varchar(255) character set utf8mb4 path '$.h', n varchar(255) character set utf8mb4 path '$.n')) as q";
         var own = $"l.`key` = q.k collate {collation} and l.slot = q.s and l.owner = q.o collate {collation}";
         var isCommitted = isMariaDb ? "@@autocommit = 1 and @@in_transaction = 0" : "@@autocommit = 1";
-<<<<<<< HEAD
         var answer = $"select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), "
             + "coalesce(json_arrayagg(concat(l.owner, ' ', l.slot, ' ', l.token)), '')) "
-=======
-        var answer =
-            $"select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), coalesce(json_arrayagg(concat(l.owner, ' ', l.slot, ' ', l.token)), '')) "
->>>>>>> h20
             + $"from {rows} straight_join {name} as l on {own} and l.expires > {Now}";
 
         // Without an else the row stays its owner's. With one that overflows, the statement fails, with all of its rows. Each column is set
