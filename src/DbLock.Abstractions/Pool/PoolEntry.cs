@@ -1,12 +1,15 @@
 namespace DbLock;
 
 /// <summary>What a pool knows of one key: its state on the server, how many tasks hold it, and who waits for it.</summary>
-internal sealed class PoolEntry(long number, bool isPair)
+internal sealed class PoolEntry(LockKey key)
 {
     private PoolPlace? _first;
     private PoolPlace? _last;
 
-    public (long Number, bool IsPair) Identity => (number, isPair);
+    public (long Number, bool IsPair) Identity => (key.Number, key.IsPair);
+
+    /// <summary>Gets the name of the key for which it was made.</summary>
+    public string Name => key.Name;
 
     /// <summary>Gets the state of the key on the server.</summary>
     public OnServer Server { get; private set; }
@@ -96,7 +99,7 @@ internal sealed class PoolEntry(long number, bool isPair)
     /// <summary>Says whether a request may join those who hold it.</summary>
     public bool MayBeJoinedBy(PoolRequest request) => Server == OnServer.Held && Shared && request.Shared;
 
-    public CarriedLock ToCarry(int group = 0, int heeds = 0) => new(number, isPair, Shared, group, heeds);
+    public CarriedLock ToCarry(int group = 0, int heeds = 0) => new(key.Number, key.IsPair, Shared, group, heeds) { Key = key };
 
     /// <summary>The states of a key on the server.</summary>
     public enum OnServer : byte

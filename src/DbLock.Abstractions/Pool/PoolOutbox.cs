@@ -3,7 +3,8 @@ namespace DbLock;
 /// <summary>What the server is to be told in the next round.</summary>
 internal sealed class PoolOutbox
 {
-    private const int MostPerStatement = 4096;
+    /// <summary>Gets or sets how many locks one statement takes at most, and how many it lets go of.</summary>
+    public int MostPerStatement { get; set; } = int.MaxValue;
 
     public Queue<PoolRequest> Asks { get; } = new();
 
@@ -31,8 +32,9 @@ internal sealed class PoolOutbox
             }
         }
 
-        Releases.ForEach(round.Release);
-        Releases.Clear();
+        var released = Math.Min(Releases.Count, MostPerStatement);
+        Releases.GetRange(0, released).ForEach(round.Release);
+        Releases.RemoveRange(0, released);
         round.Checks.AddRange(Checks);
         Checks.Clear();
         foreach (var entry in Claims)

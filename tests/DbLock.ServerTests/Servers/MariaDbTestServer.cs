@@ -53,5 +53,8 @@ public sealed class MariaDbTestServer : TestServer
 
     public override Task KillAsync(long sessionId) => AskAsync($"kill {sessionId.ToString(CultureInfo.InvariantCulture)}");
 
+    public async Task KillHolderAsync(LockKey key) =>
+        await KillAsync(Convert.ToInt64(await AskAsync("select is_used_lock(?)", LockDialect.MariaDb.Identify(key)), CultureInfo.InvariantCulture));
+
     public Task KillQueryAsync(long sessionId) => AskAsync($"kill query {sessionId.ToString(CultureInfo.InvariantCulture)}");
 }

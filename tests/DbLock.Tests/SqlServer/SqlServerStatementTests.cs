@@ -30,6 +30,13 @@ public sealed class SqlServerStatementTests
         }
 
         Tell("holders of three keys", dialect.Holders(new LockRequest(Three))!);
+        var carrier = dialect.Carrier!;
+        CarriedLock[] locks = [.. Three.Keys.Select((key, n) => new CarriedLock(key.Number, key.IsPair, Shared: n == 2, Group: n / 2) { Key = key })];
+        Tell("look of a pool", carrier.Look(null));
+        Tell("round of a pool", carrier.Carry(locks[..1], locks[1..], "", fencing: false, counts: true));
+        Tell("round of a pool with tokens", carrier.Carry([], locks[..2], "", fencing: true, counts: false));
+        Tell("are held of a pool", carrier.AreHeld(locks));
+        Assert.Null(carrier.ReleaseAll);
         await Compare("statements.sql");
     }
 

@@ -34,6 +34,8 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override LockStatement? EndSession => Kill;
 
+    public override LockCarrier Carrier => field ??= new MySqlCarrier(Name, ServerName, isMariaDb ? MySqlTexts.Token : null);
+
     public override bool Speaks(string product) => isMariaDb
         ? product.Contains("MariaDB", StringComparison.OrdinalIgnoreCase)
         : product.Contains("MySql", StringComparison.OrdinalIgnoreCase);

@@ -13,6 +13,14 @@ namespace DbLock;
 /// </remarks>
 internal sealed class MySqlTexts
 {
+    /// <summary>The sequence of MariaDB's fencing tokens, in the database of the connection.</summary>
+    public const string Sequence = "dblock_fencing";
+
+    /// <summary>
+    /// SQL of a fencing token (https://mariadb.com/kb/en/sequence-overview/), which leaves room for the grants of a pool in memory.
+    /// </summary>
+    public const string Token = $"nextval({Sequence}) * 1024";
+
     // swe7 has letters in the place of @ [ \ ] ^ ` { | } ~, and others have something else in the place of the backslash.
     private static readonly SearchValues<char> Plain = SearchValues.Create(
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 !\"#$%&'()*+,-./:;<=>?_");

@@ -25,6 +25,8 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override bool IsPerDatabase => true;
 
+    public override LockCarrier Carrier => field ??= new SqlServerCarrier(Identify);
+
     public override bool Speaks(string product) =>
         product.Contains(".SqlClient.", StringComparison.Ordinal) || product.Contains("SQL Server", StringComparison.OrdinalIgnoreCase);
 
@@ -63,9 +65,7 @@ internal sealed class SqlServerDialect : LockDialect
             -1 => LockOutcome.NotAcquired,
             -2 => LockOutcome.Cancelled,
             -3 => LockOutcome.Deadlock,
-            SqlServerTexts.ReadOnly => throw new LockException(
-                "This database cannot be written: it is a readable secondary, whose locks are its own, so that the primary would give the "
-                + "same lock to somebody else, or it is set to READ_ONLY. Connect to the primary, or lock in another database."),
+            SqlServerTexts.ReadOnly => throw SqlServerTexts.NotWritable(),
             var code => throw new LockException(
                 $"sp_getapplock answered {code.ToString(CultureInfo.InvariantCulture)}: it refused the call's parameters. The lock is "
                 + "not acquired; check the user's rights in this database and the transaction."),

@@ -11,6 +11,9 @@ internal sealed class SqlServerTexts
     /// </summary>
     public const int ReadOnly = -1001;
 
+    /// <summary>The sequence of the fencing tokens, in the database of the locks.</summary>
+    public const string Sequence = "dbo.dblock_fencing";
+
     /// <summary>
     /// SQL that is <see cref="ReadOnly"/> or 0. It reads no table, which would begin a transaction where IMPLICIT_TRANSACTIONS is on.
     /// </summary>
@@ -89,6 +92,11 @@ internal sealed class SqlServerTexts
     public LockSql IsHeld { get; }
 
     public LockSql Release { get; }
+
+    /// <summary>Returns the exception for a database that cannot be written.</summary>
+    public static LockException NotWritable() => new(
+        "This database cannot be written: it is a readable secondary, whose locks are its own, so that the primary would give the same "
+        + "lock to somebody else, or it is set to READ_ONLY. Connect to the primary, or lock in another database.");
 
     private bool IsOfTransaction => _owner == "Transaction";
 
