@@ -23,6 +23,11 @@ public sealed class SqlServerStatementTests
                 var name = $"{what}, {scope} scope";
                 Tell($"acquire {name}", dialect.Acquire(request));
                 Tell($"acquire shared {name}", dialect.Acquire(request with { Shared = true }));
+                if (scope == LockScope.Session)
+                {
+                    Tell($"acquire with a token {name}", dialect.Acquire(request with { Fencing = true }));
+                }
+
                 Tell($"is held {name}", dialect.IsHeld(request));
                 Tell($"release, and undo, {name}", dialect.Release(request));
                 Assert.Equal(dialect.Release(request).Commands[0].Sql, dialect.Undo(request, LockOutcome.Unknown).Commands[0].Sql);

@@ -14,6 +14,20 @@ if @answer = 0
   exec @answer = sp_getapplock @Resource = @p0, @LockMode = 'Shared', @LockOwner = 'Session', @LockTimeout = @p1;
 select @answer
 
+-- acquire with a token one key, Session scope
+-- @p0 String = nightly-report
+-- @p1 Int32 = 5000
+declare @answer int = case when databasepropertyex(db_name(), 'Updateability') = 'READ_ONLY' then -1001 else 0 end;
+if @answer = 0
+  exec @answer = sp_getapplock @Resource = @p0, @LockMode = 'Exclusive', @LockOwner = 'Session', @LockTimeout = @p1;
+declare @token bigint = @answer;
+if @answer >= 0
+begin
+  set @token = next value for dbo.dblock_fencing;
+  set @token = @token * 1024;
+end;
+select @token
+
 -- is held one key, Session scope
 -- @p0 String = nightly-report
 select case when applock_mode('public', @p0, 'Session') = 'NoLock' then 0 else 1 end
@@ -102,6 +116,50 @@ if @answer < 0 and @taken > 0 exec sp_releaseapplock @Resource = @p0, @LockOwner
 if @answer < 0 and @taken > 1 exec sp_releaseapplock @Resource = @p1, @LockOwner = 'Session';
 if @answer < 0 and @taken > 2 exec sp_releaseapplock @Resource = @p2, @LockOwner = 'Session';
 select @answer
+
+-- acquire with a token three keys, Session scope
+-- @p0 String = c
+-- @p1 String = a
+-- @p2 String = b
+-- @p3 Int32 = 5000
+declare @answer int = case when databasepropertyex(db_name(), 'Updateability') = 'READ_ONLY' then -1001 else 0 end, @taken int = 0, @left int, @start datetime2 = sysutcdatetime();
+if @answer >= 0
+begin
+  set @left = case when @p3 <= 0 then @p3
+    when datediff_big(millisecond, @start, sysutcdatetime()) >= @p3 then 0
+    else @p3 - datediff_big(millisecond, @start, sysutcdatetime()) end;
+  exec @answer = sp_getapplock @Resource = @p0, @LockMode = 'Exclusive', @LockOwner = 'Session',
+      @LockTimeout = @left;
+  if @answer >= 0 set @taken = @taken + 1;
+end
+if @answer >= 0
+begin
+  set @left = case when @p3 <= 0 then @p3
+    when datediff_big(millisecond, @start, sysutcdatetime()) >= @p3 then 0
+    else @p3 - datediff_big(millisecond, @start, sysutcdatetime()) end;
+  exec @answer = sp_getapplock @Resource = @p1, @LockMode = 'Exclusive', @LockOwner = 'Session',
+      @LockTimeout = @left;
+  if @answer >= 0 set @taken = @taken + 1;
+end
+if @answer >= 0
+begin
+  set @left = case when @p3 <= 0 then @p3
+    when datediff_big(millisecond, @start, sysutcdatetime()) >= @p3 then 0
+    else @p3 - datediff_big(millisecond, @start, sysutcdatetime()) end;
+  exec @answer = sp_getapplock @Resource = @p2, @LockMode = 'Exclusive', @LockOwner = 'Session',
+      @LockTimeout = @left;
+  if @answer >= 0 set @taken = @taken + 1;
+end
+if @answer < 0 and @taken > 0 exec sp_releaseapplock @Resource = @p0, @LockOwner = 'Session';
+if @answer < 0 and @taken > 1 exec sp_releaseapplock @Resource = @p1, @LockOwner = 'Session';
+if @answer < 0 and @taken > 2 exec sp_releaseapplock @Resource = @p2, @LockOwner = 'Session';
+declare @token bigint = @answer;
+if @answer >= 0
+begin
+  set @token = next value for dbo.dblock_fencing;
+  set @token = @token * 1024;
+end;
+select @token
 
 -- is held three keys, Session scope
 -- @p0 String = c

@@ -30,6 +30,7 @@ internal sealed class MySqlTexts
     {
         var name = Name(0, isHex);
         Acquire = new($"select get_lock({name}, {{1}})");
+        AcquireFenced = new($"select case get_lock({name}, {{1}}) when 1 then {Token} when 0 then 0 end");
         IsHeld = new($"select case when is_used_lock({name}) = connection_id() then 1 else 0 end");
         Undo = new($"select {GiveBack(name)}");
         Release = new($"select coalesce(release_lock({name}), 0)");
@@ -46,20 +47,27 @@ internal sealed class MySqlTexts
         var left = $"greatest(0, {{{number}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
         var wait = isMariaDb ? left : $"ceil({left})";
         var giveBack = $"concat({Each(", ", GiveBack)})";
-        Acquire = new LockSql(
-            $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * length({giveBack}) end from (select "
-            + $"{Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them "
-            + "from (select sysdate(6) as at limit 1) as began limit 1) as taken");
+        (Acquire, AcquireFenced) = (AcquireAll("1"), AcquireAll(Token));
         IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
         Undo = new LockSql($"select case when locate('1', {giveBack}) > 0 then 1 else 0 end");
         var released = $"concat({Each(", ", name => $"coalesce(release_lock({name}), 0)")})";
         Release = new LockSql($"select case when locate('0', {released}) > 0 then 0 else 1 end");
+
+        LockSql AcquireAll(string granted) => new(
+            $"select case taken.all_of_them when 1 then {granted} else taken.all_of_them + 0 * length({giveBack}) end from (select "
+            + $"{Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them "
+            + "from (select sysdate(6) as at limit 1) as began limit 1) as taken");
 
         string Each(string between, Func<string, string> text) =>
             string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));
     }
 
     public LockSql Acquire { get; }
+
+    /// <summary>
+    /// Gets the acquire that answers with a fencing token. Where there is no sequence, it fails before anything is taken.
+    /// </summary>
+    public LockSql AcquireFenced { get; }
 
     public LockSql IsHeld { get; }
 

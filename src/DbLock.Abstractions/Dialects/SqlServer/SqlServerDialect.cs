@@ -25,6 +25,14 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override bool IsPerDatabase => true;
 
+    public override bool HasFencing => true;
+
+    // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors: 208, invalid object name
+    public override string? Explain(in LockRequest request, DbError codes) => request.Fencing && codes.Number == 208
+        ? $"Fencing tokens come from a sequence, and this database has none: create sequence {SqlServerTexts.Sequence} as bigint "
+            + "start with 1 increment by 1, and grant update on it to whoever locks."
+        : null;
+
     public override LockCarrier Carrier => field ??= new SqlServerCarrier(Identify);
 
     public override bool Speaks(string product) =>
@@ -34,7 +42,13 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override LockStatement Acquire(in LockRequest request) =>
         new(Command(
-            request.Shared ? static texts => texts.AcquireShared : static texts => texts.Acquire,
+            (request.Shared, request.Fencing) switch
+            {
+                (false, false) => static texts => texts.Acquire,
+                (true, false) => static texts => texts.AcquireShared,
+                (false, true) => static texts => texts.AcquireFenced,
+                (true, true) => static texts => texts.AcquireFencedShared,
+            },
             request, new LockParameter(DbType.Int32, (int)request.Milliseconds)))
         {
             Wait = request.Try ? null : request.Timeout,
@@ -56,7 +70,11 @@ internal sealed class SqlServerDialect : LockDialect
         return Array.Find(all, static one => one.Count > 0) ?? all[0];
     }
 
-    public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
+    public override LockReply Read(in LockRequest request, object? answer) =>
+        request.Fencing && answer is not (null or DBNull) && Convert.ToInt64(answer, CultureInfo.InvariantCulture) is > 0 and var token
+            ? new(LockOutcome.Acquired) { FencingToken = token } : new(OutcomeOf(answer));
+
+    private static LockOutcome OutcomeOf(object? answer) => answer switch
     {
         null or DBNull => LockOutcome.Unknown,
         _ => Convert.ToInt32(answer, CultureInfo.InvariantCulture) switch
@@ -70,7 +88,7 @@ internal sealed class SqlServerDialect : LockDialect
                 $"sp_getapplock answered {code.ToString(CultureInfo.InvariantCulture)}: it refused the call's parameters. The lock is "
                 + "not acquired; check the user's rights in this database and the transaction."),
         },
-    });
+    };
 
     // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors. The numbers 0 and -2 are made
     // by the client, for a cancel and a command timeout.

@@ -29,6 +29,17 @@ internal sealed class SqlServerTexts
 
         """;
 
+    // A token leaves room for the grants of a pool in memory. Where there is no sequence, this fails after the grant, which is undone.
+    private const string Fenced = $"""
+        declare @token bigint = @answer;
+        if @answer >= 0
+        begin
+          set @token = next value for {Sequence};
+          set @token = @token * 1024;
+        end;
+        select @token
+        """;
+
     private readonly string _owner;
 
     public SqlServerTexts(string owner, int count)
@@ -37,6 +48,8 @@ internal sealed class SqlServerTexts
         var number = count.ToString(CultureInfo.InvariantCulture);
         Acquire = count == 1 ? AcquireOne("Exclusive") : AcquireSeveral("Exclusive");
         AcquireShared = count == 1 ? AcquireOne("Shared") : AcquireSeveral("Shared");
+        AcquireFenced = count == 1 ? AcquireOne("Exclusive", Fenced) : AcquireSeveral("Exclusive", Fenced);
+        AcquireFencedShared = count == 1 ? AcquireOne("Shared", Fenced) : AcquireSeveral("Shared", Fenced);
 
         // Outside of a transaction the mode of a transaction's lock is an error (3918), which a cancel under XACT_ABORT leads to. The parts
         // of a CASE run in their order.
@@ -57,15 +70,15 @@ internal sealed class SqlServerTexts
 
         IEnumerable<string> Names() => Enumerable.Range(0, count).Select(n => string.Create(CultureInfo.InvariantCulture, $"{{{n}}}"));
 
-        LockSql AcquireOne(string mode) => new($$"""
+        LockSql AcquireOne(string mode, string answer = "select @answer") => new($$"""
             {{Begin}}declare @answer int = {{Trust}};
             if @answer = 0
               exec @answer = sp_getapplock @Resource = {0}, @LockMode = '{{mode}}', @LockOwner = '{{owner}}', @LockTimeout = {1};
-            select @answer
+            {{answer}}
             """);
 
         // All names share the timeout. After a failure, those that were taken are let go.
-        LockSql AcquireSeveral(string mode) => new($$"""
+        LockSql AcquireSeveral(string mode, string answer = "select @answer") => new($$"""
             {{Begin}}declare @answer int = {{Trust}}, @taken int = 0, @left int, @start datetime2 = sysutcdatetime();
             {{string.Join("\n", Names().Select(name => $$"""
                 if @answer >= 0
@@ -81,13 +94,19 @@ internal sealed class SqlServerTexts
             {{string.Join("\n", Names().Select((name, n) => string.Create(
                 CultureInfo.InvariantCulture,
                 $"if @answer < 0 and @taken > {n} exec sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';")))}}
-            select @answer
+            {{answer}}
             """);
     }
 
     public LockSql Acquire { get; }
 
     public LockSql AcquireShared { get; }
+
+    /// <summary>Gets the acquire that answers with a fencing token, or with the code of a failure.</summary>
+    public LockSql AcquireFenced { get; }
+
+    /// <summary>Gets the same of a shared lock.</summary>
+    public LockSql AcquireFencedShared { get; }
 
     public LockSql IsHeld { get; }
 
