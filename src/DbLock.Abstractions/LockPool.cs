@@ -100,7 +100,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     /// knows whether the lock is held.
     /// </exception>
     /// <exception cref="ArgumentException">A shared lock was asked for in a pool with fencing tokens.</exception>
-    /// <exception cref="NotSupportedException">The server's dialect cannot carry locks; PostgreSQL's can.</exception>
+    /// <exception cref="NotSupportedException">The server's dialect cannot carry such locks (lock-pool.md says what each can).</exception>
     /// <exception cref="OperationCanceledException">The wait was cancelled. The lock is not held.</exception>
     public ValueTask<PooledLock> AcquireLockAsync(
         LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default)

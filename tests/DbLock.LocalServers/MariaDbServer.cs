@@ -98,6 +98,12 @@ public sealed class MariaDbServer : IAsyncDisposable
     /// <exception cref="NotSupportedException">The server is not private.</exception>
     public string ReadLog() => _server?.ReadLog() ?? throw new NotSupportedException("DBLOCK_TEST_MARIADB keeps its log elsewhere.");
 
+    /// <summary>Restarts a private server in good order.</summary>
+    /// <exception cref="NotSupportedException">The server is not private.</exception>
+    public Task RestartAsync() => _server is { } server
+        ? server.RestartAsync("TERM", () => AnswersAsync(server))
+        : throw new NotSupportedException("DBLOCK_TEST_MARIADB is not restarted.");
+
     /// <summary>Stops a private server and deletes its folder; an existing one stays as it is.</summary>
     public ValueTask DisposeAsync() => _server?.DisposeAsync() ?? ValueTask.CompletedTask;
 

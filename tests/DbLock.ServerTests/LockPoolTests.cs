@@ -306,8 +306,8 @@ public sealed class LockPoolTests() : PoolTurnSpecification(PostgreSqlTestServer
     [Fact]
     public async Task A_server_that_cannot_carry_locks_is_refused()
     {
-        await using var source = OdbcFactory.Instance.CreateDataSource((await MariaDbTestServer.ServerAsync).OdbcConnectionString);
-        await using var pool = new LockPool(source);
+        await using var source = NpgsqlDataSource.Create((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        await using var pool = new LockPool(source, options: new LockPoolOptions { Dialect = new ThirdParty.HashTextDialect() });
         Assert.Contains("AcquireLock", (await Assert.ThrowsAsync<NotSupportedException>(() => pool.AcquireLockAsync(Key).AsTask())).Message, StringComparison.Ordinal);
     }
 

@@ -1,6 +1,7 @@
 using System.Data.Common;
 using System.Data.Odbc;
 using System.Globalization;
+using DbLock.ServerTests.MariaDb;
 using Npgsql;
 
 namespace DbLock.ServerTests;
@@ -121,6 +122,20 @@ public sealed class LockPoolOverOdbc() : PoolSpecification(PostgreSqlTestServer.
 
     protected override Task KillHolderAsync(LockKey key) => PostgreSqlTestServer.Instance.KillHolderAsync(key);
 }
+
+public abstract class LockPoolOnMariaDb(string driver, LockInterface lockInterface)
+    : PoolSpecification(MariaDbTestServer.Instance, lockInterface)
+{
+    protected override Task<DbDataSource> CreateSourceAsync() => MariaDbDrivers.CreateSourceAsync(driver);
+
+    protected override Task KillHolderAsync(LockKey key) => MariaDbTestServer.Instance.KillHolderAsync(key);
+}
+
+public sealed class LockPoolOverMySqlConnectorOnMariaDb() : LockPoolOnMariaDb("MySqlConnector", LockInterface.AdoNet);
+
+public sealed class LockPoolOverMySqlDataOnMariaDb() : LockPoolOnMariaDb("MySql.Data", LockInterface.AdoNet);
+
+public sealed class LockPoolOverOdbcOnMariaDb() : LockPoolOnMariaDb("Odbc", LockInterface.Odbc);
 
 public sealed class LockPoolInMemory() : PoolTurnSpecification(InMemoryTestServer.Instance, LockInterface.InMemory)
 {

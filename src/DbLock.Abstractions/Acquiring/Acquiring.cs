@@ -271,6 +271,8 @@ internal static class Acquiring
                 throw Refusals.Silent(conversation.Key, answer.Error);
             case Verdict.Failed when conversation.Dialect.IsSessionLimit(answer.Codes):
                 throw Refusals.SessionEndedByLimit($"lock '{conversation.Key}'", answer.Error);
+            case Verdict.Failed when conversation.Dialect.Explain(request, answer.Codes) is { } words:
+                throw Refusals.Explained(conversation.Key, words, answer.Error);
             case var _ when isSessionEnded:
                 throw Refusals.SessionEnded(conversation.Key, answer.Error);
             case Verdict.TimedOut:

@@ -114,6 +114,9 @@ internal static class Refusals
             + "limit, or raise the limit.",
         error);
 
+    public static LockException Explained(LockKey key, string words, Exception? error) => new(
+        $"Lock '{key}' is not acquired. {words}", error);
+
     public static LockException Broken(LockKey key, Exception? error) => new(
         $"The connection of lock '{key}' broke while the lock was waited for. The lock is not acquired: open the connection again, then "
             + "try again.", error);

@@ -148,6 +148,14 @@ public abstract class LockDialect
     public abstract LockOutcome Read(DbError codes);
 
     /// <summary>
+    /// Returns what a refusal of an acquire means and what to do, in a sentence, where the server's own words do not say it; null by
+    /// default.
+    /// </summary>
+    /// <param name="request">What was asked.</param>
+    /// <param name="codes">The error's codes.</param>
+    public virtual string? Explain(in LockRequest request, DbError codes) => null;
+
+    /// <summary>
     /// Says whether an error means that the server has ended the session because of a limit: on how long a transaction may take, or on how
     /// long a session may be idle.
     /// </summary>

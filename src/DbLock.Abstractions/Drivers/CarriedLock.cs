@@ -9,6 +9,12 @@ namespace DbLock.Drivers;
 public readonly record struct CarriedLock(long Number, bool IsPair, bool Shared, int Group = 0, int Heeds = 0)
 {
     /// <summary>
+    /// Gets the key, for an engine that locks names (<see cref="LockCarrier.LocksNames"/>); null of a claim and of
+    /// <see cref="LockCarrier.Listening"/>, which such an engine has not.
+    /// </summary>
+    public LockKey? Key { get; init; }
+
+    /// <summary>
     /// The lowest bit of a claim's level. Keys that people number do not reach this bit, so that two claims never have one number.
     /// </summary>
     public const int LevelBit = 60;

@@ -14,6 +14,21 @@ public abstract class LockCarrier
     public static readonly CarriedLock Listening = new(LockKey.From("DbLock.LockPool listens").Number, IsPair: false, Shared: true);
 
     /// <summary>
+    /// Gets whether the engine locks names and not numbers; false by default. A lock that the session holds already under another key of
+    /// the same name counts as held elsewhere.
+    /// </summary>
+    public virtual bool LocksNames => false;
+
+    /// <summary>Gets whether the engine has shared locks; true by default. Without, a pool refuses them.</summary>
+    public virtual bool HasShared => true;
+
+    /// <summary>Gets whether a driver may prepare the statements; true by default.</summary>
+    public virtual bool MayPrepare => true;
+
+    /// <summary>Gets how many locks one statement takes at most, and how many it lets go of; 4,096 by default.</summary>
+    public virtual int MostPerStatement => 4096;
+
+    /// <summary>
     /// Returns the statement that asks for how many more locks the server has room, and that checks whether its locks can be trusted.
     /// </summary>
     /// <param name="sessionId">The session that the client believes it speaks to; null when unknown, or when a pooler is trusted.</param>
@@ -45,9 +60,10 @@ public abstract class LockCarrier
     public virtual LockStatement? Listen => null;
 
     /// <summary>
-    /// Gets the statement that lets go of every lock of the session and ends its listening, before the connection is given back.
+    /// Gets the statement that lets go of every lock of the session and ends its listening, before the connection is given back; null when
+    /// the engine cannot, so that the session is ended.
     /// </summary>
-    public abstract LockStatement ReleaseAll { get; }
+    public abstract LockStatement? ReleaseAll { get; }
 
     /// <summary>Says whether an error means that the server's lock table is full; false by default.</summary>
     /// <param name="codes">The error's codes.</param>

@@ -55,6 +55,11 @@ internal sealed class Carrier
         var says = dialect.Carrier ?? throw new NotSupportedException(
             $"{dialect.Name} cannot carry many locks on one connection here: "
             + "use dataSource.AcquireLock, which takes a connection for each lock.");
+        if (options.Fencing && !dialect.HasFencing)
+        {
+            throw Refusals.NoFencing(dialect);
+        }
+
         var sessionId = options.TrustPooler ? null : lockInterface.Driver.SessionId(connection);
         var carrier = new Carrier(connection, lockInterface.Driver, dialect, says, sessionId is not null, options.Fencing);
         var room = says.ReadRoom(await carrier.Execute(says.Look(sessionId)).ConfigureAwait(false));
@@ -157,7 +162,13 @@ internal sealed class Carrier
         try
         {
             // This is done before the close: a provider's pool keeps the session with its locks until somebody uses it again.
-            await Execute(Says.ReleaseAll).ConfigureAwait(false);
+            if (Says.ReleaseAll is not { } releaseAll)
+            {
+                Discard();
+                return true;
+            }
+
+            await Execute(releaseAll).ConfigureAwait(false);
             isClean = true;
             if (_settings is not null)
             {
@@ -185,7 +196,7 @@ internal sealed class Carrier
 
         try
         {
-            statement = statement with { MayPrepare = _isDirect, Limit = TrustWindow.Length };
+            statement = statement with { MayPrepare = _isDirect && Says.MayPrepare, Limit = TrustWindow.Length };
             var execution = Driver.Execute(Connection, null, statement, async: true, CancellationToken.None);
             IsAsynchronous |= !execution.IsCompleted;
             var answer = await execution.ConfigureAwait(false);

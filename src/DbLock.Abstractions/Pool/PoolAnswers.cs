@@ -154,6 +154,18 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         return true;
     });
 
+    /// <summary>Takes the shared locks out of a round, which the server does not have.</summary>
+    public void RefuseShared(object owner, PoolRound round, string engine) => IfOwner(owner, null, () =>
+    {
+        foreach (var request in round.TakeOut(static (request, _) => request.Shared))
+        {
+            _lines.Unask(request);
+            Fail(request, PoolReports.NoShared(engine));
+        }
+
+        return true;
+    });
+
     /// <summary>Takes out of a round the requests for which the server has no room.</summary>
     public void Limit(object owner, PoolRound round, long room) => IfOwner(owner, null, () =>
     {

@@ -138,9 +138,9 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
                 changed();
                 await hearing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 isHeard = true;
-                if (connection.State == ConnectionState.Open)
+                if (connection.State == ConnectionState.Open && carrier.Says.ReleaseAll is { } releaseAll)
                 {
-                    var end = carrier.Says.ReleaseAll with { Limit = TrustWindow.Length };
+                    var end = releaseAll with { Limit = TrustWindow.Length };
                     await carrier.Driver.Execute(connection, null, end, async: true, CancellationToken.None).ConfigureAwait(false);
                 }
             }

@@ -1,9 +1,12 @@
 namespace DbLock;
 
 /// <summary>What a pool knows of one key: its state on the server, and how many tasks hold it.</summary>
-internal abstract class PoolEntry(long number, bool isPair)
+internal abstract class PoolEntry(LockKey key)
 {
-    public (long Number, bool IsPair) Identity => (number, isPair);
+    public (long Number, bool IsPair) Identity => (key.Number, key.IsPair);
+
+    /// <summary>Gets the name of the key for which it was made.</summary>
+    public string Name => key.Name;
 
     /// <summary>Gets the state of the key on the server.</summary>
     public OnServer Server { get; private set; }
@@ -38,7 +41,7 @@ internal abstract class PoolEntry(long number, bool isPair)
 
     public void Become(OnServer server, long now) => (Server, Since) = (server, now);
 
-    public CarriedLock ToCarry(int group = 0, int heeds = 0) => new(number, isPair, Shared, group, heeds);
+    public CarriedLock ToCarry(int group = 0, int heeds = 0) => new(key.Number, key.IsPair, Shared, group, heeds) { Key = key };
 
     /// <summary>The states of a key on the server.</summary>
     public enum OnServer : byte

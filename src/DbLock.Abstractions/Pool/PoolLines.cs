@@ -41,11 +41,41 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     public PoolLine? Find((long, bool) identity) => _entries.GetValueOrDefault(identity);
 
+    /// <summary>Gets or sets whether the server is known to lock numbers, so that two names with one number are one lock.</summary>
+    public bool LocksNumbers { get; set; }
+
+    /// <summary>
+    /// Returns two keys of one number and different names, one of which is asked for; null where there are none, and where the server locks
+    /// numbers. Here they would be one lock, and are two on a server that locks names.
+    /// </summary>
+    public (string Asked, string Other)? FindNamesakes(LockKey asked)
+    {
+        if (LocksNumbers)
+        {
+            return null;
+        }
+
+        Dictionary<(long, bool), string> names = [];
+        foreach (var key in asked.Keys)
+        {
+            var identity = (key.Number, key.IsPair);
+            var other = Find(identity)?.Name ?? names.GetValueOrDefault(identity, key.Name);
+            if (other != key.Name)
+            {
+                return (key.Name, other);
+            }
+
+            names[identity] = key.Name;
+        }
+
+        return null;
+    }
+
     /// <summary>Puts a request into the line of each of its keys.</summary>
     public void Enter(PoolRequest request)
     {
         var keys = request.Key.Keys;
-        request.Places = keys.Count == 1 ? [new PoolRequest.Place(request, Line((keys[0].Number, keys[0].IsPair)))] : PlacesOfSet(request);
+        request.Places = keys.Count == 1 ? [new PoolRequest.Place(request, Line(keys[0]))] : PlacesOfSet(request);
         foreach (var place in request.Places)
         {
             var line = PoolLine.Of(place.Entry);
@@ -208,10 +238,9 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     // Apart from the plain case, in which what this one remembers for its Select would be allocated, too.
     private PoolRequest.Place[] PlacesOfSet(PoolRequest request) =>
-        [.. request.Key.Keys.Select(key => (key.Number, key.IsPair)).Distinct().Select(key => new PoolRequest.Place(request, Line(key)))];
+        [.. request.Key.Keys.DistinctBy(key => (key.Number, key.IsPair)).Select(key => new PoolRequest.Place(request, Line(key)))];
 
-    private PoolLine Line((long Number, bool IsPair) key) =>
-        _entries.TryGetValue(key, out var entry) ? entry : _entries[key] = new PoolLine(key.Number, key.IsPair);
+    private PoolLine Line(LockKey key) => Find((key.Number, key.IsPair)) ?? (_entries[(key.Number, key.IsPair)] = new PoolLine(key));
 
     /// <returns>Whether it was granted. The next request in the line may be granted, too, in that case.</returns>
     private bool Start(PoolRequest request)

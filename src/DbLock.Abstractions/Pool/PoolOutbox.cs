@@ -3,7 +3,8 @@ namespace DbLock;
 /// <summary>What the server is to be told in the next round.</summary>
 internal sealed class PoolOutbox
 {
-    private const int MostPerStatement = 4096;
+    /// <summary>Gets or sets how many locks one statement takes at most, and how many it lets go of.</summary>
+    public int MostPerStatement { get; set; } = int.MaxValue;
 
     public Queue<PoolRequest> Asks { get; } = new();
 
@@ -31,12 +32,13 @@ internal sealed class PoolOutbox
             }
         }
 
-        foreach (var entry in Releases)
+        var released = Math.Min(Releases.Count, MostPerStatement);
+        for (var i = 0; i < released; i++)
         {
-            round.Release(entry);
+            round.Release(Releases[i]);
         }
 
-        Releases.Clear();
+        Releases.RemoveRange(0, released);
         round.Checks.AddRange(Checks);
         Checks.Clear();
         foreach (var entry in Claims)

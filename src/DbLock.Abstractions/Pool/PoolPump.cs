@@ -221,6 +221,11 @@ internal sealed class PoolPump(
                 return;
             }
 
+            if (!carrier.Says.HasShared && round.Acquires.Exists(static one => one.Shared))
+            {
+                answers.RefuseShared(this, round, carrier.Dialect.Name);
+            }
+
             if (round.Acquires.Count > _room)
             {
                 await Look(carrier, round).ConfigureAwait(false);
@@ -297,6 +302,7 @@ internal sealed class PoolPump(
                 if (OwnsQueue && !_isEnding)
                 {
                     (_carrier, _room, _retry) = (carrier, room / 4, ShortestRetry);
+                    (queue.Lines.LocksNumbers, queue.Outbox.MostPerStatement) = (!carrier.Says.LocksNames, carrier.Says.MostPerStatement);
                     owner.Follow();
                     return carrier;
                 }

@@ -71,6 +71,11 @@ internal sealed class PoolQueue
     {
         lock (Gate)
         {
+            if (Lines.FindNamesakes(request.Key) is var (asked, other))
+            {
+                throw PoolReports.OneNumber(asked, other);
+            }
+
             if (_isClosed)
             {
                 return false;

@@ -16,6 +16,13 @@ internal sealed class PoolReports(LockOptions options)
         + "Hold fewer locks at once, or raise max_locks_per_transaction.",
         error);
 
+    public static NotSupportedException NoShared(string engine) => new(
+        $"{engine} has no shared locks: leave shared out, or lock on another engine.");
+
+    public static NotSupportedException OneNumber(string asked, string other) => new(
+        $"The keys '{asked}' and '{other}' have one number, by which a LockPool tells keys apart until it knows that its server locks "
+        + "numbers; where the server locks names they are two locks. Make the keys with another scheme, or use a pool for each.");
+
     public static ArgumentException SharedHasNoToken(LockKey key, string parameter) => new(
         "A shared lock of a pool has no fencing token: tasks share it in memory, so that its token would not grow with each grant. "
         + $"Acquire '{key}' alone, use a pool without LockPoolOptions.Fencing, or dataSource.AcquireLock, which asks the server each time.",

@@ -123,7 +123,11 @@ internal sealed class PoolRound
     }
 
     /// <summary>Takes out the requests for which there is no room, and returns them.</summary>
-    public List<PoolRequest> Limit(long room)
+    public List<PoolRequest> Limit(long room) => TakeOut((_, count) => Acquires.Count + count > room);
+
+    /// <summary>Takes out requests, and returns them.</summary>
+    /// <param name="isOut">Says so of a request and of how many locks it asks for, before it is added to those that stay.</param>
+    public List<PoolRequest> TakeOut(Func<PoolRequest, int, bool> isOut)
     {
         List<PoolRequest> without = [];
         List<CarriedLock> acquires = [.. Acquires];
@@ -134,7 +138,7 @@ internal sealed class PoolRound
         foreach (var request in all)
         {
             var count = request.CountAsked();
-            if (Acquires.Count + count <= room)
+            if (!isOut(request, count))
             {
                 Acquires.AddRange(acquires.GetRange(first, count).Select(one => one with { Group = Asks.Count }));
                 Asks.Add(request);

@@ -7,15 +7,13 @@ namespace DbLock.ServerTests;
 
 public sealed class MariaDbTestServer : TestServer
 {
-    private static readonly Lazy<Task<MariaDbServer>> Started = new(MariaDbServer.StartAsync);
+    private static readonly Lazy<Task<MariaDbServer>> Started = new(StartAsync);
 
     public static MariaDbTestServer Instance { get; } = new();
 
     public override bool HasShared => false;
 
     public override bool HasTransactionScope => false;
-
-    public override bool HasFencing => false;
 
     public override bool HasEmptyNames => false;
 
@@ -24,6 +22,18 @@ public sealed class MariaDbTestServer : TestServer
     public override string SessionIdSql => "select connection_id()";
 
     public static Task<MariaDbServer> ServerAsync => Started.Value;
+
+    // The sequence is what a user makes by hand for fencing tokens (docs/fencing.md).
+    private static async Task<MariaDbServer> StartAsync()
+    {
+        var server = await MariaDbServer.StartAsync();
+        await using var connection = new OdbcConnection(server.OdbcConnectionString);
+        await connection.OpenAsync();
+        await using var command = connection.CreateCommand();
+        command.CommandText = "create sequence if not exists dblock_fencing";
+        await command.ExecuteNonQueryAsync();
+        return server;
+    }
 
     public static async Task<OdbcConnection> OpenAsync()
     {
@@ -52,6 +62,9 @@ public sealed class MariaDbTestServer : TestServer
         AskWhetherAsync("select count(*) from information_schema.processlist where id = ? and state = 'User lock'", sessionId);
 
     public override Task KillAsync(long sessionId) => AskAsync($"kill {sessionId.ToString(CultureInfo.InvariantCulture)}");
+
+    public async Task KillHolderAsync(LockKey key) =>
+        await KillAsync(Convert.ToInt64(await AskAsync("select is_used_lock(?)", LockDialect.MariaDb.Identify(key)), CultureInfo.InvariantCulture));
 
     public Task KillQueryAsync(long sessionId) => AskAsync($"kill query {sessionId.ToString(CultureInfo.InvariantCulture)}");
 }

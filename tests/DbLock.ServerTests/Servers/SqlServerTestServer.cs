@@ -10,8 +10,6 @@ public sealed class SqlServerTestServer : TestServer
 {
     public static SqlServerTestServer Instance { get; } = new();
 
-    public override bool HasFencing => false;
-
     public override TimeSpan BriefWait => TimeSpan.FromMilliseconds(10);
 
     public override LockDialect Dialect => LockDialect.SqlServer;

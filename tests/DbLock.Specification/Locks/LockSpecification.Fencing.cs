@@ -63,6 +63,11 @@ public abstract partial class LockSpecification
         await Assert.ThrowsAsync<InvalidOperationException>(() => @lock.AcquireAsync(block: false).AsTask());
         Assert.False(await Server.IsHeldAsync(Key));
         await transaction.RollbackAsync();
+        if (!ShowsCompletedTransactions)
+        {
+            @lock.Transaction = null;
+        }
+
         Assert.True(await @lock.AcquireAsync(block: false));
         Assert.True(await @lock.ReleaseAsync());
     }

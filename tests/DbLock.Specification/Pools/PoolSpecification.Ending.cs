@@ -45,8 +45,8 @@ public abstract partial class PoolSpecification
                 using var cancel = new CancellationTokenSource();
                 var key = round % 5 == 0 ? LockKey.All(keys[random.Next(4)], keys[random.Next(4)]) : keys[random.Next(4)];
                 var acquire = round % 2 == 0
-                    ? pool.AcquireLockAsync(key, shared: round % 3 == 0, cancellationToken: cancel.Token).AsTask()
-                    : pool.TryAcquireLockAsync(key, TimeSpan.FromMilliseconds(1), round % 3 == 0).AsTask()!;
+                    ? pool.AcquireLockAsync(key, shared: server.HasShared && round % 3 == 0, cancellationToken: cancel.Token).AsTask()
+                    : pool.TryAcquireLockAsync(key, TimeSpan.FromMilliseconds(1), server.HasShared && round % 3 == 0).AsTask()!;
                 for (var spin = random.Next(300); spin > 0; spin--)
                 {
                     Thread.SpinWait(20);

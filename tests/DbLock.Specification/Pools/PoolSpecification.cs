@@ -33,6 +33,9 @@ public abstract partial class PoolSpecification(TestServer server, LockInterface
     /// <summary>Asserts that no pool doubts what it holds, where that can be seen.</summary>
     protected virtual Task BelievesAsync() => Task.CompletedTask;
 
+    /// <summary>Gets whether a lock is shared or alone, where the server has both.</summary>
+    protected bool[] Kinds => server.HasShared ? [false, true] : [false];
+
     /// <summary>Has something disposed when the test has ended.</summary>
     protected T Opened<T>(T opened)
         where T : IAsyncDisposable

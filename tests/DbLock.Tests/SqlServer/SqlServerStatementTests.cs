@@ -23,6 +23,11 @@ public sealed class SqlServerStatementTests
                 var name = $"{what}, {scope} scope";
                 Tell($"acquire {name}", dialect.Acquire(request));
                 Tell($"acquire shared {name}", dialect.Acquire(request with { Shared = true }));
+                if (scope == LockScope.Session)
+                {
+                    Tell($"acquire with a token {name}", dialect.Acquire(request with { Fencing = true }));
+                }
+
                 Tell($"is held {name}", dialect.IsHeld(request));
                 Tell($"release, and undo, {name}", dialect.Release(request));
                 Assert.Equal(dialect.Release(request).Commands[0].Sql, dialect.Undo(request, LockOutcome.Unknown).Commands[0].Sql);
@@ -30,6 +35,13 @@ public sealed class SqlServerStatementTests
         }
 
         Tell("holders of three keys", dialect.Holders(new LockRequest(Three))!);
+        var carrier = dialect.Carrier!;
+        CarriedLock[] locks = [.. Three.Keys.Select((key, n) => new CarriedLock(key.Number, key.IsPair, Shared: n == 2, Group: n / 2) { Key = key })];
+        Tell("look of a pool", carrier.Look(null));
+        Tell("round of a pool", carrier.Carry(locks[..1], locks[1..], "", fencing: false, counts: true));
+        Tell("round of a pool with tokens", carrier.Carry([], locks[..2], "", fencing: true, counts: false));
+        Tell("are held of a pool", carrier.AreHeld(locks));
+        Assert.Null(carrier.ReleaseAll);
         await Compare("statements.sql");
     }
 

@@ -36,6 +36,16 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override LockStatement? EndSession => Kill;
 
+    public override bool HasFencing => isMariaDb;
+
+    // https://mariadb.com/kb/en/mariadb-error-code-reference/: unknown table, unknown sequence
+    public override string? Explain(in LockRequest request, DbError codes) => request.Fencing && codes.Number is 1109 or 1146 or 4091
+        ? $"Fencing tokens come from a sequence, and this database has none: create sequence {MySqlTexts.Sequence}, with the right to "
+            + "insert into it for whoever locks."
+        : null;
+
+    public override LockCarrier Carrier => field ??= new MySqlCarrier(Name, ServerName, isMariaDb ? MySqlTexts.Token : null);
+
     public override bool Speaks(string product) => isMariaDb
         ? product.Contains("MariaDB", StringComparison.OrdinalIgnoreCase)
         : product.Contains("MySql", StringComparison.OrdinalIgnoreCase);
@@ -60,7 +70,10 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         // MySQL rounds to whole seconds, so that 0.4 s would be no wait at all. It is rounded up here.
         var seconds = request.Milliseconds < 0 ? ForEverSeconds : request.Milliseconds / 1000.0;
         return new LockStatement(
-            Command(texts => texts.Acquire, request, new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
+            Command(
+                request.Fencing ? static texts => texts.AcquireFenced : static texts => texts.Acquire,
+                request,
+                new LockParameter(DbType.Double, isMariaDb ? seconds : Math.Ceiling(seconds))))
         {
             Wait = request.Try ? null : request.Timeout,
         };
@@ -82,11 +95,16 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     }
 
     // The answer NULL means that the wait was interrupted (KILL QUERY, max_statement_time), or that the function failed without an error.
-    public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
+    public override LockReply Read(in LockRequest request, object? answer)
     {
-        null or DBNull => LockOutcome.Cancelled,
-        _ => Convert.ToInt64(answer, CultureInfo.InvariantCulture) == 1 ? LockOutcome.Acquired : LockOutcome.NotAcquired,
-    });
+        if (answer is null or DBNull)
+        {
+            return new(LockOutcome.Cancelled);
+        }
+
+        var code = Convert.ToInt64(answer, CultureInfo.InvariantCulture);
+        return new(code > 0 ? LockOutcome.Acquired : LockOutcome.NotAcquired) { FencingToken = request.Fencing ? code : 0 };
+    }
 
     // https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html and https://mariadb.com/kb/en/mariadb-error-code-reference/
     public override LockOutcome Read(DbError codes) => codes.Number switch

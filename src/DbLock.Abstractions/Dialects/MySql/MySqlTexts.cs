@@ -13,6 +13,14 @@ namespace DbLock;
 /// </remarks>
 internal sealed class MySqlTexts
 {
+    /// <summary>The sequence of MariaDB's fencing tokens, in the database of the connection.</summary>
+    public const string Sequence = "dblock_fencing";
+
+    /// <summary>
+    /// SQL of a fencing token (https://mariadb.com/kb/en/sequence-overview/), which leaves room for the grants of a pool in memory.
+    /// </summary>
+    public const string Token = $"nextval({Sequence}) * 1024";
+
     // swe7 has letters in the place of @ [ \ ] ^ ` { | } ~, and others have something else in the place of the backslash.
     private static readonly SearchValues<char> Plain = SearchValues.Create(
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 !\"#$%&'()*+,-./:;<=>?_");
@@ -22,6 +30,7 @@ internal sealed class MySqlTexts
     {
         var name = Name(0, isHex);
         Acquire = new($"select get_lock({name}, {{1}})");
+        AcquireFenced = new($"select case get_lock({name}, {{1}}) when 1 then {Token} when 0 then 0 end");
         IsHeld = new($"select case when is_used_lock({name}) = connection_id() then 1 else 0 end");
         Undo = new($"select {GiveBack(name)}");
         Release = new($"select coalesce(release_lock({name}), 0)");
@@ -38,20 +47,27 @@ internal sealed class MySqlTexts
         var left = $"greatest(0, {{{number}}} - timestampdiff(microsecond, began.at, sysdate(6)) / 1000000)";
         var wait = isMariaDb ? left : $"ceil({left})";
         var giveBack = $"concat({Each(", ", GiveBack)})";
-        Acquire = new LockSql(
-            $"select case taken.all_of_them when 1 then 1 else taken.all_of_them + 0 * length({giveBack}) end from (select "
-            + $"{Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them "
-            + "from (select sysdate(6) as at limit 1) as began limit 1) as taken");
+        (Acquire, AcquireFenced) = (AcquireAll("1"), AcquireAll(Token));
         IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
         Undo = new LockSql($"select case when locate('1', {giveBack}) > 0 then 1 else 0 end");
         var released = $"concat({Each(", ", name => $"coalesce(release_lock({name}), 0)")})";
         Release = new LockSql($"select case when locate('0', {released}) > 0 then 0 else 1 end");
+
+        LockSql AcquireAll(string granted) => new(
+            $"select case taken.all_of_them when 1 then {granted} else taken.all_of_them + 0 * length({giveBack}) end from (select "
+            + $"{Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them "
+            + "from (select sysdate(6) as at limit 1) as began limit 1) as taken");
 
         string Each(string between, Func<string, string> text) =>
             string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));
     }
 
     public LockSql Acquire { get; }
+
+    /// <summary>
+    /// Gets the acquire that answers with a fencing token. Where there is no sequence, it fails before anything is taken.
+    /// </summary>
+    public LockSql AcquireFenced { get; }
 
     public LockSql IsHeld { get; }
 

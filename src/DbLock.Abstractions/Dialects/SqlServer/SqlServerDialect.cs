@@ -27,6 +27,16 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override LeaseDialect? Leases { get; } = new SqlServerLeases();
 
+    public override bool HasFencing => true;
+
+    // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors: 208, invalid object name
+    public override string? Explain(in LockRequest request, DbError codes) => request.Fencing && codes.Number == 208
+        ? $"Fencing tokens come from a sequence, and this database has none: create sequence {SqlServerTexts.Sequence} as bigint "
+            + "start with 1 increment by 1, and grant update on it to whoever locks."
+        : null;
+
+    public override LockCarrier Carrier => field ??= new SqlServerCarrier(Identify);
+
     public override bool Speaks(string product) =>
         product.Contains(".SqlClient.", StringComparison.Ordinal) || product.Contains("SQL Server", StringComparison.OrdinalIgnoreCase);
 
@@ -34,7 +44,13 @@ internal sealed class SqlServerDialect : LockDialect
 
     public override LockStatement Acquire(in LockRequest request) =>
         new(Command(
-            request.Shared ? static texts => texts.AcquireShared : static texts => texts.Acquire,
+            (request.Shared, request.Fencing) switch
+            {
+                (false, false) => static texts => texts.Acquire,
+                (true, false) => static texts => texts.AcquireShared,
+                (false, true) => static texts => texts.AcquireFenced,
+                (true, true) => static texts => texts.AcquireFencedShared,
+            },
             request, new LockParameter(DbType.Int32, (int)request.Milliseconds)))
         {
             Wait = request.Try ? null : request.Timeout,
@@ -56,7 +72,11 @@ internal sealed class SqlServerDialect : LockDialect
         return Array.Find(all, static one => one.Count > 0) ?? all[0];
     }
 
-    public override LockReply Read(in LockRequest request, object? answer) => new(answer switch
+    public override LockReply Read(in LockRequest request, object? answer) =>
+        request.Fencing && answer is not (null or DBNull) && Convert.ToInt64(answer, CultureInfo.InvariantCulture) is > 0 and var token
+            ? new(LockOutcome.Acquired) { FencingToken = token } : new(OutcomeOf(answer));
+
+    private static LockOutcome OutcomeOf(object? answer) => answer switch
     {
         null or DBNull => LockOutcome.Unknown,
         _ => Convert.ToInt32(answer, CultureInfo.InvariantCulture) switch
@@ -65,14 +85,12 @@ internal sealed class SqlServerDialect : LockDialect
             -1 => LockOutcome.NotAcquired,
             -2 => LockOutcome.Cancelled,
             -3 => LockOutcome.Deadlock,
-            SqlServerTexts.ReadOnly => throw new LockException(
-                "This database cannot be written: it is a readable secondary, whose locks are its own, so that the primary would give the "
-                + "same lock to somebody else, or it is set to READ_ONLY. Connect to the primary, or lock in another database."),
+            SqlServerTexts.ReadOnly => throw SqlServerTexts.NotWritable(),
             var code => throw new LockException(
                 $"sp_getapplock answered {code.ToString(CultureInfo.InvariantCulture)}: it refused the call's parameters. The lock is "
                 + "not acquired; check the user's rights in this database and the transaction."),
         },
-    });
+    };
 
     // https://learn.microsoft.com/sql/relational-databases/errors-events/database-engine-events-and-errors. The numbers 0 and -2 are made
     // by the client, for a cancel and a command timeout.

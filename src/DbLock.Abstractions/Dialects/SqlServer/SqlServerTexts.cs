@@ -11,6 +11,9 @@ internal sealed class SqlServerTexts
     /// </summary>
     public const int ReadOnly = -1001;
 
+    /// <summary>The sequence of the fencing tokens, in the database of the locks.</summary>
+    public const string Sequence = "dbo.dblock_fencing";
+
     /// <summary>
     /// SQL that is <see cref="ReadOnly"/> or 0. It reads no table, which would begin a transaction where IMPLICIT_TRANSACTIONS is on.
     /// </summary>
@@ -26,6 +29,17 @@ internal sealed class SqlServerTexts
 
         """;
 
+    // A token leaves room for the grants of a pool in memory. Where there is no sequence, this fails after the grant, which is undone.
+    private const string Fenced = $"""
+        declare @token bigint = @answer;
+        if @answer >= 0
+        begin
+          set @token = next value for {Sequence};
+          set @token = @token * 1024;
+        end;
+        select @token
+        """;
+
     private readonly string _owner;
 
     public SqlServerTexts(string owner, int count)
@@ -34,6 +48,8 @@ internal sealed class SqlServerTexts
         var number = count.ToString(CultureInfo.InvariantCulture);
         Acquire = count == 1 ? AcquireOne("Exclusive") : AcquireSeveral("Exclusive");
         AcquireShared = count == 1 ? AcquireOne("Shared") : AcquireSeveral("Shared");
+        AcquireFenced = count == 1 ? AcquireOne("Exclusive", Fenced) : AcquireSeveral("Exclusive", Fenced);
+        AcquireFencedShared = count == 1 ? AcquireOne("Shared", Fenced) : AcquireSeveral("Shared", Fenced);
 
         // Outside of a transaction the mode of a transaction's lock is an error (3918), which a cancel under XACT_ABORT leads to. The parts
         // of a CASE run in their order.
@@ -54,15 +70,15 @@ internal sealed class SqlServerTexts
 
         IEnumerable<string> Names() => Enumerable.Range(0, count).Select(n => string.Create(CultureInfo.InvariantCulture, $"{{{n}}}"));
 
-        LockSql AcquireOne(string mode) => new($$"""
+        LockSql AcquireOne(string mode, string answer = "select @answer") => new($$"""
             {{Begin}}declare @answer int = {{Trust}};
             if @answer = 0
               exec @answer = sp_getapplock @Resource = {0}, @LockMode = '{{mode}}', @LockOwner = '{{owner}}', @LockTimeout = {1};
-            select @answer
+            {{answer}}
             """);
 
         // All names share the timeout. After a failure, those that were taken are let go.
-        LockSql AcquireSeveral(string mode) => new($$"""
+        LockSql AcquireSeveral(string mode, string answer = "select @answer") => new($$"""
             {{Begin}}declare @answer int = {{Trust}}, @taken int = 0, @left int, @start datetime2 = sysutcdatetime();
             {{string.Join("\n", Names().Select(name => $$"""
                 if @answer >= 0
@@ -78,7 +94,7 @@ internal sealed class SqlServerTexts
             {{string.Join("\n", Names().Select((name, n) => string.Create(
                 CultureInfo.InvariantCulture,
                 $"if @answer < 0 and @taken > {n} exec sp_releaseapplock @Resource = {name}, @LockOwner = '{owner}';")))}}
-            select @answer
+            {{answer}}
             """);
     }
 
@@ -86,9 +102,20 @@ internal sealed class SqlServerTexts
 
     public LockSql AcquireShared { get; }
 
+    /// <summary>Gets the acquire that answers with a fencing token, or with the code of a failure.</summary>
+    public LockSql AcquireFenced { get; }
+
+    /// <summary>Gets the same of a shared lock.</summary>
+    public LockSql AcquireFencedShared { get; }
+
     public LockSql IsHeld { get; }
 
     public LockSql Release { get; }
+
+    /// <summary>Returns the exception for a database that cannot be written.</summary>
+    public static LockException NotWritable() => new(
+        "This database cannot be written: it is a readable secondary, whose locks are its own, so that the primary would give the same "
+        + "lock to somebody else, or it is set to READ_ONLY. Connect to the primary, or lock in another database.");
 
     private bool IsOfTransaction => _owner == "Transaction";
 
