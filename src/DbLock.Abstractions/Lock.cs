@@ -224,6 +224,25 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         }
     }
 
+    /// <summary>
+    /// Asks the server whether this session still holds the lock. Nothing is counted: as many releases are owed as before. A lock that is
+    /// held no longer is lost from then on, as a release would have found; one of transaction scope may have ended with its savepoint.
+    /// </summary>
+    /// <returns>Whether the server says that it is held; false, without asking, when it is known not to be.</returns>
+    /// <exception cref="InvalidOperationException">The connection is busy, or the lock is in use.</exception>
+    /// <exception cref="LockException">The server cannot say, because the transaction has failed or a right is missing.</exception>
+    /// <remarks>
+    /// A server that has not answered for 15 seconds is given up, together with the connection, and the answer is false. In a REPEATABLE
+    /// READ or SERIALIZABLE transaction the question takes the snapshot.
+    /// </remarks>
+    public bool IsHeldNow() => Completed(Holding.Confirm(async: false, orThrow: true));
+
+    /// <inheritdoc cref="IsHeldNow()"/>
+    /// <param name="cancellationToken">Cancels the question.</param>
+    /// <exception cref="OperationCanceledException">The question was cancelled.</exception>
+    public ValueTask<bool> IsHeldAsync(CancellationToken cancellationToken = default) =>
+        Holding.Confirm(async: true, orThrow: true, cancellationToken);
+
     /// <summary>Asks the server who holds the lock, this session included, and how many wait for it.</summary>
     /// <returns>The holders at the moment of the question: none when the lock is free.</returns>
     /// <exception cref="NotSupportedException">The dialect does not tell; PostgreSQL's does.</exception>

@@ -76,6 +76,12 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Lock.Release()"/>
     public ValueTask<bool> ReleaseAsync() => Release(async: true);
 
+    /// <inheritdoc cref="Lock.IsHeldNow()"/>
+    public bool IsHeldNow() => Completed(IsHeldNow(async: false, CancellationToken.None));
+
+    /// <inheritdoc cref="Lock.IsHeldAsync(CancellationToken)"/>
+    public ValueTask<bool> IsHeldAsync(CancellationToken cancellationToken = default) => IsHeldNow(async: true, cancellationToken);
+
     /// <inheritdoc cref="Lock.ThrowIfLost"/>
     public void ThrowIfLost() => _lock.ThrowIfLost();
 
@@ -158,6 +164,12 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
         {
             await CloseUnlessHeld(async).ConfigureAwait(false);
         }
+    }
+
+    private ValueTask<bool> IsHeldNow(bool async, CancellationToken cancellationToken)
+    {
+        Follow();
+        return _lock.Holding.Confirm(async, orThrow: true, cancellationToken);
     }
 
     private async ValueTask HandleError(Exception error, bool async)

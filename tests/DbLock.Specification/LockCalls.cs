@@ -17,6 +17,8 @@ public static class LockCalls
 
         public async Task<bool> Release(bool async) => async ? await @lock.ReleaseAsync() : @lock.Release();
 
+        public async Task<bool> IsHeldNow(bool async) => async ? await @lock.IsHeldAsync() : @lock.IsHeldNow();
+
         public async Task HandleError(bool async, Exception error)
         {
             if (async)

@@ -58,8 +58,12 @@ internal sealed class Holding(Conversation conversation)
     }
 
     /// <summary>Asks the server whether this session still holds the lock, and counts the lock as lost if it does not.</summary>
-    public async ValueTask<bool> Confirm(bool async)
+    /// <param name="async">Whether it asks asynchronously.</param>
+    /// <param name="orThrow">Whether the error of a server that lives and cannot say is thrown; else it is taken for a yes.</param>
+    /// <param name="cancellationToken">Cancels the question.</param>
+    public async ValueTask<bool> Confirm(bool async, bool orThrow = false, CancellationToken cancellationToken = default)
     {
+        cancellationToken.ThrowIfCancellationRequested();
         Enter();
         try
         {
@@ -68,35 +72,33 @@ internal sealed class Holding(Conversation conversation)
                 return false;
             }
 
-            conversation.Limit = Limit.Of(TrustWindow.Length, CancellationToken.None);
+            conversation.Limit = Limit.Of(TrustWindow.Length, cancellationToken);
             if (conversation.HasOwnConnection
-                && await Keeping.Keep(conversation, async, CancellationToken.None).ConfigureAwait(false) is { } error)
+                && await Keeping.Keep(conversation, async, CancellationToken.None).ConfigureAwait(false) is { } end)
             {
-                NoteLoss(hold, error);
+                NoteLoss(hold, end);
                 return false;
             }
-
-            Trust.Ask(Stopwatch.GetTimestamp());
 
             // The first question also tells the server since when the lock is held, which so costs no round trip of its own. It is sent
             // once only: a server that refuses it still answers the questions after it.
             var since = _isSinceTold ? null : conversation.Settings?.TellSince(Stopwatch.GetElapsedTime(_granted));
             _isSinceTold = true;
-            var answer = await conversation.Ask(Keeping.Question(conversation, hold, since), async).ConfigureAwait(false);
-
-            // The server may answer with an error instead: somebody has cancelled the question, the lock table is full, or a right is
-            // missing. Such an answer shows that the session lives, and with it what it holds.
-            var lives = answer.Error is not null && conversation.IsOpen
-                && answer.Outcome is not (LockOutcome.ConnectionLost or LockOutcome.Unknown);
-            if (answer.IsYes || lives)
+            var (isHeld, error) = await Keeping.Ask(conversation, hold, since, async, cancellationToken).ConfigureAwait(false);
+            if (isHeld != false)
             {
-                Trust.Confirm();
-                return true;
+                return isHeld is null && orThrow ? throw Refusals.CannotSay(Key, error!, cancellationToken) : true;
             }
 
-            Trust.Fail();
-            NoteLoss(hold, answer.Error);
-            if (answer.Error is null)
+            if (error is null && hold.Options.Scope == LockScope.Transaction)
+            {
+                // It has ended with its transaction, or with a savepoint.
+                hold.Release();
+                return false;
+            }
+
+            NoteLoss(hold, error);
+            if (error is null)
             {
                 await Undoing.LetGoOfTheRest(conversation, hold, async).ConfigureAwait(false);
             }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.ExceptionServices;
 
 namespace DbLock;
@@ -46,6 +47,30 @@ internal static class Keeping
         }
     }
 
+    /// <summary>Asks whether a lock is still held.</summary>
+    /// <returns>
+    /// Whether it is, and the error that came instead of an answer; null and an error when the session lives and cannot say.
+    /// </returns>
+    public static async ValueTask<(bool? IsHeld, Exception? Error)> Ask(
+        Conversation conversation, Hold hold, IEnumerable<LockCommand>? since, bool async, CancellationToken cancellationToken)
+    {
+        conversation.Trust.Ask(Stopwatch.GetTimestamp());
+        var answer = await conversation.Ask(Question(conversation, hold, since), async, cancellationToken).ConfigureAwait(false);
+
+        // The server may answer with an error instead: somebody has cancelled the question, the lock table is full, or a right is missing.
+        // Such an answer shows that the session lives, and with it what it holds.
+        var lives = answer.Error is not null && conversation.IsOpen
+            && answer.Outcome is not (LockOutcome.ConnectionLost or LockOutcome.Unknown);
+        if (!answer.IsYes && !lives)
+        {
+            conversation.Trust.Fail();
+            return (false, answer.Error);
+        }
+
+        conversation.Trust.Confirm();
+        return (answer.IsYes ? true : null, answer.Error);
+    }
+
     /// <summary>
     /// Returns the question whether a lock is still held. Where the client is known to speak to one session directly, the question is
     /// whether that session lives: the lock on its own connection ends with the session and with nothing else.
@@ -53,15 +78,17 @@ internal static class Keeping
     /// <param name="conversation">The conversation.</param>
     /// <param name="hold">What is held.</param>
     /// <param name="since">Commands that are sent with the question; null for none.</param>
-    public static LockStatement Question(Conversation conversation, Hold hold, IEnumerable<LockCommand>? since)
+    private static LockStatement Question(Conversation conversation, Hold hold, IEnumerable<LockCommand>? since)
     {
         var session = conversation.PhysicalSession;
         var sessionId = conversation.HasOwnConnection && session.IsDirect
             ? session.Id(conversation.Connection, conversation.Driver) : null;
         var isAlive = sessionId is { } id ? conversation.Dialect.IsAlive(id) : null;
-        var isHeld = isAlive ?? conversation.Dialect.IsHeld(new LockRequest(conversation.Key) { Shared = hold.Options.Shared });
+        var isHeld = isAlive ?? conversation.Dialect.IsHeld(
+            new LockRequest(hold.Key) { Shared = hold.Options.Shared, Scope = hold.Options.Scope });
         var question = since is null
-            ? isHeld with { MayPrepare = session.IsDirect } : new LockStatement([.. isHeld.Commands, .. since]);
+            ? isHeld with { MayPrepare = session.IsDirect && !conversation.IsInTransaction }
+            : new LockStatement([.. isHeld.Commands, .. since]);
         return question with { Limit = TrustWindow.Length, Comment = conversation.Comment };
     }
 

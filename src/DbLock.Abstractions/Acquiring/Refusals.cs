@@ -143,6 +143,15 @@ internal static class Refusals
         + "The work under the lock may not have been alone: check it.",
         error);
 
+    public static Exception CannotSay(LockKey key, Exception error, CancellationToken cancellationToken) =>
+        cancellationToken.IsCancellationRequested
+            ? new OperationCanceledException(
+                $"The question whether lock '{key}' is held was cancelled. Its hold is as before.", error, cancellationToken)
+            : new LockException(
+                $"The server could not say whether lock '{key}' is still held, though the session lives, and most likely the lock with it: "
+                + $"{error.Message} If the transaction has failed, roll it back, then ask again.",
+                error);
+
     public static LockException StillHeld(LockKey key, bool isTransactionKnown, Exception error) => new(
         $"Lock '{key}' is still held: the transaction has failed, and the server refuses to unlock inside it. "
         + (isTransactionKnown

@@ -92,7 +92,7 @@ internal sealed class LockWatch : IDisposable
                 return;
             }
 
-            if (!await _lock.Holding.Confirm(async: true).ConfigureAwait(false))
+            if (!await _lock.Holding.Confirm(async: true, orThrow: false, CancellationToken.None).ConfigureAwait(false))
             {
                 return;
             }

@@ -25,6 +25,45 @@ public abstract partial class PostgreSqlSpecification
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    public async Task A_failed_transaction_cannot_say_whether_the_lock_is_held(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        Assert.True(await a.Try(async));
+        await using var transaction = await connection.BeginTransactionAsync();
+        a.Transaction = transaction;
+        Assert.True(await a.IsHeldNow(async));
+        await Assert.ThrowsAnyAsync<DbException>(() => ExecuteAsync(connection, Server.FailingSql, transaction));
+        if (Interface == LockInterface.Odbc)
+        {
+            // psqlODBC has rolled it back by itself.
+            Assert.True(await a.IsHeldNow(async));
+        }
+        else
+        {
+            var error = await Assert.ThrowsAsync<LockException>(() => a.IsHeldNow(async));
+            Assert.Contains("roll it back", error.Message, StringComparison.Ordinal);
+        }
+
+        Assert.True(a.IsHeld);
+        await transaction.RollbackAsync();
+        Assert.True(await a.IsHeldNow(async));
+        Assert.True(await a.Release(async));
+    }
+
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task What_was_unlocked_by_hand_is_not_held_when_asked(bool async)
+    {
+        var connection = await OpenAsync();
+        var a = NewLock(connection);
+        Assert.True(await a.Try(async));
+        await ExecuteAsync(connection, "select pg_advisory_unlock_all()");
+        Assert.False(await a.IsHeldNow(async));
+        Assert.True(a.Lost.IsCancellationRequested);
+        await Assert.ThrowsAsync<LockLostException>(() => a.Release(async));
+    }
+
+    [Theory, InlineData(false), InlineData(true)]
     public async Task A_missing_right_comes_out_untouched_and_leaves_nothing(bool async)
     {
         var administrator = await OpenAsync();
