@@ -32,7 +32,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
         LockSql[] Acquire(string orElse) =>
         [
             new($"""
-                {Set("innodb_lock_wait_timeout=2, wsrep_retry_autocommit=0, wsrep_sync_wait=4")}insert into {name}
+                {Set("innodb_lock_wait_timeout=2, wsrep_retry_autocommit=0, wsrep_sync_wait=7")}insert into {name}
                   (`key`, slot, owner, token, taken, expires, holder, note)
                 select q.k, q.s, q.o, greatest(q.t, {Clock}), {Now}, {Now} + interval greatest(q.d, q.a) microsecond, q.h, q.n from {rows}
                 on duplicate key update owner = if(expires <= {Now} or owner = values(owner), values(owner), {orElse}),
