@@ -184,7 +184,8 @@ internal sealed class PgClearing(
             var left = options.Grace - Stopwatch.GetElapsedTime(start);
             await Send(open, Look, left > pause ? pause : left > TimeSpan.Zero ? left : TimeSpan.Zero).ConfigureAwait(false);
             open.RemoveAll(@case => @case.Outcome is not null and not PgClearOutcome.Remains);
-            if (left <= TimeSpan.Zero || stop.IsCancellationRequested)
+            // Who was terminated and has let go is on the way out, and the end is told.
+            if (left <= TimeSpan.Zero || (stop.IsCancellationRequested && !open.Exists(@case => @case.HasLetGo)))
             {
                 break;
             }
