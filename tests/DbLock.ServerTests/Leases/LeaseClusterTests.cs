@@ -19,7 +19,8 @@ public sealed class LeaseClusterTests
         await using var standby = await primary.StartStandbyAsync();
         await ExecuteAsync(primary, "alter system set synchronous_standby_names = '*'");
         await ExecuteAsync(primary, "select pg_reload_conf()");
-        await UntilAsync(async () => await ExecuteAsync(primary, "select count(*) from pg_stat_replication where sync_state = 'sync'") is 1L);
+        await TestServer.UntilAsync(
+            async () => await ExecuteAsync(primary, "select count(*) from pg_stat_replication where sync_state = 'sync'") is 1L, "the standby is synchronous");
         await using (var source = Source())
         {
             await LeaseTable.Default.CreateAsync(source);
@@ -39,7 +40,7 @@ public sealed class LeaseClusterTests
         await run.UntilGrantsAsync(300);
 
         // By now it was renewed on the other server, or it would have ended.
-        await UntilAsync(() => Task.FromResult(Stopwatch.GetElapsedTime(start) > options.Lease));
+        await TestServer.UntilAsync(() => Task.FromResult(Stopwatch.GetElapsedTime(start) > options.Lease), "the lease would have ended");
         Assert.True(held.IsHeld);
         Assert.False(held.Lost.IsCancellationRequested);
         Assert.Null(await run.Sources[0].TryAcquireLockAsync(held.Key, default, null, options));
@@ -107,14 +108,6 @@ public sealed class LeaseClusterTests
 
     private static void Tell(FormattableString what) => TestContext.Current.SendDiagnosticMessage(what.ToString(CultureInfo.InvariantCulture));
 
-    private static async Task UntilAsync(Func<Task<bool>> isSo)
-    {
-        while (!await isSo())
-        {
-            await Task.Delay(20, TestContext.Current.CancellationToken);
-        }
-    }
-
     /// <summary>Tasks, each with a data source as a process has one, that take leases of a few keys and watch that they are alone.</summary>
     private sealed class Run : IAsyncDisposable
     {
@@ -141,7 +134,7 @@ public sealed class LeaseClusterTests
         public async Task UntilGrantsAsync(long more, int[]? of = null)
         {
             var before = Count();
-            await UntilAsync(() => Task.FromResult(Count() >= before + more || _all.IsCompleted || !_violations.IsEmpty));
+            await TestServer.UntilAsync(() => Task.FromResult(Count() >= before + more || _all.IsCompleted || !_violations.IsEmpty), $"{more} more were granted");
             Assert.Empty(_violations);
 
             long Count() => (of ?? [.. Enumerable.Range(0, _grants.Length)]).Sum(n => Volatile.Read(ref _grants[n]));
