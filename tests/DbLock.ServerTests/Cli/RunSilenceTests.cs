@@ -155,7 +155,10 @@ public sealed class RunSilenceTests
         await Task.Delay(TimeSpan.FromMilliseconds(300));
         await wait.Dblock.SignalAsync("STOP");
         Assert.True(await wait.Held.ReleaseAsync());
-        await TestServer.UntilAsync(() => Server.IsHeldAsync(Key), "it is granted");
+
+        // The lock is there a moment before the answer is sent; killed in between, the session would never have granted anything.
+        await TestServer.UntilAsync(
+            async () => (await wait.Held.GetHoldersAsync()).Any(holder => holder.Session?.State == "idle"), "it is granted, and the answer sent");
         await Server.KillHolderAsync(Key);
         await Server.UntilFreeAsync(Key);
         Assert.True(await wait.Held.AcquireAsync());
