@@ -106,7 +106,7 @@ internal sealed class NpgsqlDriver : IListeningDriver, IEnlistingDriver
         {
             while (true)
             {
-                await npgsql.WaitAsync(cancellationToken).ConfigureAwait(false);
+                await Wait(npgsql, cancellationToken).ConfigureAwait(false);
             }
         }
         finally
@@ -115,6 +115,30 @@ internal sealed class NpgsqlDriver : IListeningDriver, IEnlistingDriver
         }
 
         void OnNotification(object sender, NpgsqlNotificationEventArgs notification) => heard(notification.Payload);
+    }
+
+    // Npgsql 10.0 loses a cancel that comes while a wait begins, and then waits on (measured). So the two come one after the other.
+    private static async Task Wait(NpgsqlConnection connection, CancellationToken cancellationToken)
+    {
+        using var cancel = new CancellationTokenSource();
+        var gate = new System.Threading.Lock();
+        using var registration = cancellationToken.UnsafeRegister(_ => CancelUnderGate(), null);
+        Task waiting;
+        lock (gate)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            waiting = connection.WaitAsync(cancel.Token);
+        }
+
+        await waiting.ConfigureAwait(false);
+
+        void CancelUnderGate()
+        {
+            lock (gate)
+            {
+                cancel.Cancel();
+            }
+        }
     }
 
     public bool CanAbort(DbConnection connection) => true;

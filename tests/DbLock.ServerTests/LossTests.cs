@@ -268,6 +268,31 @@ public sealed class LossTests
         Assert.True(await again.ReleaseAsync());
     }
 
+    /// <summary>A release ends the hearing. Where it came while the hearing began, it was waited for until the trust ran out.</summary>
+    [Fact]
+    public async Task The_hearing_ends_whenever_it_is_cancelled()
+    {
+        await using var source = await SourceAsync("Maximum Pool Size=16");
+        await Task.WhenAll(Enumerable.Range(0, 16).Select(_ => Task.Run(async () =>
+        {
+            for (var round = 0; round < 500; round++)
+            {
+                await using var connection = await source.OpenConnectionAsync();
+                var driver = (IListeningDriver)LockInterface.For(connection).Driver;
+                using var end = new CancellationTokenSource();
+                var hearing = Task.Run(() => driver.Hear(connection, static _ => { }, end.Token));
+                for (var clock = Stopwatch.StartNew(); clock.Elapsed < TimeSpan.FromMicroseconds(Random.Shared.Next(400));)
+                {
+                    Thread.SpinWait(20);
+                }
+
+                await end.CancelAsync();
+                await hearing.WaitAsync(TimeSpan.FromSeconds(30)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                Assert.True(hearing.IsCanceled, $"Round {round}: it is {hearing.Status}");
+            }
+        })));
+    }
+
     [Fact]
     public async Task The_question_leaves_nothing_and_meets_no_release()
     {

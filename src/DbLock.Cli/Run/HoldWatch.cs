@@ -28,8 +28,22 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, int ser
     public Task<string?> LossAsync(CancellationToken stop) => ReasonAsync(async () =>
     {
         using var watch = new LockWatch(@lock, AfterStop);
-        await watch.Run(TrustWindow.BeatWhileHearing, TrustWindow.BeatWhileHearing, connection.WaitAsync, stop).ConfigureAwait(false);
+        await watch.Run(TrustWindow.BeatWhileHearing, TrustWindow.BeatWhileHearing, Pause, stop).ConfigureAwait(false);
     });
+
+    private async Task Pause(TimeSpan beat, CancellationToken stop)
+    {
+        using var pause = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        pause.CancelAfter(beat);
+        try
+        {
+            await ((IListeningDriver)@lock.Interface.Driver).Hear(connection, static _ => { }, pause.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+        {
+            // The time is over, and the server is asked.
+        }
+    }
 
     private async Task<string?> ReasonAsync(Func<Task> ask)
     {
