@@ -28,6 +28,21 @@ internal sealed class ApplicationLocks : ILockSource
         _chosen = options.Scope == LockScope.Lease ? Locks(_lockOptions) : null;
     }
 
+    /// <summary>Gets what is known of its locks without asking the server, for people.</summary>
+    public LocksState State
+    {
+        get
+        {
+            if (_pool?.State is (var held, { } answered))
+            {
+                return new(held, answered, Late: 0);
+            }
+
+            var (leases, late) = LeaseSource.Of(_dataSource, _options.Interface, _lockOptions).State;
+            return new(leases, Answered: null, late);
+        }
+    }
+
     public ValueTask<IHeldLock> AcquireLockAsync(
         LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default) =>
         Volatile.Read(ref _chosen) is { } chosen
