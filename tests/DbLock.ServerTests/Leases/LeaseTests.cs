@@ -44,6 +44,44 @@ public sealed class LeaseTests
     }
 
     [Theory, MemberData(nameof(LeaseServers.All), MemberType = typeof(LeaseServers))]
+    public async Task Who_holds_it_is_told_to_who_waits_in_vain_and_to_who_asks(string way)
+    {
+        var (source, other, driver) = (await LeaseServers.SourceAsync(way), await LeaseServers.NewSourceAsync(way), LeaseServers.Interface(way));
+        await using var closing = other;
+        var options = Options with { AtLeast = TimeSpan.FromMinutes(1), Note = "it's Ann's \"é\" 😀" };
+        Assert.Empty(await LeaseTable.Default.GetLeasesAsync(other, [Key], driver));
+        var held = await source.AcquireLockAsync(Key, null, driver, options);
+        var errors = new[]
+        {
+            await Assert.ThrowsAsync<LockNotAcquiredException>(() => other.AcquireLockAsync(Key, TimeSpan.FromMilliseconds(30), driver, Options).AsTask()),
+            await Assert.ThrowsAsync<LockNotAcquiredException>(() => source.AcquireLockAsync(LockKey.All(Key, Key + "free"), TimeSpan.Zero, driver, Options).AsTask()),
+            Assert.Throws<LockNotAcquiredException>(() => other.AcquireLock(Key, TimeSpan.FromMilliseconds(30), driver, Options)),
+            Assert.Throws<LockNotAcquiredException>(() => source.AcquireLock(Key, TimeSpan.Zero, driver, Options)),
+        };
+        foreach (var error in errors)
+        {
+            Assert.Contains($"is held by process {Environment.ProcessId} of '", error.Message, StringComparison.Ordinal);
+            Check(Assert.Single(error.Holders!).Lease!, isReleased: false);
+        }
+
+        Check(Assert.Single(await LeaseTable.Default.GetLeasesAsync(other, [Key, Key + "free"], driver)), isReleased: false);
+        Check(Assert.Single(await LeaseTable.Default.GetLeasesAsync(other, null, driver), lease => lease.Name == Key.Name), isReleased: false);
+        Assert.Empty(await LeaseTable.Default.GetLeasesAsync(other, [], driver));
+        await held.ReleaseAsync();
+        Check(Assert.Single(await LeaseTable.Default.GetLeasesAsync(other, [Key], driver)), isReleased: true);
+        var missing = await Assert.ThrowsAsync<LockException>(() => new LeaseTable("there_is_none").GetLeasesAsync(other, null, driver));
+        Assert.Contains("LeaseTable.CreateAsync", missing.Message, StringComparison.Ordinal);
+
+        void Check(LockLease lease, bool isReleased)
+        {
+            Assert.Equal((Key.Name, 0, isReleased, held.FencingToken!.Value), (lease.Name, lease.Slot, lease.IsReleased, lease.Token));
+            Assert.Equal((Environment.MachineName, Environment.ProcessId, options.Note), (lease.Host!, lease.Process!.Value, lease.Note));
+            Assert.True(lease.Since <= lease.Clock && lease.Clock < lease.Until);
+            Assert.Equal(options.AtLeast, lease.Until - lease.Since);
+        }
+    }
+
+    [Theory, MemberData(nameof(LeaseServers.All), MemberType = typeof(LeaseServers))]
     public async Task Several_keys_are_acquired_all_or_none_with_one_token(string way)
     {
         var (source, other, driver) = (await LeaseServers.SourceAsync(way), await LeaseServers.NewSourceAsync(way), LeaseServers.Interface(way));
