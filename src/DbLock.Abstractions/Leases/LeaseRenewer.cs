@@ -24,6 +24,19 @@ internal sealed class LeaseRenewer(LeaseServer server)
     private long _wakeAt;
     private bool _isRunning;
 
+    /// <summary>Gets how many leases are held, and how many of them were not renewed in time.</summary>
+    public (int Held, int Late) State
+    {
+        get
+        {
+            lock (_gate)
+            {
+                var now = Stopwatch.GetTimestamp();
+                return (_holds.Count, _holds.Count(hold => hold.IsLate(now)));
+            }
+        }
+    }
+
     /// <summary>Begins to renew a lease.</summary>
     public void Add(LeaseHold hold)
     {

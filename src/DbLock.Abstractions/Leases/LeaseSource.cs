@@ -25,6 +25,9 @@ internal sealed class LeaseSource
     /// <summary>Gets the database and the dialect, as far as they are known.</summary>
     public (string? Database, LockDialect? Dialect) Where => (_server.Database, _server.Dialect);
 
+    /// <inheritdoc cref="LeaseRenewer.State"/>
+    public (int Held, int Late) State => _renewer.State;
+
     /// <summary>Returns the leases of a data source: the same ones for every caller.</summary>
     public static LeaseSource Of(DbDataSource dataSource, LockInterface? lockInterface, LockOptions options)
     {
