@@ -9,8 +9,8 @@ internal static class LookCommand
     public static Command List() => Create(
         "list",
         "Lists the locks of the server, those that are waited for first, and then the leases in the table dblock_leases of the database. "
-        + "Options of one kind add up, options of different kinds must all match. Nothing found is an empty list and exit code 0. On MariaDB, "
-        + "MySQL and SQL Server, which do not tell of all locks, it lists who holds those of --key.",
+        + "Options of one kind add up, options of different kinds must all match. Nothing found is an empty list and exit code 0. On "
+        + "MariaDB, MySQL and SQL Server, which do not tell of all locks, it lists who holds those of --key.",
         ShowLocksAsync,
         withLeases: true);
 
