@@ -196,6 +196,11 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
             return ValueTask.FromCanceled<PooledLock?>(cancellationToken);
         }
 
+        if (key.SlotCount > 0)
+        {
+            return PoolSlots.Acquire((slot, wait, token) => Acquire(slot, wait, shared, token), key, timeout, shared, cancellationToken);
+        }
+
         CheckTrust();
         var request = new PoolRequest(key, shared, isTry: timeout == TimeSpan.Zero, PoolFlow.Begin());
         ObjectDisposedException.ThrowIf(!_queue.Enqueue(request, request.IsTry ? TrustWindow.Length : timeout), this);
@@ -260,10 +265,10 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         bool isHere;
         lock (_queue.Gate)
         {
-            isHere = key.Keys.Any(one => _queue.Lines.Find((one.Number, one.IsPair)) is { Holders: > 0 });
+            isHere = key.OnServer.Keys.Any(one => _queue.Lines.Find((one.Number, one.IsPair)) is { Holders: > 0 });
         }
 
-        var holders = isHere || _isDisposed ? null : await _holders.Ask(_pump.Carrier, key).ConfigureAwait(false);
+        var holders = isHere || _isDisposed ? null : await _holders.Ask(_pump.Carrier, key.OnServer).ConfigureAwait(false);
         return LockNotAcquiredException.Within(
             timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders,
             "TryAcquireLockAsync to go on without it");

@@ -221,7 +221,9 @@ internal sealed class LeaseRenewer(LeaseServer server)
         try
         {
             var answer = await server.Ask(
-                (leases, table) => leases.Release(table, Leasing.Rows(leases, key, options with { AtLeast = TimeSpan.Zero }, owner, slot)),
+                (leases, table) => leases.Release(table, slot == 0
+                    ? Leasing.AllRows(leases, key, options with { AtLeast = TimeSpan.Zero }, owner)
+                    : Leasing.Rows(leases, key, options with { AtLeast = TimeSpan.Zero }, owner, slot)),
                 key, options, Limit.Of(Limit.Way, CancellationToken.None), async: true).ConfigureAwait(false);
             leftover.IsDone = answer.Reply is { Rows.Count: > 0 };
         }

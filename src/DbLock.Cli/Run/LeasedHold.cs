@@ -14,6 +14,8 @@ internal sealed class LeasedHold : IRunHold, IAsyncDisposable
 
     public long FencingToken => _held.FencingToken!.Value;
 
+    public int? Slot => _held.Slot;
+
     /// <summary>Acquires the lease.</summary>
     /// <exception cref="LockNotAcquiredException">It was held elsewhere for the whole timeout.</exception>
     public static async Task<LeasedHold> AcquireAsync(RunJob job, CancellationToken signal)
