@@ -53,12 +53,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             throw Refusals.FencedTransactionScope(nameof(options));
         }
 
-        if (options.Scope == LockScope.Lease)
-        {
-            Leasing.Check(options, nameof(options));
-        }
-
         Admission.CheckSlots(key, options.Shared || options.Reentrant, nameof(options));
+        Leasing.Check(options, nameof(options));
+
         Key = key;
         var conversation = new Conversation(connection, Interface, key, options);
         Holding = options.Scope == LockScope.Lease ? new LeaseHolding(conversation)

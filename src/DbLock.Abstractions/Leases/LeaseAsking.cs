@@ -24,6 +24,9 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
     /// <summary>Gets the place in line of this process; null for none. What comes free here wakes its first.</summary>
     public LeaseLine.Place? Place { get; init; }
 
+    /// <summary>Gets whether a question that was not answered is asked once more over another connection.</summary>
+    protected virtual bool MayAskAgain => false;
+
     protected abstract LeaseTable Table { get; }
 
     /// <summary>Gets the name of the database; null before the first answer.</summary>
@@ -37,16 +40,25 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
     public async ValueTask<LeaseHold?> AskUntilOver(TimeSpan timeout, Limit limit, bool async)
     {
         var start = Stopwatch.GetTimestamp();
-        var (wasAnswered, hasMadeSlots) = (false, false);
+        var (wasAnswered, mayAskAgain, hasMadeSlots) = (false, MayAskAgain, false);
         while (true)
         {
+            var wasInDoubt = IsInDoubt;
             var answer = await AskToAcquire(limit, async).ConfigureAwait(false);
+            IsInDoubt = answer.IsUnsent ? wasInDoubt : IsInDoubt;
             if (answer.Reply is { } reply && await Judge(answer, reply, limit, async).ConfigureAwait(false) is { } hold)
             {
                 return hold;
             }
 
             Check(answer);
+            if (answer is { IsUnknown: true, IsUnsent: false } && mayAskAgain && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
+            {
+                // The pool has given out a session that had ended while it was idle. What was given already is ours by the owner's id.
+                mayAskAgain = false;
+                continue;
+            }
+
             if (!hasMadeSlots && answer.Reply?.Slots < key.SlotCount)
             {
                 hasMadeSlots = true;
@@ -63,6 +75,7 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
             {
                 limit.Token.ThrowIfCancellationRequested();
                 return answer.Error is null || answer.IsNotNow ? null
+                    : answer.IsUnsent && !IsInDoubt ? throw LeaseRefusals.NotConnected(key, answer.Error)
                     : answer.IsUnknown ? throw LeaseRefusals.Unknown(key, answer.Error)
                     : throw LeaseRefusals.NoWrites(key, answer.Error);
             }
@@ -155,7 +168,7 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
 
     private void Check(LeaseAnswer answer)
     {
-        IsInDoubt = answer.IsUnknown || (IsInDoubt && answer.Error is null);
+        IsInDoubt = answer.IsUnsent ? IsInDoubt : answer.IsUnknown || (IsInDoubt && answer.Error is null);
         switch (answer)
         {
             case { Error: { } error, Trouble: LeaseTrouble.NoTable }:

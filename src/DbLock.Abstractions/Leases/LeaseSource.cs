@@ -23,6 +23,9 @@ internal sealed class LeaseSource
     /// <summary>Gets the database and the dialect, as far as they are known.</summary>
     public (string? Database, LockDialect? Dialect) Where => (_server.Database, _server.Dialect);
 
+    /// <inheritdoc cref="LeaseRenewer.State"/>
+    public (int Held, int Late) State => _renewer.State;
+
     /// <summary>Returns the leases of a data source: the same ones for every caller.</summary>
     public static LeaseSource Of(DbDataSource dataSource, LockInterface? lockInterface, LockOptions options)
     {
@@ -173,18 +176,21 @@ internal sealed class LeaseSource
         return LockNotAcquiredException.Within(timeout, key, "", null, holders, "TryAcquireLock to go on without it");
     }
 
+    // Nobody has run under what is let go of here, so that it is free for the next one at once.
     private void LetGo(Asking asking)
     {
+        var options = asking.Options with { AtLeast = TimeSpan.Zero };
+
         // A statement that is under way may be granted after it was let go of, so it is let go of when the answer has come.
         if (asking.Round is { IsCompleted: false } round)
         {
             _ = round.ContinueWith(
-                _ => _renewer.LetGo(asking.Key, asking.Options, asking.Owner, 0), CancellationToken.None,
+                _ => _renewer.LetGo(asking.Key, options, asking.Owner, 0), CancellationToken.None,
                 TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         }
         else
         {
-            _renewer.LetGo(asking.Key, asking.Options, asking.Owner, 0);
+            _renewer.LetGo(asking.Key, options, asking.Owner, 0);
         }
     }
 
@@ -205,6 +211,8 @@ internal sealed class LeaseSource
     {
         /// <summary>Gets the statement that is under way for this and other acquires; null for one of its own.</summary>
         public Task<LeaseAnswer>? Round { get; private set; }
+
+        protected override bool MayAskAgain => true;
 
         protected override LeaseTable Table => source._server.Table;
 

@@ -44,11 +44,21 @@ internal static class Leasing
     public static LeaseRow[] AllRows(LeaseDialect dialect, LockKey key, LockOptions options, string owner) =>
         key.SlotCount > 0 ? Slots(dialect, key, options, owner) : Rows(dialect, key, options, owner);
 
-    /// <summary>Throws when leases cannot be as the options ask.</summary>
+    /// <summary>Throws when a lease cannot be as the options ask, or when another lock asks for what leases alone have.</summary>
     /// <param name="options">The options.</param>
     /// <param name="parameter">The name of the parameter that they came in.</param>
     public static void Check(LockOptions options, string parameter)
     {
+        if (options.Scope != LockScope.Lease)
+        {
+            if (options.AtLeast != TimeSpan.Zero)
+            {
+                throw LeaseRefusals.LeastOfSession(parameter);
+            }
+
+            return;
+        }
+
         if (options.Shared || options.Reentrant)
         {
             throw LeaseRefusals.Exclusive(parameter);

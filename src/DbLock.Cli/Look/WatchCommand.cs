@@ -27,7 +27,7 @@ internal static class WatchCommand
             "Shows the same as dblock blocked, or list, again and again. On a terminal the picture is renewed in place, elsewhere one "
             + "follows the other.")
         { what, connection, interval, count, wide };
-        var filter = FilterOptions.AddTo(command);
+        var filter = FilterOptions.AddTo(command, withLeases: true);
         command.SetAction(async (parsed, _) =>
         {
             var (which, names) = (filter.Filter(parsed), filter.Names(parsed));
@@ -52,8 +52,9 @@ internal static class WatchCommand
             using var signals = new Signals();
             try
             {
-                var opened = await ConnectionOption.OpenAsync(
-                    ConnectionOption.Resolve(parsed.GetValue(connection)), signals.First).ConfigureAwait(false);
+                var database = ConnectionOption.PostgreSql(
+                    parsed.GetValue(connection), "dblock watch", "dblock list --key KEY says who holds a lock, and how many wait");
+                var opened = await database.OpenNpgsqlAsync(signals.First).ConfigureAwait(false);
                 await using (opened.ConfigureAwait(false))
                 {
                     FilterOptions.RefuseOtherDatabases(which, opened.Database);
