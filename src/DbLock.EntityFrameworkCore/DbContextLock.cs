@@ -46,6 +46,9 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Lock.FencingToken"/>
     public long? FencingToken => _lock.FencingToken;
 
+    /// <inheritdoc cref="Lock.Slot"/>
+    public int? Slot => _lock.Slot;
+
     /// <inheritdoc cref="Lock.Acquire(bool)"/>
     /// <exception cref="InvalidOperationException">
     /// The context's execution strategy retries, a transaction is missing, or the lock is in use.

@@ -82,6 +82,19 @@ internal sealed class SlotHolding(Conversation conversation) : Holding(conversat
         return hold;
     }
 
+    /// <inheritdoc />
+    protected override async ValueTask<bool> ReleaseOnConnection(bool async)
+    {
+        try
+        {
+            return await base.ReleaseOnConnection(async).ConfigureAwait(false);
+        }
+        finally
+        {
+            Conversation.Key = IsHeld ? Conversation.Key : _key;
+        }
+    }
+
     private async ValueTask Pause(long start, Limit limit, bool async)
     {
         try

@@ -117,6 +117,10 @@ public sealed class SlotTests
                     catch (OperationCanceledException) when (cancel.IsCancellationRequested)
                     {
                     }
+                    catch (LockException e) when (e.InnerException is TimeoutException)
+                    {
+                        // The machine is too busy for an answer within the timeout and a second. What was given all the same is let go, or ends.
+                    }
                 }
             }));
         }));
@@ -126,7 +130,7 @@ public sealed class SlotTests
         await using var after = await Holders.OpenAsync(way, kind);
         for (var n = 0; n < Count; n++)
         {
-            Assert.NotNull(await after.TryAsync(key, TimeSpan.FromSeconds(30)));
+            Assert.NotNull(await after.TryAsync(key, TimeSpan.FromMinutes(1)));
         }
 
         static void InterlockedMax(ref int most, int value)
@@ -252,6 +256,21 @@ public sealed class SlotTests
         Assert.False(locks[0].IsHeld);
         await using var free = await source.TryAcquireLockAsync(key);
         Assert.Equal(1, free!.Slot);
+    }
+
+    [Theory, InlineData("Npgsql"), InlineData("MySqlConnector")]
+    public async Task Who_holds_one_is_told_also_by_a_lock_that_has_let_go_of_its_own(string way)
+    {
+        var source = await LeaseServers.SourceAsync(way);
+        await using var connection = await source.OpenConnectionAsync();
+        await using var mine = connection.CreateLock(LockKey.Slots(Key, 2));
+        Assert.True(await mine.AcquireAsync(block: false));
+        await using var other = await source.AcquireLockAsync(LockKey.Slots(Key, 2));
+        Assert.Equal((1, 2), (mine.Slot, other.Slot));
+        Assert.True(await mine.ReleaseAsync());
+        Assert.Single(await mine.GetHoldersAsync());
+        await other.ReleaseAsync();
+        Assert.Empty(await mine.GetHoldersAsync());
     }
 
     [Fact]
