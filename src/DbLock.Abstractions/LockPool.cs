@@ -194,9 +194,10 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
             throw PoolReports.SharedHasNoToken(key, nameof(shared));
         }
 
-        if (cancellationToken.IsCancellationRequested)
+        if (cancellationToken.IsCancellationRequested || key.SlotCount > 0)
         {
-            return ValueTask.FromCanceled<PooledLock?>(cancellationToken);
+            return key.SlotCount == 0 ? ValueTask.FromCanceled<PooledLock?>(cancellationToken) : PoolSlots.Acquire(
+                (slot, wait, token) => Acquire(slot, wait, shared: false, token), key, timeout, shared, cancellationToken);
         }
 
         CheckTrust();
@@ -263,10 +264,10 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         bool isHere;
         lock (_queue.Gate)
         {
-            isHere = key.Keys.Any(one => _queue.Lines.Find((one.Number, one.IsPair)) is { Holders: > 0 });
+            isHere = key.OnServer.Keys.Any(one => _queue.Lines.Find((one.Number, one.IsPair)) is { Holders: > 0 });
         }
 
-        var holders = isHere || _isDisposed ? null : await _holders.Ask(_pump.Carrier, key).ConfigureAwait(false);
+        var holders = isHere || _isDisposed ? null : await _holders.Ask(_pump.Carrier, key.OnServer).ConfigureAwait(false);
         return LockNotAcquiredException.Within(
             timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders,
             "TryAcquireLockAsync to go on without it");
