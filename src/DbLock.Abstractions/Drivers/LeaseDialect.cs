@@ -63,6 +63,10 @@ public abstract class LeaseDialect
     /// <param name="rows">The rows; those without a name ask for all leases.</param>
     public LockStatement Look(LeaseTable table, IReadOnlyList<LeaseRow> rows) => Say(Texts(table).Look, rows);
 
+    /// <summary>Returns the statement that deletes old rows, where tokens cannot go back without them.</summary>
+    /// <param name="table">The table.</param>
+    public LockStatement Clear(LeaseTable table) => Say(Texts(table).Clear, []);
+
     private LeaseTexts Texts(LeaseTable table) => _texts.GetOrAdd(table, static (table, dialect) => dialect.Write(table), this);
 
     private static LockStatement Say(LockSql[] texts, IReadOnlyList<LeaseRow> rows)

@@ -35,6 +35,9 @@ internal sealed class LeaseHold
         RenewAt = asked + Ticks(options.Lease / 3);
     }
 
+    /// <summary>Gets whether another tells of its end in its place: a pool.</summary>
+    public bool IsToldElsewhere { get; init; }
+
     public LockKey Key { get; }
 
     public LockOptions Options { get; }
@@ -75,6 +78,9 @@ internal sealed class LeaseHold
     }
 
     public static long Ticks(TimeSpan time) => (long)(time.TotalSeconds * Stopwatch.Frequency);
+
+    /// <summary>Says whether the answer that gave it came in time to be trusted.</summary>
+    public bool IsInTime(long now) => now <= TrustEnds;
 
     /// <summary>Says whether it is held at a time. It ends as lost when its trust has run out.</summary>
     public bool IsHeld(long now)
@@ -119,8 +125,11 @@ internal sealed class LeaseHold
         {
             _loss.Lose();
             WhenLost?.Invoke();
-            Log.LeaseLost(QuietLogger.Of(Options.Logger), Key, error);
-            Tell(Telemetry.Lost);
+            if (!IsToldElsewhere)
+            {
+                Log.LeaseLost(QuietLogger.Of(Options.Logger), Key, error);
+                Tell(Telemetry.Lost);
+            }
         }
     }
 
@@ -136,7 +145,7 @@ internal sealed class LeaseHold
 
     private void Tell(string outcome)
     {
-        if (Telemetry.HearsHolds)
+        if (Telemetry.HearsHolds && !IsToldElsewhere)
         {
             Telemetry.Held(_database, _dialect, Key, Options, _start, outcome);
         }

@@ -7,11 +7,13 @@ namespace DbLock;
 internal static class LeaseHolders
 {
     /// <summary>Reads the answer to <see cref="LeaseDialect.Look"/> for one key.</summary>
-    public static LockHolders Read(LockKey key, object? answer) =>
-        new(
+    public static LockHolders Read(LockKey key, object? answer) => Of(key, ReadAll(answer));
+
+    /// <summary>Returns the holders of a key.</summary>
+    public static LockHolders Of(LockKey key, IEnumerable<LockLease> leases) => new(
         key,
         [
-            .. ReadAll(answer).Select(
+            .. leases.Select(
                 static lease => new LockHolder(null, Shared: false, null) { Lease = lease, HeldFor = lease.Clock - lease.Since }),
         ],
         waiting: 0);

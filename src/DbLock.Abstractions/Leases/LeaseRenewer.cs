@@ -45,9 +45,15 @@ internal sealed class LeaseRenewer(LeaseServer server)
     }
 
     /// <summary>
-    /// Lets go of what an acquire may have been given, again and again until it is known, or until it has ended by itself.
+    /// Lets go of what an acquire may have been given and nobody has, again and again until it is known, or until it has ended by itself.
     /// </summary>
-    public void LetGo(LockKey key, LockOptions options, string owner, int slot)
+    public void LetGoOfDoubt(LockKey key, LockOptions options, string owner) =>
+        LetGo(key, options with { AtLeast = TimeSpan.Zero }, owner, slot: 0);
+
+    /// <summary>Lets go of a lease, again and again until the server has answered, or until it has ended by itself.</summary>
+    public void LetGo(LeaseHold hold) => LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot);
+
+    private void LetGo(LockKey key, LockOptions options, string owner, int slot)
     {
         lock (_gate)
         {
@@ -221,7 +227,7 @@ internal sealed class LeaseRenewer(LeaseServer server)
         try
         {
             var answer = await server.Ask(
-                (leases, table) => leases.Release(table, Leasing.Rows(leases, key, options with { AtLeast = TimeSpan.Zero }, owner, slot)),
+                (leases, table) => leases.Release(table, Leasing.Rows(leases, key, options, owner, slot)),
                 key, options, Limit.Of(Limit.Way, CancellationToken.None), async: true).ConfigureAwait(false);
             leftover.IsDone = answer.Reply is { Rows.Count: > 0 };
         }

@@ -14,6 +14,9 @@ internal sealed class LeaseSource
     private static readonly TimeSpan LongestPoll = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(10);
 
+    // How often it is asked for what was given too late to be trusted.
+    private const int Attempts = 3;
+
     private readonly LeaseServer _server;
     private readonly LeaseRenewer _renewer;
     private readonly LeaseRounds _rounds;
@@ -114,7 +117,7 @@ internal sealed class LeaseSource
                 async).ConfigureAwait(false);
             if (answer.Reply is not { } reply)
             {
-                _renewer.LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot);
+                _renewer.LetGo(hold);
             }
             else if (reply.Rows.Count != hold.Rows.Length)
             {
@@ -138,7 +141,7 @@ internal sealed class LeaseSource
         if (hold.Release())
         {
             _renewer.Remove(hold);
-            _renewer.LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot);
+            _renewer.LetGo(hold);
             hold.WhenReleased?.Invoke();
             Log.LeaseAbandoned(QuietLogger.Of(hold.Options.Logger), hold.Key);
         }
@@ -180,9 +183,7 @@ internal sealed class LeaseSource
             var mayGoOn = timeout != TimeSpan.Zero && wasAnswered;
             if (!mayGoOn || limit is { Timeout.Ticks: > 0, LeftToWait.Ticks: 0 })
             {
-                return answer.Error is null || answer.IsNotNow ? null
-                    : answer.IsUnknown ? throw LeaseRefusals.Unknown(asking.Key, answer.Error)
-                    : throw LeaseRefusals.NoWrites(asking.Key, answer.Error);
+                return answer.Error is null || answer.IsNotNow ? null : throw Refusal(asking, answer);
             }
 
             // What has waited for long is asked for less often, and not by all processes at the same moments.
@@ -220,7 +221,7 @@ internal sealed class LeaseSource
     private async ValueTask<LeaseHold?> Judge(Asking asking, LeaseAnswer answer, LeaseReply reply, Limit limit, bool async)
     {
         var (key, options, owner) = asking;
-        while (true)
+        for (var late = 0; ;)
         {
             var mine = reply.Rows.Where(row => row.Owner == owner).ToList();
             limit.Token.ThrowIfCancellationRequested();
@@ -237,12 +238,20 @@ internal sealed class LeaseSource
             var hold = new LeaseHold(key, options, rows, most, answer.Asked, (_server.Database, dialect));
             if (least == most)
             {
-                return hold.IsHeld(Stopwatch.GetTimestamp()) ? hold : null;
+                if (hold.IsInTime(Stopwatch.GetTimestamp()) || ++late == Attempts)
+                {
+                    return hold.IsInTime(Stopwatch.GetTimestamp()) ? hold : null;
+                }
+
+                // It came too late to be trusted, and nobody else has it: it is asked for again, under the same id.
+            }
+            else
+            {
+                // A token of one of the rows is ahead of the clock. All must have one that is larger, because the next one of each row
+                // grows from its own.
+                asking.LeastToken = most + 1;
             }
 
-            // A token of one of the rows is ahead of the clock. All must have one that is larger, because the next one of each row grows
-            // from its own.
-            asking.LeastToken = most + 1;
             answer = await Ask(asking, limit, async).ConfigureAwait(false);
             if (answer.Reply is null)
             {
@@ -256,18 +265,14 @@ internal sealed class LeaseSource
     private void Check(Asking asking, LeaseAnswer answer)
     {
         asking.IsInDoubt = answer.IsUnknown || (asking.IsInDoubt && answer.Error is null);
-        switch (answer)
+        if (answer is { Error: not null, Trouble: LeaseTrouble.NoTable or LeaseTrouble.NoRight or LeaseTrouble.Refused })
         {
-            case { Error: { } error, Trouble: LeaseTrouble.NoTable }:
-                throw LeaseRefusals.NoTable(_server.Table, _server.Table.Ddl(_server.Dialect!), error);
-            case { Error: { } error, Trouble: LeaseTrouble.NoRight }:
-                throw LeaseRefusals.NoRight(_server.Table, _server.Table.Ddl(_server.Dialect!), error);
-            case { Error: { } error, Trouble: LeaseTrouble.Refused }:
-                throw LeaseRefusals.Refused(asking.Key, error);
-            default:
-                return;
+            throw Refusal(asking, answer);
         }
     }
+
+    private Exception Refusal(Asking asking, LeaseAnswer answer) =>
+        LeaseRefusals.Of(asking.Key, answer, _server.Table, _server.Ddl);
 
     private void LetGo(Asking asking)
     {
@@ -275,12 +280,12 @@ internal sealed class LeaseSource
         if (asking.Round is { IsCompleted: false } round)
         {
             _ = round.ContinueWith(
-                _ => _renewer.LetGo(asking.Key, asking.Options, asking.Owner, 0), CancellationToken.None,
+                _ => _renewer.LetGoOfDoubt(asking.Key, asking.Options, asking.Owner), CancellationToken.None,
                 TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         }
         else
         {
-            _renewer.LetGo(asking.Key, asking.Options, asking.Owner, 0);
+            _renewer.LetGoOfDoubt(asking.Key, asking.Options, asking.Owner);
         }
     }
 

@@ -65,10 +65,13 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             ],
             Release =
             [
-                // Another may have the row before a question comes. Every row that is found is changed, so that their number tells.
+                // Another may have the row before a question comes. Every row that is found is changed, so that their number tells. Where
+                // some were not, those are told that nobody has taken since.
                 new($"{update}l.owner = concat('-', l.owner), l.expires = greatest({Now}, l.taken + interval q.a microsecond)"),
                 new($"select concat({Clock}, coalesce(json_arrayagg(concat(q.o, ' ', q.s, ' 0')), '')) "
-                    + $"from {rows} where row_count() = json_length({{0}})"),
+                    + $"from {rows} left join {name} as l on l.`key` = q.k collate {collation} and l.slot = q.s "
+                    + $"and l.owner = concat('-', q.o) collate {collation} "
+                    + "where row_count() = json_length({0}) or l.owner is not null"),
             ],
             Look =
             [
@@ -78,6 +81,11 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
                     from {name} as l where l.expires > {Now} and (
                       {"{0}"} = '[]' or l.`key` in (select q.k collate {collation} from {rows}))
                     """),
+            ],
+            Clear =
+            [
+                new($"delete from {name} where expires < {Now} - interval 1 day and token < {Clock}"),
+                new("select concat(row_count(), '')"),
             ],
         };
     }

@@ -117,6 +117,14 @@ internal sealed class PostgreSqlLeases : LeaseDialect
                         select a.k from pg_catalog.json_to_recordset({"{0}"}::pg_catalog.text::pg_catalog.json) as a (k text)))
                     """),
             ],
+            Clear =
+            [
+                new($"""
+                    with old as (
+                      delete from {name} as l where l.expires < {Now} - interval '1 day' and l.token < {Clock} returning 1)
+                    select pg_catalog.count(*)::pg_catalog.text from old
+                    """),
+            ],
         };
     }
 

@@ -58,7 +58,8 @@ internal sealed class SqlServerLeases : LeaseDialect
                     {Declare}update l set owner = '-' + l.owner, expires = iif({least} > @now, {least}, @now)
                     from {name} as l join {Asked} on {own}; declare @released int = @@rowcount;
                     select concat({Clock}, string_agg(concat(',', q.o, ' ', q.s, ' 0'), '')) from {Asked}
-                    where @released = (select count(*) from openjson({"{0}"}))
+                    left join {name} as l on l.[key] = q.k and l.slot = q.s and l.owner = '-' + q.o
+                    where @released = (select count(*) from openjson({"{0}"})) or l.owner is not null
                     """),
             ],
             Look =
@@ -70,6 +71,11 @@ internal sealed class SqlServerLeases : LeaseDialect
                     from {name} as l
                     where l.expires > @now and ({"{0}"} = N'[]' or l.[key] in (select q.k from {Asked})) for json path), N'[]')
                     """),
+            ],
+            Clear =
+            [
+                new($"{Declare}delete from {name} where expires < dateadd(day, -1, @now) and token < {Clock}; "
+                    + "select cast(@@rowcount as nvarchar(20))"),
             ],
         };
 
