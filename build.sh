@@ -13,7 +13,7 @@ usage() {
 ./build.sh cli [--no-aot] publish dblock, the command line tool, as one file: artifacts/cli/dblock (NativeAOT where there is a linker, else and with --no-aot ReadyToRun)
 ./build.sh bench [--short] measure what each lock costs beside its floor and beside DistributedLock, and write docs/performance.md (--short: a look, nothing is written)
 ./build.sh docs          build the site, with the API's reference and a search: artifacts/site, for any static host
-./build.sh pack [--no-aot] make every NuGet package: artifacts/packages (--no-aot: dblock not compiled ahead of time)
+./build.sh pack          make every NuGet package: artifacts/packages
 ./build.sh startup       measure how long dblock takes from start to exit in both forms, beside psql and a bare program
 ./build.sh torture [--minutes N] [--seed S] processes fight for locks while faults hit them, and oracles that do not trust the library look on (2 minutes, a seed by chance)
 ./build.sh test [ARGS]   build, check the formatting, run every test, and torture for two minutes (with ARGS a part of them, without the torture: --filter FullyQualifiedName~LockKey, or what else xunit takes)
@@ -66,6 +66,7 @@ has() {
   odbc-postgresql) any_library psqlodbcw.so ;;
   odbc-mariadb) any_library libmaodbc.so ;;
   tdsodbc) any_library libtdsodbc.so ;;
+  libsqlite3-0) any_library libsqlite3.so.0 ;;
   mariadb-server) any_program mariadbd && any_program mariadb-install-db ;;
   pgbouncer) any_program pgbouncer ;;
   chromium) any_program chromium || any_program chromium-browser || any_program google-chrome ;;
@@ -199,30 +200,15 @@ pack_libraries() {
   done
 }
 
-# The tool for every machine that has the .NET runtime: one package.
+# The tool, with the providers of all engines, for every machine that has the .NET runtime: one package.
 pack_tool() {
   dotnet pack src/DbLock.Cli --configuration Release --verbosity quiet "$@"
-}
-
-# And compiled ahead of time for this kind of machine: one package for each kind, "any" for all others, and one that leads to them.
-pack_tool_aot() {
-  local rid kinds
-  rid=$(dotnet --info | sed -n 's/^ *RID: *//p')
-  kinds="-p:ToolPackageRuntimeIdentifiers=\"$rid;any\""
-  echo "Compiling dblock ahead of time (NativeAOT) for $rid."
-  pack_tool "$kinds" -p:PublishAot=true &&
-    pack_tool "$kinds" -p:PublishAot=true -p:CopyOutputSymbolsToPublishDirectory=false --runtime "$rid" &&
-    pack_tool "$kinds" --runtime any
 }
 
 pack() {
   need_dotnet
   use_scratch
-  case ${1:-} in
-  --no-aot) pack_libraries && pack_tool ;;
-  '') links || need gcc libc6-dev && pack_libraries && pack_tool_aot ;;
-  *) fail "./build.sh pack takes --no-aot or nothing, not $1." ;;
-  esac
+  pack_libraries && pack_tool
   ls -l artifacts/packages
 }
 
@@ -303,7 +289,7 @@ run_tests() {
 
 test_all() {
   need_dotnet
-  need postgresql unixodbc odbc-postgresql mariadb-server odbc-mariadb pgbouncer chromium ${DBLOCK_TEST_SQLSERVER:+tdsodbc}
+  need postgresql unixodbc odbc-postgresql mariadb-server odbc-mariadb pgbouncer libsqlite3-0 chromium ${DBLOCK_TEST_SQLSERVER:+tdsodbc}
   use_scratch
 
   local all_passed=0 all_failed=0 all_skipped=0 project total failed skipped

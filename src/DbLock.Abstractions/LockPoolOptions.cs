@@ -79,15 +79,12 @@ public sealed record LockPoolOptions
             ShowName = ShowName,
             Logger = Logger,
         };
-        switch (Scope)
+        if (Scope == LockScope.Transaction)
         {
-            case LockScope.Transaction:
-                throw PoolReports.NoTransactionScope(parameter);
-            case LockScope.Lease:
-                Leasing.Check(options, parameter);
-                return options;
-            default:
-                return options;
+            throw PoolReports.NoTransactionScope(parameter);
         }
+
+        Leasing.Check(options, parameter);
+        return options;
     }
 }

@@ -10,11 +10,11 @@ public sealed class LockPoolOptionsTests
     {
         foreach (var option in typeof(LockPoolOptions).GetProperties())
         {
-            var options = new LockPoolOptions();
+            var options = new LockPoolOptions { Scope = LockScope.Lease };
             object value = option.GetValue(options) switch
             {
                 bool flag => !flag,
-                LockScope => LockScope.Lease,
+                LockScope => LockScope.Session,
                 TimeSpan time => time + TimeSpan.FromSeconds(5),
                 LeaseTable => new LeaseTable("leases"),
                 string => "note",

@@ -6,9 +6,9 @@ namespace DbLock.Drivers;
 /// that answers with a row answers for all.
 /// </summary>
 /// <remarks>
-/// All but <see cref="Look"/> and <see cref="Clear"/> answer with one text: the server's clock in microseconds since 1970, then for each row that is now as it was
-/// asked a comma and owner, slot and token with spaces between (<see cref="LeaseReply"/>); <see cref="Release"/> answers with the rows that
-/// were let go, and needs no token.
+/// All but <see cref="Look"/> and <see cref="Clear"/> answer with one text: the server's clock in microseconds since 1970, then for each
+/// row that is now as it was asked a comma and owner, slot and token with spaces between (<see cref="LeaseReply"/>); <see cref="Release"/>
+/// answers with the rows that were let go, and needs no token.
 /// </remarks>
 public sealed record LeaseTexts
 {

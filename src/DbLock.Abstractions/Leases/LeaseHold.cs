@@ -82,6 +82,9 @@ internal sealed class LeaseHold
     /// <summary>Says whether the answer that gave it came in time to be trusted.</summary>
     public bool IsInTime(long now) => now <= TrustEnds;
 
+    /// <summary>Says whether it should have been renewed by a time: half of it is over since the last renewal.</summary>
+    public bool IsLate(long now) => now - Volatile.Read(ref _confirmed) > Ticks(Options.Lease / 2);
+
     /// <summary>Says whether it is held at a time. It ends as lost when its trust has run out.</summary>
     public bool IsHeld(long now)
     {

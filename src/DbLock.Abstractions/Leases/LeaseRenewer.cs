@@ -24,6 +24,19 @@ internal sealed class LeaseRenewer(LeaseServer server)
     private long _wakeAt;
     private bool _isRunning;
 
+    /// <summary>Gets how many leases are held, and how many of them were not renewed in time.</summary>
+    public (int Held, int Late) State
+    {
+        get
+        {
+            lock (_gate)
+            {
+                var now = Stopwatch.GetTimestamp();
+                return (_holds.Count, _holds.Count(hold => hold.IsLate(now)));
+            }
+        }
+    }
+
     /// <summary>Begins to renew a lease.</summary>
     public void Add(LeaseHold hold)
     {
@@ -44,16 +57,12 @@ internal sealed class LeaseRenewer(LeaseServer server)
         }
     }
 
-    /// <summary>
-    /// Lets go of what an acquire may have been given and nobody has, again and again until it is known, or until it has ended by itself.
-    /// </summary>
-    public void LetGoOfDoubt(LockKey key, LockOptions options, string owner) =>
-        LetGo(key, options with { AtLeast = TimeSpan.Zero }, owner, slot: 0);
-
-    /// <summary>Lets go of a lease, again and again until the server has answered, or until it has ended by itself.</summary>
-    public void LetGo(LeaseHold hold) => LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot);
-
-    private void LetGo(LockKey key, LockOptions options, string owner, int slot)
+    /// <summary>Lets go of a lease that somebody may have, again and again until it is known, or until it has ended by itself.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="options">How it was asked for. <see cref="LockOptions.AtLeast"/> is kept: none for what nobody ran under.</param>
+    /// <param name="owner">The owner's id.</param>
+    /// <param name="slot">The slot.</param>
+    public void LetGo(LockKey key, LockOptions options, string owner, int slot)
     {
         lock (_gate)
         {

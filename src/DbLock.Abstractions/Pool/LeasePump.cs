@@ -192,7 +192,7 @@ internal sealed class LeasePump : IPoolPump
 
         foreach (var lease in entries.Select(static entry => entry.Lease!).Distinct())
         {
-            _renewer.LetGo(lease);
+            _renewer.LetGo(lease.Key, lease.Options, lease.Owner, lease.Rows[0].Slot);
         }
 
         return [];
@@ -323,9 +323,10 @@ internal sealed class LeasePump : IPoolPump
 
         answer = isLate ? new(null, answer.Asked, new TimeoutException("The answer came too late to be trusted.")) : answer;
         AskAgain(request, answer);
-        if (!isLate || request.State == PoolRequest.StateOf.Over)
+        if (!answer.IsUnsent && (!isLate || request.State == PoolRequest.StateOf.Over))
         {
-            _renewer.LetGoOfDoubt(request.Key, _options, owner);
+            // Nobody has run under it, so that it is free for the next one at once.
+            _renewer.LetGo(request.Key, _options with { AtLeast = TimeSpan.Zero }, owner, slot: 0);
         }
     }
 

@@ -37,14 +37,14 @@ internal sealed class PoolReports(LockOptions options)
         parameter);
 
     /// <summary>Throws when a shared lock cannot be had.</summary>
-    public void CheckShared(LockKey key, string parameter)
+    public void CheckShared(LockKey key, bool shared, string parameter)
     {
-        if (options.Fencing)
+        if (shared && options.Fencing)
         {
             throw SharedHasNoToken(key, parameter);
         }
 
-        if (options.Scope == LockScope.Lease)
+        if (shared && options.Scope == LockScope.Lease)
         {
             throw NoSharedLeases(key);
         }

@@ -45,7 +45,8 @@ internal static class ClearCommand
         var command = new Command(
             name,
             $"{what} Shows them and asks first. Exit code 0: nothing is left in the way; 1: something is, or the answer was no. With "
-            + "--dry-run 0: nothing would be spared; 1: something would be.")
+            + "--dry-run 0: nothing would be spared; 1: something would be. On MariaDB, MySQL and SQL Server: the sessions that hold the "
+            + "locks of --key.")
         { pids, connection, yes, dry, grace, max, superusers, replication, autovacuum, exceptUsers, exceptApplications, output, wide };
         if (signal == PgSignal.Cancel)
         {
@@ -55,6 +56,16 @@ internal static class ClearCommand
         var filter = FilterOptions.AddTo(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
+            if (ConnectionOption.Database(parsed.GetValue(connection)) is var other and not PostgreSqlDatabase)
+            {
+                var keys = filter.KeysAlone(parsed, other);
+                other.RefuseOptionsOfPostgreSql(
+                    parsed, max, escalate, superusers, replication, autovacuum, exceptUsers, exceptApplications);
+                return await new KeyClear(other, signal).RunAsync(
+                    keys, parsed.GetValue(pids) ?? [], parsed.GetValue(grace) ?? new PgClearOptions().Grace,
+                    parsed.GetValue(yes), parsed.GetValue(dry), parsed.GetValue(output)!, cancellationToken).ConfigureAwait(false);
+            }
+
             var which = filter.Filter(parsed, parsed.GetValue(pids));
             if (which == new PgLockFilter())
             {
@@ -85,14 +96,10 @@ internal static class ClearCommand
                 throw new UsageException("--max takes 0 or more");
             }
 
-            var asks = !parsed.GetValue(yes) && !parsed.GetValue(dry);
-            if (asks && (Console.IsInputRedirected || !Output.IsTable(format)))
-            {
-                throw new UsageException("there is nobody to ask: say --yes, or --dry-run to see what would be done");
-            }
+            var asks = Asks(parsed.GetValue(yes), parsed.GetValue(dry), format);
 
-            var opened = await ConnectionOption.OpenAsync(
-                ConnectionOption.Resolve(parsed.GetValue(connection)), cancellationToken).ConfigureAwait(false);
+            var database = (PostgreSqlDatabase)ConnectionOption.Database(parsed.GetValue(connection));
+            var opened = await database.OpenNpgsqlAsync(cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
                 FilterOptions.RefuseOtherDatabases(which, opened.Database);
@@ -106,8 +113,9 @@ internal static class ClearCommand
                 }
                 catch (LockException) when (options.MaxSessions is not null)
                 {
-                    Dblock.Say(
-                        $"more sessions than --max {options.MaxSessions} would be hit, so none was: narrow the filter, or allow more");
+                    Dblock.Say(string.Create(
+                        CultureInfo.InvariantCulture,
+                        $"more sessions than --max {options.MaxSessions} would be hit, so none was: narrow the filter, or allow more"));
                     return ExitCode.NotDone;
                 }
 
@@ -116,7 +124,7 @@ internal static class ClearCommand
                 {
                     Show(result, waiters);
                     var verb = sent == PgSignal.Cancel ? "Cancel" : "Terminate";
-                    if (planned > 0 && !Ask($"{verb} {planned} session{(planned == 1 ? "" : "s")}? (y/N) "))
+                    if (planned > 0 && !AskToDo(verb, planned))
                     {
                         Dblock.Say("nothing was done");
                         return ExitCode.NotDone;
@@ -145,9 +153,22 @@ internal static class ClearCommand
         return command;
     }
 
-    private static bool Ask(string question)
+    /// <summary>Says whether a person is to be asked before anything is done.</summary>
+    /// <exception cref="UsageException">There is nobody to ask.</exception>
+    public static bool Asks(bool yes, bool dry, string format)
     {
-        Console.Error.Write(question);
+        UsageException.ThrowIf(
+            !yes && !dry && (Console.IsInputRedirected || !Output.IsTable(format)),
+            "there is nobody to ask: say --yes, or --dry-run to see what would be done");
+        return !yes && !dry;
+    }
+
+    /// <summary>Asks a person.</summary>
+    /// <returns>Whether the answer is yes.</returns>
+    public static bool AskToDo(string verb, int count)
+    {
+        Console.Error.Write(string.Create(
+            CultureInfo.InvariantCulture, $"{verb} {count} session{(count == 1 ? "" : "s")}? (y/N) "));
         return Console.In.ReadLine()?.Trim().ToUpperInvariant() is "Y" or "YES";
     }
 

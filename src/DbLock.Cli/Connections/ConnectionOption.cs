@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Net.Sockets;
 using Npgsql;
 
 namespace DbLock.Cli;
@@ -17,55 +16,36 @@ internal static class ConnectionOption
 
     public static Option<string?> Create() => new("--connection", "-c")
     {
-        Description = "The database: a postgres:// URL or an Npgsql connection string. Else $DBLOCK_CONNECTION, else where psql would "
-            + "go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE and the others",
+        Description = "The database: a postgres://, mysql://, mariadb:// or sqlserver:// URL, sqlite:FILE, or a provider's connection "
+            + "string (docs/cli.md). Else $DBLOCK_CONNECTION, else where psql would go: PGSERVICE, PGHOST, PGHOSTADDR, PGPORT, "
+            + "PGDATABASE, PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE and the others",
         HelpName = "url",
     };
 
-    /// <summary>Opens a connection.</summary>
-    /// <exception cref="UnavailableException">There is no way to the database.</exception>
-    public static async Task<NpgsqlConnection> OpenAsync(string connectionString, CancellationToken cancellationToken)
-    {
-        var connection = new NpgsqlConnection(connectionString);
-        try
-        {
-            // Npgsql does not look at the token while a server that has taken the connection says nothing.
-            await connection.OpenAsync(cancellationToken).WaitAsync(cancellationToken).ConfigureAwait(false);
-            return connection;
-        }
-        catch (Exception e) when (!cancellationToken.IsCancellationRequested)
-        {
-            await connection.DisposeAsync().ConfigureAwait(false);
-
-            // Npgsql fails in many ways at the answer of another engine, as if the fault were its own.
-            if (e is not (NpgsqlException or SocketException or TimeoutException or ArgumentException or NotSupportedException
-                or InvalidOperationException or IOException))
-            {
-                throw;
-            }
-
-            var address = new NpgsqlConnectionStringBuilder(connectionString);
-            var place = address.Host!.Contains(',', StringComparison.Ordinal)
-                ? address.Host
-                : string.Create(CultureInfo.InvariantCulture, $"{address.Host}, port {address.Port}");
-            var other = await OtherServer.NameAsync(e, address.Host, address.Port, cancellationToken).ConfigureAwait(false);
-            var reason = other is not null
-                ? $"{other} answers there, and dblock works with PostgreSQL alone: give the host and port of a PostgreSQL server"
-                : (e.InnerException is SocketException inner ? inner : e).Message;
-            throw new UnavailableException($"no connection to {place}: {reason}");
-        }
-    }
-
-    /// <summary>Returns the connection string of the database that is meant.</summary>
-    public static string Resolve(string? option) => Resolve(
+    /// <summary>Returns the database that is meant.</summary>
+    public static Database Database(string? option) => Database(
         option is null ? null : Utf8("--connection", option),
         name => Environment.GetEnvironmentVariable(name) is { } value ? Utf8(name, value) : null);
 
+    public static Database Database(string? option, Func<string, string?> variable) =>
+        OtherEngines.Find(option ?? NullIfEmpty(variable("DBLOCK_CONNECTION"))) ?? new PostgreSqlDatabase(Resolve(option, variable));
+
+    /// <summary>Returns the database that is meant, for what PostgreSQL alone can tell.</summary>
+    /// <param name="option">The option's value.</param>
+    /// <param name="what">What is asked for.</param>
+    /// <param name="instead">What helps on other engines.</param>
+    /// <exception cref="UsageException">It is another engine's.</exception>
+    public static PostgreSqlDatabase PostgreSql(string? option, string what, string instead)
+    {
+        var database = Database(option);
+        return database as PostgreSqlDatabase
+            ?? throw new UsageException($"{what} is for PostgreSQL, and this database is one of {database.Engine}: {instead}");
+    }
+
     // The order is libpq's: the option, the service, the other variables, the defaults.
-    public static string Resolve(string? option, Func<string, string?> variable)
+    private static string Resolve(string? option, Func<string, string?> variable)
     {
         var given = option ?? NullIfEmpty(variable("DBLOCK_CONNECTION"));
-        OtherEngines.Refuse(given);
         var words = new ConnectionWords();
         NpgsqlConnectionStringBuilder builder = [];
         if (given is not null && !ConnectionUrl.TryAddTo(words, given))

@@ -48,18 +48,18 @@ internal static class LeaseTableCommand
                 return ExitCode.Ok;
             }
 
-            var address = ConnectionOption.Resolve(parsed.GetValue(connection));
-            var opened = await ConnectionOption.OpenAsync(address, cancellationToken).ConfigureAwait(false);
+            var database = ConnectionOption.Database(parsed.GetValue(connection));
+            var opened = await database.OpenAsync(cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
                 if (parsed.GetValue(clear))
                 {
-                    var cleared = await table.ClearAsync(opened, LockInterface.Npgsql, cancellationToken).ConfigureAwait(false);
+                    var cleared = await table.ClearAsync(opened, database.Interface, cancellationToken).ConfigureAwait(false);
                     Output.WriteLines([string.Create(CultureInfo.InvariantCulture, $"{cleared}")]);
                     return ExitCode.Ok;
                 }
 
-                await table.CreateAsync(opened, LockInterface.Npgsql, cancellationToken).ConfigureAwait(false);
+                await table.CreateAsync(opened, database.Interface, cancellationToken).ConfigureAwait(false);
                 return ExitCode.Ok;
             }
         });

@@ -18,12 +18,13 @@ internal static class DoctorCommand
         { connection, trust, output };
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var address = ConnectionOption.Resolve(parsed.GetValue(connection));
-            var opened = await ConnectionOption.OpenAsync(address, cancellationToken).ConfigureAwait(false);
+            var database = ConnectionOption.Database(parsed.GetValue(connection));
+            database.RefuseOptionsOfPostgreSql(parsed, trust);
+            var opened = await database.OpenAsync(cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
                 var findings = await Examination
-                    .RunAsync(opened, address, parsed.GetValue(trust), cancellationToken).ConfigureAwait(false);
+                    .RunAsync(database, opened, parsed.GetValue(trust), cancellationToken).ConfigureAwait(false);
                 if (Output.IsTable(parsed.GetValue(output)!) && Output.IsTerminal)
                 {
                     Output.WriteLines(findings.SelectMany(InLines));

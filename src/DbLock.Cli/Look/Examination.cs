@@ -1,4 +1,4 @@
-using System.Globalization;
+using System.Data.Common;
 using Npgsql;
 using static DbLock.Cli.Finding;
 
@@ -7,131 +7,58 @@ namespace DbLock.Cli;
 /// <summary>Examines a connection for what breaks locks.</summary>
 internal static class Examination
 {
-    // All that one row can tell is asked at once. pg_settings shows what the role may see.
-    private const string Questions = """
-        select
-          pg_catalog.version(),
-          pg_catalog.pg_backend_pid(),
-          pg_catalog.pg_is_in_recovery(),
-          current_user::text,
-          pg_catalog.current_setting('server_version_num')::int,
-          pg_catalog.has_function_privilege('pg_catalog.pg_try_advisory_lock(bigint)', 'execute'),
-          pg_catalog.pg_has_role('pg_signal_backend', 'usage')
-            or (select r.rolsuper from pg_catalog.pg_roles as r where r.rolname = current_user),
-          pg_catalog.pg_has_role('pg_read_all_stats', 'usage'),
-          (select pg_catalog.count(*) from pg_catalog.pg_locks as l where not l.fastpath),
-          (select pg_catalog.sum(s.setting::bigint) from pg_catalog.pg_settings as s
-            where s.name in ('max_connections', 'max_prepared_transactions'))
-            * pg_catalog.current_setting('max_locks_per_transaction')::bigint
-        """;
-
-    // The settings that can end a session that holds a lock, or cut a wait, in milliseconds.
-    private const string Timeouts = """
-        select s.name, s.setting::bigint
-        from pg_catalog.pg_settings as s
-        where s.name in ('idle_session_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')
-          and s.setting::bigint > 0
-        order by s.name
-        """;
-
     public static async Task<List<Finding>> RunAsync(
-        NpgsqlConnection connection, string address, bool trustPooler, CancellationToken cancellationToken)
+        Database database, DbConnection connection, bool trustPooler, CancellationToken cancellationToken)
     {
-        var findings = await AskAsync(
-            connection, Questions, reader => Read(reader, connection.ProcessID, trustPooler), cancellationToken).ConfigureAwait(false);
-        var timeouts = await AskAsync(connection, Timeouts, reader => [ReadTimeout(reader)], cancellationToken).ConfigureAwait(false);
-        return
-        [
-            .. findings,
-            .. timeouts.DefaultIfEmpty(new Finding("timeouts", Good, "no timeout ends an idle session or cuts a wait", null)),
-            await TryAsync(connection, address, cancellationToken).ConfigureAwait(false),
-        ];
+        var findings = await (database switch
+        {
+            PostgreSqlDatabase => PostgreSqlExamination.RunAsync((NpgsqlConnection)connection, trustPooler, cancellationToken),
+            MySqlDatabase => MySqlExamination.RunAsync(connection, cancellationToken),
+            SqliteDatabase => SqliteExamination.RunAsync(connection, cancellationToken),
+#if !ONE_FILE
+            SqlServerDatabase => SqlServerExamination.RunAsync(connection, cancellationToken),
+#endif
+            _ => throw new ArgumentOutOfRangeException(nameof(database), database.Engine, "There is no such engine."),
+        }).ConfigureAwait(false);
+        return database is SqliteDatabase
+            ? [.. findings] : [.. findings, await TryAsync(database, connection, cancellationToken).ConfigureAwait(false)];
     }
 
-    private static async Task<List<Finding>> AskAsync(
-        NpgsqlConnection connection, string sql, Func<NpgsqlDataReader, IEnumerable<Finding>> read, CancellationToken cancellationToken)
+    /// <summary>Asks a question, and reads what each row of the answer tells.</summary>
+    public static async Task<List<Finding>> AskAsync(
+        DbConnection connection, string sql, Func<DbDataReader, IEnumerable<Finding>> read, CancellationToken cancellationToken)
     {
         var findings = new List<Finding>();
-        using var command = new NpgsqlCommand(sql, connection);
-        var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
-        await using (reader.ConfigureAwait(false))
+        var command = connection.CreateCommand();
+        await using (command.ConfigureAwait(false))
         {
-            while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
+            command.CommandText = sql;
+            var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
+            await using (reader.ConfigureAwait(false))
             {
-                findings.AddRange(read(reader));
+                while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
+                {
+                    findings.AddRange(read(reader));
+                }
             }
         }
 
         return findings;
     }
 
-    private static IEnumerable<Finding> Read(NpgsqlDataReader reader, int processId, bool trustPooler)
-    {
-        var (version, product, role) = (reader.GetString(0), reader.GetString(0).Split(" on ")[0], reader.GetString(3));
-        var isPostgreSql = version.StartsWith("PostgreSQL ", StringComparison.Ordinal)
-            && !version.Contains("-YB-", StringComparison.Ordinal)
-            && !version.Contains("CockroachDB", StringComparison.Ordinal);
-        yield return !isPostgreSql
-            ? new("engine", Error, product,
-                "this is not PostgreSQL, and its advisory locks may answer true and lock nothing: lock on a PostgreSQL server")
-            : reader.GetInt32(4) >= 130000
-                ? new("engine", Good, product, null)
-                : new("engine", Warning, product, "locks work; who holds them can be asked from PostgreSQL 13 on: upgrade the server");
-        yield return reader.GetInt32(1) == processId
-            ? new("pooler", Good, "the connection goes straight to the server", null)
-            : trustPooler
-                ? new("pooler", Warning, "a connection pooler is in between, and trusted",
-                    "make sure that it is in session mode: in transaction mode two clients get the same lock")
-                : new("pooler", Error, "a connection pooler is in between",
-                    "in transaction mode two clients get the same lock: connect to the server directly, or say --trust-pooler if it is in "
-                    + "session mode");
-        yield return reader.GetBoolean(2)
-            ? new("standby", Error, "this is a hot standby, whose locks are its own",
-                "connect to the primary: target_session_attrs=primary with all hosts")
-            : new("standby", Good, "this is the primary", null);
-        yield return reader.GetBoolean(5)
-            ? new("right to lock", Good, $"role {role} may take advisory locks", null)
-            : new("right to lock", Error, $"role {role} may not take advisory locks",
-                "grant execute on function pg_try_advisory_lock(bigint) and its like to it");
-        yield return reader.GetBoolean(6)
-            ? new("right to signal", Good, "it may cancel and terminate other roles' sessions", null)
-            : new("right to signal", Warning, "it may cancel and terminate sessions of its own roles only",
-                "grant pg_signal_backend to it, if dblock cancel and terminate are to reach others");
-        yield return reader.GetBoolean(7)
-            ? new("right to see", Good, "it sees what other roles' sessions do", null)
-            : new("right to see", Warning, "other roles' sessions are hidden from it",
-                "grant pg_read_all_stats to it, so that holders can be named in full");
-        var (used, capacity) = (reader.GetInt64(8), reader.GetInt64(9));
-        var room = string.Create(CultureInfo.InvariantCulture, $"{used} of about {capacity} locks are in use");
-        yield return used < capacity / 2
-            ? new("capacity", Good, room, null)
-            : new("capacity", used < capacity * 9 / 10 ? Warning : Error, room,
-                "when the table is full, new sessions and statements fail: raise max_locks_per_transaction, or hold fewer locks");
-    }
-
-    private static Finding ReadTimeout(NpgsqlDataReader reader)
-    {
-        var (name, milliseconds) = (reader.GetString(0), reader.GetInt64(1));
-        var remedy = name == "statement_timeout"
-            ? "a wait for a lock is cut after that: set it to 0 for the sessions that wait"
-            : "a session that holds a lock and idles is ended after that, and the lock is lost: set it to 0 for the sessions that hold "
-                + "locks";
-        return new("timeouts", Warning, string.Create(CultureInfo.InvariantCulture, $"{name} is {milliseconds} ms"), remedy);
-    }
-
     // Two sessions try the same lock, because a server may say that it has locks and have none.
-    private static async Task<Finding> TryAsync(NpgsqlConnection connection, string address, CancellationToken cancellationToken)
+    private static async Task<Finding> TryAsync(Database database, DbConnection connection, CancellationToken cancellationToken)
     {
         const string Check = "exclusion";
         try
         {
-            var other = await ConnectionOption.OpenAsync(address, cancellationToken).ConfigureAwait(false);
+            var other = await database.OpenAsync(cancellationToken).ConfigureAwait(false);
             await using (other.ConfigureAwait(false))
             {
                 LockKey key = $"dblock doctor {Guid.NewGuid()}";
                 var options = new LockOptions { TrustPooler = true };
-                var first = new Lock(connection, key, LockInterface.Npgsql, options);
-                var second = new Lock(other, key, LockInterface.Npgsql, options);
+                var first = new Lock(connection, key, database.Interface, options);
+                var second = new Lock(other, key, database.Interface, options);
                 await using (first.ConfigureAwait(false))
                 await using (second.ConfigureAwait(false))
                 {
@@ -147,9 +74,9 @@ internal static class Examination
         }
         catch (UnavailableException e)
         {
-            return new(Check, Warning, $"it could not be tried: {e.Message}", "allow the role a second connection");
+            return new(Check, Warning, $"it could not be tried: {e.Message}", "allow the user a second connection");
         }
-        catch (Exception e) when (e is LockException or PostgresException)
+        catch (Exception e) when (e is LockException or DbException)
         {
             return new(Check, Error, e.Message, "see the other checks");
         }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using System.Globalization;
 using System.Text;
 
 namespace DbLock.Cli;
@@ -135,6 +136,19 @@ internal sealed class FilterOptions
         return filter;
     }
 
+    /// <summary>Returns the keys whose holders another engine than PostgreSQL is asked for.</summary>
+    /// <exception cref="UsageException">No key is given, or an option that such an engine knows nothing of.</exception>
+    public IReadOnlyList<LockKey> KeysAlone(ParseResult parsed, Database database)
+    {
+        database.RefuseOptionsOfPostgreSql(parsed, All().Where(option => option != _keys));
+        UsageException.ThrowIf(
+            database is SqliteDatabase, "SQLite has no locks of sessions: its leases are the rows of the table dblock_leases");
+        var keys = parsed.GetValue(_keys) ?? [];
+        UsageException.ThrowIf(
+            keys.Length == 0, $"{database.Engine} does not tell of all locks: say which are meant, with --key KEY");
+        return [.. keys.Select(key => (LockKey)key)];
+    }
+
     /// <summary>Refuses names of tables together with other databases, whose tables cannot be seen from the connection's own.</summary>
     public static void RefuseOtherDatabases(PgLockFilter filter, string database)
     {
@@ -181,7 +195,7 @@ internal sealed class FilterOptions
             + "transaction\" has one, and --min-state-age goes with both");
         UsageException.ThrowIf(
             filter.Pids is { } pids && pids.All(pid => pid < 1),
-            $"{filter.Pids?[0]} is no process id: they begin with 1");
+            $"{filter.Pids?[0].ToString(CultureInfo.InvariantCulture)} is no process id: they begin with 1");
     }
 
     // The server cuts a name at 63 bytes, and no session has an empty one.

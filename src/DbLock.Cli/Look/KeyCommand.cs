@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text;
 
 namespace DbLock.Cli;
 
@@ -15,13 +16,14 @@ internal static class KeyCommand
         var wide = Output.WideOption();
         var command = new Command(
             "key",
-            "Prints the number or pair that a name is under each scheme, how it looks in pg_locks, and the SQL that takes the lock by "
-            + "hand. It needs no database.")
+            "Prints the number or pair that a name is under each of PostgreSQL's schemes, how it looks in pg_locks, the name that the "
+            + "other engines lock, and the SQL that takes the lock by hand. It needs no database.")
         { name, output, wide };
         command.SetAction(parsed =>
         {
             var text = parsed.GetValue(name)!;
-            Output.Write(parsed.GetValue(output)!, Columns, [.. Keys(text).Select(Row)], parsed.GetValue(wide) ? null : Columns);
+            object?[][] rows = [.. Keys(text).Select(Row), .. Names(text)];
+            Output.Write(parsed.GetValue(output)!, Columns, rows, parsed.GetValue(wide) ? null : Columns);
             return ExitCode.Ok;
         });
         return command;
@@ -45,6 +47,28 @@ internal static class KeyCommand
             yield return ("pair", (a, b));
         }
     }
+
+    // On these engines the name itself is locked, or what a long one is shortened to.
+    private static IEnumerable<object?[]> Names(string text)
+    {
+        foreach (var (engine, dialect) in new[] { ("mariadb", LockDialect.MariaDb), ("mysql", LockDialect.MySql) })
+        {
+            var name = dialect.Identify(text);
+            yield return [engine, name, null, null, null, $"select get_lock({Literal(name)}, 4294967295)"];
+        }
+
+        var resource = LockDialect.SqlServer.Identify(text);
+        yield return
+        [
+            "sqlserver", resource, null, null, null,
+            $"exec sp_getapplock N'{resource.Replace("'", "''", StringComparison.Ordinal)}', 'Exclusive', 'Session'",
+        ];
+    }
+
+    // In hexadecimal, a name is the same whatever the connection's character set, and has nothing to be escaped.
+    private static string Literal(string name) => MySqlTexts.IsPlain(name) && !name.Contains('\'', StringComparison.Ordinal)
+        ? $"'{name}'"
+        : $"convert(unhex('{Convert.ToHexString(Encoding.UTF8.GetBytes(name))}') using utf8mb4)";
 
     private static object?[] Row((string Scheme, LockKey Key) item)
     {

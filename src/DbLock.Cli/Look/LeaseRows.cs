@@ -1,3 +1,4 @@
+using System.Globalization;
 using Npgsql;
 
 namespace DbLock.Cli;
@@ -45,7 +46,8 @@ internal static class LeaseRows
     {
         "database" => database,
         "type" => Type,
-        "object" => lease.Slot == 0 ? lease.Name : $"{lease.Name} ({lease.Slot})",
+        "object" => lease.Slot == 0
+            ? lease.Name : string.Create(CultureInfo.InvariantCulture, $"{lease.Name} ({lease.Slot})"),
         "mode" => nameof(PgLockMode.Exclusive),
         "granted" => true,
         "held_s" => LockRows.Seconds(lease.IsReleased ? null : lease.Clock - lease.Since),
@@ -60,7 +62,7 @@ internal static class LeaseRows
         "until" => lease.Until.UtcDateTime.ToString("O"),
         "token" => lease.Token,
         "note" => lease.Note,
-        LockRows.InWords => $"{lease}, token {lease.Token}",
+        LockRows.InWords => string.Create(CultureInfo.InvariantCulture, $"{lease}, token {lease.Token}"),
         _ => null,
     };
 }

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace DbLock.Cli;
 
 /// <summary>Locks as rows. The names of the columns are a promise.</summary>
@@ -64,9 +66,9 @@ internal static class LockRows
         { Key: { } key } => key.Name,
         { Relation: { } name } => $"{@lock.Schema}.{name}",
         { RelationOid: { } oid } => $"oid {oid}",
-        { TransactionId: { } id } => $"{id}",
+        { TransactionId: { } id } => id.ToString(CultureInfo.InvariantCulture),
         { VirtualXid: { } id } => id,
-        { ObjectKey: { } key } => $"{key.ClassId}/{key.ObjId}/{key.ObjSubId}",
+        { ObjectKey: { } key } => string.Create(CultureInfo.InvariantCulture, $"{key.ClassId}/{key.ObjId}/{key.ObjSubId}"),
         _ => "",
     };
 

@@ -9,7 +9,8 @@ internal static class LookCommand
     public static Command List() => Create(
         "list",
         "Lists the locks of the server, those that are waited for first, and then the leases in the table dblock_leases of the database. "
-        + "Options of one kind add up, options of different kinds must all match. Nothing found is an empty list and exit code 0.",
+        + "Options of one kind add up, options of different kinds must all match. Nothing found is an empty list and exit code 0. On "
+        + "MariaDB, MySQL and SQL Server, which do not tell of all locks, it lists who holds those of --key.",
         ShowLocksAsync,
         withLeases: true);
 
@@ -74,9 +75,18 @@ internal static class LookCommand
         var filter = FilterOptions.AddTo(command, withLeases);
         command.SetAction(async (parsed, cancellationToken) =>
         {
+            if (name == "list" && ConnectionOption.Database(parsed.GetValue(connection)) is var other and not PostgreSqlDatabase)
+            {
+                var keys = filter.KeysAlone(parsed, other);
+                await KeyHolders.ListAsync(other, keys, parsed.GetValue(output)!, parsed.GetValue(wide), cancellationToken)
+                    .ConfigureAwait(false);
+                return ExitCode.Ok;
+            }
+
+            var database = ConnectionOption.PostgreSql(
+                parsed.GetValue(connection), $"dblock {name}", "dblock list --key KEY says who holds a lock, and how many wait");
             var (which, names) = (filter.Filter(parsed), filter.Names(parsed));
-            var opened = await ConnectionOption.OpenAsync(
-                ConnectionOption.Resolve(parsed.GetValue(connection)), cancellationToken).ConfigureAwait(false);
+            var opened = await database.OpenNpgsqlAsync(cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
                 FilterOptions.RefuseOtherDatabases(which, opened.Database);

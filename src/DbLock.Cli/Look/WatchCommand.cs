@@ -52,8 +52,9 @@ internal static class WatchCommand
             using var signals = new Signals();
             try
             {
-                var opened = await ConnectionOption.OpenAsync(
-                    ConnectionOption.Resolve(parsed.GetValue(connection)), signals.First).ConfigureAwait(false);
+                var database = ConnectionOption.PostgreSql(
+                    parsed.GetValue(connection), "dblock watch", "dblock list --key KEY says who holds a lock, and how many wait");
+                var opened = await database.OpenNpgsqlAsync(signals.First).ConfigureAwait(false);
                 await using (opened.ConfigureAwait(false))
                 {
                     FilterOptions.RefuseOtherDatabases(which, opened.Database);

@@ -1,4 +1,4 @@
-using Npgsql;
+using System.Data.Common;
 
 namespace DbLock.Cli;
 
@@ -9,7 +9,7 @@ internal static class Closing
 
     /// <summary>Begins to close one. What is not closed when dblock ends is closed by the system.</summary>
     /// <returns>A task that ends when it is closed, or after a second.</returns>
-    public static async Task Begin(NpgsqlConnection? connection)
+    public static async Task Begin(DbConnection? connection)
     {
         if (connection is null)
         {

@@ -8,10 +8,10 @@ internal static class CommandEnvironment
     /// <summary>Returns the variables that the command gets, and, with null, those that are kept from it.</summary>
     public static IReadOnlyList<(string Name, string? Value)> Variables(RunJob job, IRunHold hold) =>
     [
-        ("DBLOCK_KEY", Number(job.Key)),
+        ("DBLOCK_KEY", job.Database is PostgreSqlDatabase ? Number(job.Key) : job.Key.Name),
         ("DBLOCK_NAME", job.Name),
-        ("DBLOCK_PID", hold.ServerPid?.ToString(CultureInfo.InvariantCulture)),
-        ("DBLOCK_FENCING_TOKEN", hold.FencingToken.ToString(CultureInfo.InvariantCulture)),
+        ("DBLOCK_PID", hold.SessionId?.ToString(CultureInfo.InvariantCulture)),
+        ("DBLOCK_FENCING_TOKEN", hold.FencingToken?.ToString(CultureInfo.InvariantCulture)),
         .. job.PassConnection ? [] : new (string, string?)[] { ("DBLOCK_CONNECTION", null) },
     ];
 

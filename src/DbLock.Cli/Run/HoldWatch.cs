@@ -1,19 +1,19 @@
 using System.Data;
+using System.Data.Common;
 using System.Diagnostics;
 using System.Globalization;
-using Npgsql;
 
 namespace DbLock.Cli;
 
 /// <summary>Notices that a lock is lost whose connection does nothing else, and says why.</summary>
-internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, int serverPid) : IRunHold
+internal sealed class HoldWatch(DbConnection connection, Lock @lock, long sessionId) : IRunHold
 {
     // What was stopped itself (SIGSTOP, Ctrl-Z) could not hear: the server is asked once more before the command pays for it.
     private static readonly TimeSpan AfterStop = TimeSpan.FromSeconds(2);
 
-    public int? ServerPid => serverPid;
+    public long? SessionId => sessionId;
 
-    public long FencingToken => @lock.FencingToken!.Value;
+    public long? FencingToken => @lock.FencingToken;
 
     public Task ReleaseAsync() => @lock.ReleaseAsync().AsTask();
 
@@ -28,16 +28,23 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, int ser
     public Task<string?> LossAsync(CancellationToken stop) => ReasonAsync(async () =>
     {
         using var watch = new LockWatch(@lock, AfterStop);
-        await watch.Run(TrustWindow.BeatWhileHearing, TrustWindow.BeatWhileHearing, Pause, stop).ConfigureAwait(false);
+        var beat = @lock.Interface.Driver is IListeningDriver ? TrustWindow.BeatWhileHearing : TrustWindow.Beat;
+        await watch.Run(beat, beat, Pause, stop).ConfigureAwait(false);
     });
 
     private async Task Pause(TimeSpan beat, CancellationToken stop)
     {
+        if (@lock.Interface.Driver is not IListeningDriver driver)
+        {
+            await Task.Delay(beat, stop).ConfigureAwait(false);
+            return;
+        }
+
         using var pause = CancellationTokenSource.CreateLinkedTokenSource(stop);
         pause.CancelAfter(beat);
         try
         {
-            await ((IListeningDriver)@lock.Interface.Driver).Hear(connection, static _ => { }, pause.Token).ConfigureAwait(false);
+            await driver.Hear(connection, static _ => { }, pause.Token).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested)
         {
@@ -51,7 +58,7 @@ internal sealed class HoldWatch(NpgsqlConnection connection, Lock @lock, int ser
         {
             await ask().ConfigureAwait(false);
         }
-        catch (Exception e) when (e is NpgsqlException or IOException or InvalidOperationException)
+        catch (Exception e) when (e is DbException or IOException or InvalidOperationException)
         {
             return (e.InnerException ?? e).Message;
         }

@@ -3,10 +3,11 @@ namespace DbLock.Cli;
 /// <summary>What <c>dblock run</c> holds while its command runs: a lock of its session, or a lease.</summary>
 internal interface IRunHold
 {
-    /// <summary>Gets the number of the server process that holds the lock; null for a lease, which none holds.</summary>
-    int? ServerPid { get; }
+    /// <summary>Gets the number of the server's session that holds the lock; null for a lease, which none holds.</summary>
+    long? SessionId { get; }
 
-    long FencingToken { get; }
+    /// <summary>Gets the fencing token; null where the server has none to give.</summary>
+    long? FencingToken { get; }
 
     /// <summary>Makes sure that it is held: before something is started on that.</summary>
     /// <returns>Null when it is held, else why it is lost.</returns>

@@ -1,27 +1,39 @@
-using Npgsql;
+using System.Data.Common;
 
 namespace DbLock.Cli;
 
 /// <summary>A lease that <c>dblock run</c> holds. It keeps no connection: each renewal borrows one.</summary>
 internal sealed class LeasedHold : IRunHold, IAsyncDisposable
 {
-    private readonly NpgsqlDataSource _source;
+    private readonly DbDataSource _source;
     private readonly HeldLock _held;
 
-    private LeasedHold(NpgsqlDataSource source, HeldLock held) => (_source, _held) = (source, held);
+    private LeasedHold(DbDataSource source, HeldLock held) => (_source, _held) = (source, held);
 
-    public int? ServerPid => null;
+    public long? SessionId => null;
 
-    public long FencingToken => _held.FencingToken!.Value;
+    public long? FencingToken => _held.FencingToken;
 
     /// <summary>Acquires the lease.</summary>
     /// <exception cref="LockNotAcquiredException">It was held elsewhere for the whole timeout.</exception>
-    public static async Task<LeasedHold> AcquireAsync(RunJob job, CancellationToken signal)
+    /// <exception cref="UnavailableException">There is no way to the database.</exception>
+    public static async Task<LeasedHold> AcquireAsync(RunJob job, RunLimit limit, CancellationToken signal)
     {
-        var source = NpgsqlDataSource.Create(job.Connection);
+        // A source that gets no connection says that the server did not answer, because it would try again. At the start it is told why.
+        var first = await RunSession.ConnectAsync(job.Database, limit, signal).ConfigureAwait(false);
+        await using (first.ConfigureAwait(false))
+        {
+            if (job.Database is SqliteDatabase)
+            {
+                // There is no administrator who would have made the table.
+                await LeaseTable.Default.CreateAsync(first, job.Database.Interface, signal).ConfigureAwait(false);
+            }
+        }
+
+        var source = job.Database.CreateSource();
         try
         {
-            var held = await source.AcquireLockAsync(job.Key, job.Timeout, LockInterface.Npgsql, job.Options, signal)
+            var held = await source.AcquireLockAsync(job.Key, limit.Wait, job.Database.Interface, job.Options, signal)
                 .ConfigureAwait(false);
             return new LeasedHold(source, held);
         }

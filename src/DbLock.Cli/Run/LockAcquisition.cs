@@ -1,6 +1,5 @@
-using System.Diagnostics;
+using System.Data.Common;
 using System.Globalization;
-using Npgsql;
 
 namespace DbLock.Cli;
 
@@ -39,7 +38,7 @@ internal sealed class LockAcquisition(RunJob job, RunSession session, RunLimit l
             say(string.Create(CultureInfo.InvariantCulture, $"acquired after {limit.Elapsed.TotalSeconds:0.0##} s"));
         }
 
-        return new HoldWatch(session.Connection, session.Lock, await session.ServerPidAsync(signal).ConfigureAwait(false));
+        return new HoldWatch(session.Connection, session.Lock, await session.SessionIdAsync(signal).ConfigureAwait(false));
     }
 
     private Task<bool> TryAsync() =>
@@ -49,7 +48,7 @@ internal sealed class LockAcquisition(RunJob job, RunSession session, RunLimit l
     {
         using var stop = new CancellationTokenSource();
         var silence = WaitWatch.SilenceAsync(
-            session.Address, session.Connection.ProcessID, job.Key, job.Options, job.Quiet ? null : say, stop.Token);
+            session.Database, session.Database.SessionId(session.Connection), job.Key, job.Options, job.Quiet ? null : say, stop.Token);
         var acquiring = ServerAnswer.WithinAsync(
             session.Lock.AcquireAsync(limit.Wait, signal).AsTask(), limit.WaitWithAnswer, signal);
         if (await Task.WhenAny(acquiring, silence).ConfigureAwait(false) == silence)
@@ -71,7 +70,7 @@ internal sealed class LockAcquisition(RunJob job, RunSession session, RunLimit l
             var asked = session.Lock.GetHoldersAsync(signal).AsTask();
             return (await ServerAnswer.WithinAsync(asked, limit.Answer, signal).ConfigureAwait(false)).ToString();
         }
-        catch (Exception e) when (e is UnavailableException or NpgsqlException or LockException)
+        catch (Exception e) when (e is UnavailableException or DbException or LockException)
         {
             return $"'{job.Name}' is held elsewhere";
         }

@@ -1,6 +1,6 @@
 using System.ComponentModel;
+using System.Data.Common;
 using System.Globalization;
-using Npgsql;
 
 namespace DbLock.Cli;
 
@@ -88,7 +88,7 @@ internal sealed class LockedCommand(RunJob job, IRunHold hold, Action<string> sa
                 $"the server does not answer the release of lock '{job.Key}': its connection is closed, and the lock ends when the "
                 + "server notices that");
         }
-        catch (Exception e) when (e is LockException or NpgsqlException or IOException or InvalidOperationException)
+        catch (Exception e) when (e is LockException or DbException or IOException or InvalidOperationException)
         {
             return (true, e.Message);
         }

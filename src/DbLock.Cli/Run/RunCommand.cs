@@ -1,5 +1,5 @@
 using System.CommandLine;
-using Npgsql;
+using System.Data.Common;
 
 namespace DbLock.Cli;
 
@@ -19,10 +19,11 @@ internal static class RunCommand
           127    there is no such command
 
         The command sees:
-          DBLOCK_KEY            the number that is locked, or the pair 1,2
+          DBLOCK_KEY            what is locked: on PostgreSQL the number, or the pair 1,2, elsewhere the name
           DBLOCK_NAME           KEY as it was given
-          DBLOCK_PID            the server process that holds the lock; none holds a lease
-          DBLOCK_FENCING_TOKEN  a number larger than that of every holder before
+          DBLOCK_PID            the server's session that holds the lock; none holds a lease
+          DBLOCK_FENCING_TOKEN  a number larger than that of every holder before; always there on PostgreSQL and
+                                with --lease, on MariaDB and SQL Server where there is the sequence dblock_fencing
 
         It does not see DBLOCK_CONNECTION (--pass-connection).
 
@@ -38,6 +39,7 @@ internal static class RunCommand
           dblock run --nonblock --quiet --conflict-exit-code 0 cleanup -- ./cleanup      in a crontab
           dblock run --wait yield --timeout 10m migrations -- ./migrate
           dblock run --lease 1m --at-least 22h --nonblock nightly-report -- ./report     once a night, on many hosts
+          dblock run -c sqlite:locks.db --lease 1m nightly-report -- ./report            without a server
         """;
 
     public static Command Create()
@@ -66,7 +68,7 @@ internal static class RunCommand
             var limit = new RunLimit(job.Timeout);
             if (job.Options.Scope == LockScope.Lease)
             {
-                var lease = await LeasedHold.AcquireAsync(job, signals.First).ConfigureAwait(false);
+                var lease = await LeasedHold.AcquireAsync(job, limit, signals.First).ConfigureAwait(false);
                 await using (lease.ConfigureAwait(false))
                 {
                     return await new LockedCommand(job, lease, teller.Say).RunAsync(files, signals).ConfigureAwait(false);
@@ -94,7 +96,7 @@ internal static class RunCommand
         {
             return ExitCode.Signal + signals.FirstNumber;
         }
-        catch (Exception e) when (e is UnavailableException or NpgsqlException or LockException)
+        catch (Exception e) when (e is UnavailableException or DbException or LockException)
         {
             teller.Say(e.Message);
             return ExitCode.Unavailable;

@@ -5,8 +5,7 @@ namespace DbLock.Cli;
 /// <summary>What one <c>dblock run</c> is to do, as the command line says it.</summary>
 internal sealed record RunJob
 {
-    /// <summary>Gets the connection string.</summary>
-    public required string Connection { get; init; }
+    public required Database Database { get; init; }
 
     /// <summary>Gets the lock's name as the user wrote it.</summary>
     public required string Name { get; init; }

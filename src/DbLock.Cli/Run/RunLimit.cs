@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Npgsql;
 
 namespace DbLock.Cli;
 
@@ -29,12 +28,9 @@ internal sealed class RunLimit(TimeSpan timeout)
     private TimeSpan Whole => Max(timeout + OnTheWay, Least);
 
     /// <summary>Returns how long connecting may take.</summary>
-    public TimeSpan Connecting(NpgsqlConnectionStringBuilder address)
+    public TimeSpan Connecting(Database database)
     {
-        // Npgsql's own timeout is for one host, and does not end the wait for a server that takes the connection and says nothing.
-        var configured = address.Timeout == 0
-            ? Timeout.InfiniteTimeSpan
-            : TimeSpan.FromSeconds(address.Timeout) * address.Host!.Split(',').Length + OnTheWay;
+        var configured = database.ConnectTimeout;
         return timeout > TimeSpan.Zero && (configured == Timeout.InfiniteTimeSpan || Whole < configured) ? Whole : configured;
     }
 

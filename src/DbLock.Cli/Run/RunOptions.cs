@@ -133,13 +133,15 @@ internal sealed class RunOptions
         var longest = LockDialect.PostgreSql.MaxTimeout;
         UsageException.ThrowIf(
             timeout > longest,
-            $"--timeout takes no more than {longest.Days} days, the longest that PostgreSQL can count; leave it out to wait for ever");
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"--timeout takes no more than {longest.Days} days, the longest that is counted; leave it out to wait for ever"));
 
         // When a first -- stands before the key, the one after the key is the first of the words, and no part of the command.
         var words = parsed.GetValue(_words)! is ["--", .. { Length: > 0 } command] ? command : parsed.GetValue(_words)!;
-        return new RunJob
+        var job = new RunJob
         {
-            Connection = ConnectionOption.Resolve(parsed.GetValue(_connection)),
+            Database = ConnectionOption.Database(parsed.GetValue(_connection)),
             Name = name,
             Key = key,
             Options = new LockOptions
@@ -168,6 +170,8 @@ internal sealed class RunOptions
             Quiet = parsed.GetValue(_quiet),
             Verbose = parsed.GetValue(_verbose),
         };
+        job.Database.RefuseOptionsOfPostgreSql(parsed, _scheme, _wait, _trust);
+        return job.Database.Lack(job) is { } lack ? throw new UsageException(lack) : job;
     }
 
     // The parser takes an option that it does not know for an argument: for the key, or for the command.

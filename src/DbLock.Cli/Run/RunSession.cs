@@ -1,5 +1,5 @@
+using System.Data.Common;
 using System.Globalization;
-using Npgsql;
 
 namespace DbLock.Cli;
 
@@ -7,45 +7,41 @@ namespace DbLock.Cli;
 internal sealed class RunSession
 {
     private readonly RunJob _job;
-    private readonly NpgsqlConnectionStringBuilder _address;
 
-    private RunSession(RunJob job, NpgsqlConnectionStringBuilder address, NpgsqlConnection connection)
-    {
-        (_job, _address, Connection) = (job, address, connection);
-        Lock = new Lock(connection, job.Key, LockInterface.Npgsql, job.Options) { Holder = job.Holder };
-    }
+    private RunSession(RunJob job, Database database, DbConnection connection) =>
+        (_job, Database, Connection) = (job, database, connection);
 
-    public NpgsqlConnection Connection { get; }
+    public DbConnection Connection { get; }
 
-    public Lock Lock { get; }
+    public Database Database { get; }
 
-    /// <summary>Gets the connection string.</summary>
-    public string Address => _address.ConnectionString;
+    /// <summary>Gets the lock of a session that is ready.</summary>
+    public Lock Lock { get; private set; } = null!;
 
     /// <summary>Connects within the limit.</summary>
     /// <exception cref="UnavailableException">There is no way to the database.</exception>
     public static async Task<RunSession> OpenAsync(RunJob job, RunLimit limit, CancellationToken signal)
     {
-        // dblock has a limit of its own for every question, and asks by itself whether the connection lives: Npgsql is to do neither.
-        var address = new NpgsqlConnectionStringBuilder(job.Connection) { TcpKeepAlive = true, CommandTimeout = 0, KeepAlive = 0 };
+        var database = job.Database.ForLock();
+        return new RunSession(job, database, await ConnectAsync(database, limit, signal).ConfigureAwait(false));
+    }
 
-        // The server's own types are enough here. Npgsql would ask for the others while it opens the connection, and a pooler that has no
-        // session to give yet would keep that question, and so the opening, waiting.
-        address["Server Compatibility Mode"] = "NoTypeLoading";
-        var longest = limit.Connecting(address);
+    /// <summary>Opens a connection within the limit.</summary>
+    /// <exception cref="UnavailableException">There is no way to the database.</exception>
+    public static async Task<DbConnection> ConnectAsync(Database database, RunLimit limit, CancellationToken signal)
+    {
+        var longest = limit.Connecting(database);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(signal);
         end.CancelAfter(longest);
         try
         {
-            var connection = await ConnectionOption.OpenAsync(address.ConnectionString, end.Token).ConfigureAwait(false);
-            return new RunSession(job, address, connection);
+            return await database.OpenAsync(end.Token).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!signal.IsCancellationRequested)
         {
             throw new UnavailableException(string.Create(
                 CultureInfo.InvariantCulture,
-                $"no connection to {address.Host}, port {address.Port}: the server has not answered within "
-                + $"{longest.TotalSeconds:0.###} s"));
+                $"no connection to {database.Place}: the server has not answered within {longest.TotalSeconds:0.###} s"));
         }
     }
 
@@ -60,9 +56,7 @@ internal sealed class RunSession
             return;
         }
 
-        var what = string.Create(
-            CultureInfo.InvariantCulture,
-            $"a session of the server: the pooler at {_address.Host}, port {_address.Port} has none free, or does not answer");
+        var what = $"a session of the server: the pooler at {Database.Place} has none free, or does not answer";
         using var end = new CancellationTokenSource();
         _ = _job.Quiet ? Task.CompletedTask : WaitWatch.TellAsync(what, say, end.Token);
         try
@@ -80,36 +74,14 @@ internal sealed class RunSession
         }
     }
 
-    /// <summary>Asks for the id of the server process that holds the lock.</summary>
-    public async Task<int> ServerPidAsync(CancellationToken signal)
-    {
-        if (!_job.Options.TrustPooler)
-        {
-            return Connection.ProcessID;
-        }
+    /// <summary>Asks for the number of the server's session, which holds the lock.</summary>
+    public Task<long> SessionIdAsync(CancellationToken signal) => ServerAnswer.WithinAsync(
+        Database.AskSessionIdAsync(Connection, _job.Options, CancellationToken.None), TrustWindow.Length, signal);
 
-        // A pooler tells its clients an id of its own.
-        using var command = new NpgsqlCommand("select pg_catalog.pg_backend_pid()", Connection);
-        var asked = command.ExecuteScalarAsync(CancellationToken.None);
-        return (int)(await ServerAnswer.WithinAsync(asked, TrustWindow.Length, signal).ConfigureAwait(false))!;
-    }
-
-    // The session is dblock's own, and no timeout of the server is to end it while it idles, or to cut a statement that waits. Behind a
-    // pooler it may be another client's, whose settings are left alone.
     private async Task<bool> PrepareAsync(CancellationToken cancellationToken)
     {
-        var version = Connection.PostgreSqlVersion.Major;
-        var own = string.Create(CultureInfo.InvariantCulture, $"where pg_catalog.pg_backend_pid() = {Connection.ProcessID}");
-        var sql = $"""
-            select
-              pg_catalog.set_config('statement_timeout', '0', false),
-              pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false)
-              {(version >= 14 ? ", pg_catalog.set_config('idle_session_timeout', '0', false)" : "")}
-              {(version >= 17 ? ", pg_catalog.set_config('transaction_timeout', '0', false)" : "")}
-              {(_job.Options.TrustPooler ? "" : own)}
-            """;
-        using var command = new NpgsqlCommand(sql, Connection);
-        await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+        var hasTokens = await Database.PrepareAsync(Connection, _job.Options, cancellationToken).ConfigureAwait(false);
+        Lock = new Lock(Connection, _job.Key, Database.Interface, _job.Options with { Fencing = hasTokens }) { Holder = _job.Holder };
         await Keeping.KeepOrThrow(Lock.Holding.Conversation, async: true, cancellationToken).ConfigureAwait(false);
         return true;
     }

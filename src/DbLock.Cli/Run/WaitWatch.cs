@@ -1,6 +1,6 @@
+using System.Data.Common;
 using System.Diagnostics;
 using System.Globalization;
-using Npgsql;
 
 namespace DbLock.Cli;
 
@@ -22,22 +22,22 @@ internal static class WaitWatch
     private static readonly TimeSpan OnItsWay = TimeSpan.FromSeconds(5);
 
     /// <summary>Looks until it is told to stop, or until the wait has become vain.</summary>
-    /// <param name="address">The connection string.</param>
-    /// <param name="waiting">The server process that waits for us.</param>
+    /// <param name="database">The database.</param>
+    /// <param name="waiting">The session of the server that waits for us.</param>
     /// <param name="key">The lock.</param>
     /// <param name="options">Its options.</param>
     /// <param name="say">Tells the user; null tells nothing.</param>
     /// <param name="stop">Ends it.</param>
     /// <returns>Why the wait is vain.</returns>
     public static async Task<string> SilenceAsync(
-        string address, int waiting, LockKey key, LockOptions options, Action<string>? say, CancellationToken stop)
+        Database database, long waiting, LockKey key, LockOptions options, Action<string>? say, CancellationToken stop)
     {
         var (start, told, unanswered, queued) = (Stopwatch.GetTimestamp(), 0, 0, default(Task));
         for (var next = Tellings[0]; ;)
         {
             var pause = next - Stopwatch.GetElapsedTime(start);
             await Task.Delay(pause > TimeSpan.Zero ? pause : TimeSpan.Zero, stop).ConfigureAwait(false);
-            (var answers, var holders, queued) = await AskAsync(address, key, options, queued, stop).ConfigureAwait(false);
+            (var answers, var holders, queued) = await AskAsync(database, key, options, queued, stop).ConfigureAwait(false);
             unanswered = answers ? 0 : unanswered + 1;
             if (unanswered == 2)
             {
@@ -90,24 +90,23 @@ internal static class WaitWatch
     // A pooler accepts a connection before it has a session for it, and keeps it until its question is answered. So only one question at a
     // time is in the pooler's queue, and meanwhile it is answer enough that a connection is accepted.
     private static async Task<(bool Answers, LockHolders? Holders, Task? Queued)> AskAsync(
-        string address, LockKey key, LockOptions options, Task? queued, CancellationToken stop)
+        Database database, LockKey key, LockOptions options, Task? queued, CancellationToken stop)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
         limit.CancelAfter(TrustWindow.Length);
-        var connection = default(NpgsqlConnection);
+        var connection = default(DbConnection);
         var question = default(Task<LockHolders>);
         try
         {
-            // Npgsql's own timeout is switched off, because its exception would look like an answer.
-            var unlimited = new NpgsqlConnectionStringBuilder(address) { Timeout = 0 }.ConnectionString;
-            connection = await ConnectionOption.OpenAsync(unlimited, limit.Token).ConfigureAwait(false);
+            // The provider's own timeout is switched off, because its exception would look like an answer.
+            connection = await database.WithoutTimeout().OpenAsync(limit.Token).ConfigureAwait(false);
             if (queued?.IsCompleted == false)
             {
                 return (true, null, queued);
             }
 
             limit.CancelAfter(OnItsWay);
-            question = new Lock(connection, key, LockInterface.Npgsql, options).GetHoldersAsync(CancellationToken.None).AsTask();
+            question = new Lock(connection, key, database.Interface, options).GetHoldersAsync(CancellationToken.None).AsTask();
             return (true, await question.WaitAsync(limit.Token).ConfigureAwait(false), null);
         }
         catch (OperationCanceledException) when (!stop.IsCancellationRequested)
@@ -115,7 +114,7 @@ internal static class WaitWatch
             // If the connection was opened, the server has answered.
             return (connection is not null, null, options.TrustPooler ? question : null);
         }
-        catch (Exception e) when (e is UnavailableException or NpgsqlException or LockException or InvalidOperationException)
+        catch (Exception e) when (e is UnavailableException or DbException or LockException or InvalidOperationException)
         {
             // There is no room for one more session, or no right to look. Either is an answer.
             return (true, null, null);

@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
-using Npgsql;
+using System.Data.Common;
 
 namespace DbLock.Cli;
 
@@ -60,7 +60,7 @@ internal static class Dblock
             Say(e.Message);
             return ExitCode.Usage;
         }
-        catch (Exception e) when (e is UnavailableException or NpgsqlException or LockException)
+        catch (Exception e) when (e is UnavailableException or DbException or LockException)
         {
             Say(e.Message);
             return ExitCode.Unavailable;
@@ -103,7 +103,7 @@ internal static class Dblock
         }
 
         var root = new RootCommand(
-            "Locks of your PostgreSQL database: run a command under one, see who holds and who waits, clear the way.");
+            "Locks of your database: run a command under one, see who holds and who waits, clear the way.");
         root.Options.Remove(root.Options.OfType<HelpOption>().Single());
         root.Options.Insert(0, help);
         foreach (var command in Commands)

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Completions;
 using System.CommandLine.Parsing;
+using System.Globalization;
 using System.Text.RegularExpressions;
 
 namespace DbLock.Cli;
@@ -128,7 +129,8 @@ internal static partial class UsageErrors
             return element == typeof(bool) ? $"{name} takes no value: leave '{wrong.Value}' out" : NoSuchChoice(name, wrong.Value, choices);
         }
 
-        return element == typeof(int) && result.Tokens.FirstOrDefault(token => !int.TryParse(token.Value, out _)) is { } odd
+        var odd = result.Tokens.FirstOrDefault(token => !int.TryParse(token.Value, CultureInfo.InvariantCulture, out _));
+        return element == typeof(int) && odd is not null
             ? $"{name} takes a whole number, and '{odd.Value}' is none"
             : error.Message;
     }

@@ -26,6 +26,9 @@ internal sealed class DblockProcess : IAsyncDisposable
     /// <summary>Gets the published file that DBLOCK_TEST_CLI names, or else what was built with the tests.</summary>
     public static string Program => Environment.GetEnvironmentVariable("DBLOCK_TEST_CLI") is { Length: > 0 } published ? published : BuiltPrograms.Path("DbLock.Cli", "dblock");
 
+    /// <summary>Gets whether it is one file, which has not all engines.</summary>
+    public static bool IsOneFile => Environment.GetEnvironmentVariable("DBLOCK_TEST_CLI") is { Length: > 0 };
+
     public int Pid => _process.Id;
 
     public string Output => Text(_output);

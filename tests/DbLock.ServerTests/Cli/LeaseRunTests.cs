@@ -6,23 +6,28 @@ namespace DbLock.ServerTests.Cli;
 
 /// <summary><c>dblock run --lease</c> and <c>dblock lease-table</c>.</summary>
 [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
-public sealed class LeaseRunTests
+public sealed class LeaseRunTests : IDisposable
 {
     private string Key { get; } = "cli lease:" + Guid.NewGuid();
 
-    [Fact]
-    public async Task Two_processes_contend_for_a_lease()
+    private string Folder { get; } = Directory.CreateTempSubdirectory("dblock-cli-leases-").FullName;
+
+    public void Dispose() => Directory.Delete(Folder, recursive: true);
+
+    [Theory, InlineData("PostgreSQL"), InlineData("MariaDB"), InlineData("SQLite")]
+    public async Task Two_processes_contend_for_a_lease(string engine)
     {
-        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
-        await using var first = await DblockProcess.StartAsync("run", "--lease", "10s", Key, "--", "sh", "-c", "echo token $DBLOCK_FENCING_TOKEN:$DBLOCK_PID.; read x; exit 3");
+        var environment = await EnvironmentAsync(engine);
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync(environment, "lease-table"));
+        await using var first = DblockProcess.Start(environment, "run", "--lease", "10s", Key, "--", "sh", "-c", "echo token $DBLOCK_FENCING_TOKEN:$DBLOCK_PID.; read x; exit 3");
         await first.UntilAsync(".");
         var token = long.Parse(first.Output.Split(' ', ':')[1], CultureInfo.InvariantCulture);
         Assert.Contains(":.", first.Output, StringComparison.Ordinal);
-        var (code, output, error) = await DblockProcess.RunAsync("run", "--lease", "10s", "--nonblock", Key, "--", "echo", "ran");
+        var (code, output, error) = await DblockProcess.RunAsync(environment, "run", "--lease", "10s", "--nonblock", Key, "--", "echo", "ran");
         Assert.Equal((75, ""), (code, output));
         Assert.Contains("is held by process", error, StringComparison.Ordinal);
-        Assert.Equal((75, "", ""), await DblockProcess.RunAsync("run", "--lease", "10s", "-nq", Key, "--", "echo", "ran"));
-        await using var second = await DblockProcess.StartAsync("run", "--lease", "10s", Key, "--", "sh", "-c", "echo $DBLOCK_FENCING_TOKEN");
+        Assert.Equal((75, "", ""), await DblockProcess.RunAsync(environment, "run", "--lease", "10s", "-nq", Key, "--", "echo", "ran"));
+        await using var second = DblockProcess.Start(environment, "run", "--lease", "10s", Key, "--", "sh", "-c", "echo $DBLOCK_FENCING_TOKEN");
         await first.TypeAsync("\n");
         Assert.Equal(3, await first.ExitAsync());
         Assert.Equal(0, await second.ExitAsync());
@@ -30,14 +35,15 @@ public sealed class LeaseRunTests
     }
 
     /// <summary>The process is stopped for longer than its lease, which another gets meanwhile.</summary>
-    [Fact]
-    public async Task A_process_that_stood_still_ends_its_command_when_it_goes_on()
+    [Theory, InlineData("PostgreSQL"), InlineData("MariaDB"), InlineData("SQLite")]
+    public async Task A_process_that_stood_still_ends_its_command_when_it_goes_on(string engine)
     {
-        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
-        await using var first = await DblockProcess.StartAsync("run", "--lease", "2s", Key, "--", "sh", "-c", "echo started; read x; echo went on");
+        var environment = await EnvironmentAsync(engine);
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync(environment, "lease-table"));
+        await using var first = DblockProcess.Start(environment, "run", "--lease", "6s", Key, "--", "sh", "-c", "echo started; read x; echo went on");
         await first.UntilAsync("started");
         await first.SignalAsync("STOP");
-        await using var second = await DblockProcess.StartAsync("run", "--lease", "2s", Key, "--", "sh", "-c", "echo mine; read x");
+        await using var second = DblockProcess.Start(environment, "run", "--lease", "6s", Key, "--", "sh", "-c", "echo mine; read x");
         await second.UntilAsync("mine");
         await first.SignalAsync("CONT");
         Assert.Equal(74, await first.ExitAsync());
@@ -47,13 +53,14 @@ public sealed class LeaseRunTests
         Assert.Equal(0, await second.ExitAsync());
     }
 
-    [Fact]
-    public async Task It_runs_once_in_an_interval_though_it_ends_sooner()
+    [Theory, InlineData("PostgreSQL"), InlineData("MariaDB"), InlineData("SQLite")]
+    public async Task It_runs_once_in_an_interval_though_it_ends_sooner(string engine)
     {
-        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
-        string[] run = ["run", "--lease", "2s", "--at-least", "1h", "--nonblock", Key, "--", "echo", "ran"];
-        Assert.Equal((0, "ran\n", ""), await DblockProcess.RunAsync(run));
-        var (code, output, error) = await DblockProcess.RunAsync(run);
+        var environment = await EnvironmentAsync(engine);
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync(environment, "lease-table"));
+        string[] run = ["run", "--lease", "10s", "--at-least", "1h", "--nonblock", Key, "--", "echo", "ran"];
+        Assert.Equal((0, "ran\n", ""), await DblockProcess.RunAsync(environment, run));
+        var (code, output, error) = await DblockProcess.RunAsync(environment, run);
         Assert.Equal((75, ""), (code, output));
         Assert.Contains("is not given again before", error, StringComparison.Ordinal);
     }
@@ -161,10 +168,10 @@ public sealed class LeaseRunTests
 
         await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
         var connection = $"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};Database={database.Name}";
-        Assert.Equal(69, (await DblockProcess.RunAsync("run", "-c", connection, "--lease", "2s", Key, "--", "true")).ExitCode);
+        Assert.Equal(69, (await DblockProcess.RunAsync("run", "-c", connection, "--lease", "10s", Key, "--", "true")).ExitCode);
         Assert.Equal(0, (await DblockProcess.RunAsync("lease-table", "-c", connection)).ExitCode);
         Assert.Equal(0, (await DblockProcess.RunAsync("lease-table", "-c", connection)).ExitCode);
-        Assert.Equal(0, (await DblockProcess.RunAsync("run", "-c", connection, "--lease", "2s", Key, "--", "true")).ExitCode);
+        Assert.Equal(0, (await DblockProcess.RunAsync("run", "-c", connection, "--lease", "10s", Key, "--", "true")).ExitCode);
     }
 
     [Theory]
@@ -175,4 +182,11 @@ public sealed class LeaseRunTests
     [InlineData("--lease", "5s", "--at-least", "366d")]
     public async Task What_makes_no_sense_is_wrong_usage(params string[] options) =>
         Assert.Equal(64, (await DblockProcess.RunAsync(["run", .. options, Key, "--", "true"])).ExitCode);
+
+    private async Task<(string, string?)[]> EnvironmentAsync(string engine) => engine switch
+    {
+        "SQLite" => [("DBLOCK_CONNECTION", $"sqlite:{Folder}/locks.db")],
+        "MariaDB" => await CliServer.MariaDb.EnvironmentAsync(),
+        _ => await CliServer.PostgreSql.EnvironmentAsync(),
+    };
 }

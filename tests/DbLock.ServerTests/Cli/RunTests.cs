@@ -4,72 +4,10 @@ using Npgsql;
 
 namespace DbLock.ServerTests.Cli;
 
-/// <summary><c>dblock run</c>, as people run it.</summary>
+/// <summary><c>dblock run</c> on PostgreSQL.</summary>
 [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
-public sealed class RunTests : IDisposable
+public sealed class RunTests() : RunContract(CliServer.PostgreSql)
 {
-    private string Key { get; } = "cli:" + Guid.NewGuid();
-
-    private string Folder { get; } = Directory.CreateTempSubdirectory("dblock-cli-").FullName;
-
-    private static PostgreSqlTestServer Server => PostgreSqlTestServer.Instance;
-
-    public void Dispose() => Directory.Delete(Folder, recursive: true);
-
-    [Fact]
-    public async Task The_command_has_the_streams_the_arguments_and_the_environment()
-    {
-        const string Script = """
-            cat; echo "$#:$1:$2:$3" >&2
-            echo "$DBLOCK_NAME|$DBLOCK_KEY|$DBLOCK_PID|$DBLOCK_FENCING_TOKEN"
-            exit 42
-            """;
-        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", Script, "sh", "--timeout", "a b'\"$x", "");
-        await dblock.TypeAsync("typed\n");
-        dblock.CloseInput();
-        Assert.Equal(42, await dblock.ExitAsync());
-        Assert.Equal("3:--timeout:a b'\"$x:\n", dblock.Error);
-        var lines = dblock.Output.Split('\n');
-        Assert.Equal("typed", lines[0]);
-        var shown = lines[1].Split('|');
-        Assert.Equal([Key, ((LockKey)Key).Number.ToString(CultureInfo.InvariantCulture)], shown[..2]);
-        Assert.True(int.Parse(shown[2], CultureInfo.InvariantCulture) > 0);
-        Assert.True(long.Parse(shown[3], CultureInfo.InvariantCulture) > 1L << 48);
-    }
-
-    [Fact]
-    public async Task The_lock_is_held_while_the_command_runs_and_by_the_process_that_it_is_told()
-    {
-        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", "echo pid $DBLOCK_PID.; read x");
-        await dblock.UntilAsync(".");
-        var pid = long.Parse(dblock.Output[4..^2], CultureInfo.InvariantCulture);
-        Assert.True(await Server.IsHeldByAsync(pid, Key));
-        dblock.CloseInput();
-        Assert.Equal(1, await dblock.ExitAsync());
-        await Server.UntilFreeAsync(Key);
-    }
-
-    [Fact]
-    public async Task Two_processes_contend()
-    {
-        await using var first = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", "echo started; read x; exit 0");
-        await first.UntilAsync("started");
-        var (code, output, error) = await DblockProcess.RunAsync("run", "--nonblock", Key, "--", "echo", "ran");
-        Assert.Equal((75, ""), (code, output));
-        Assert.Contains($"not acquired: '{Key}' is held by pid ", error, StringComparison.Ordinal);
-        Assert.Contains("application 'dblock'", error, StringComparison.Ordinal);
-        Assert.Equal(3, (await DblockProcess.RunAsync("run", "-nE", "3", Key, "--", "true")).ExitCode);
-        Assert.Equal(75, (await DblockProcess.RunAsync("run", "--timeout", "2s", Key, "--", "true")).ExitCode);
-        await using var second = await DblockProcess.StartAsync("run", "--verbose", "-t", "1m", Key, "--", "echo", "ran");
-        await second.UntilAsync($"waiting: '{Key}' is held by pid");
-        await first.TypeAsync("\n");
-        Assert.Equal(0, await first.ExitAsync());
-        Assert.Equal(0, await second.ExitAsync());
-        Assert.Equal("ran\n", second.Output);
-        Assert.Matches(@"acquired after \d+\.\d+ s", second.Error);
-        Assert.Contains("the command ended with 0", second.Error, StringComparison.Ordinal);
-    }
-
     [Fact]
     public async Task Shared_holders_are_together_and_keep_others_out()
     {
@@ -78,50 +16,6 @@ public sealed class RunTests : IDisposable
         Assert.Equal(0, (await DblockProcess.RunAsync("run", "-ns", Key, "--", "true")).ExitCode);
         Assert.Equal(75, (await DblockProcess.RunAsync("run", "-n", Key, "--", "true")).ExitCode);
     }
-
-    [Fact]
-    public async Task Twenty_at_once_lose_no_update_and_their_tokens_grow()
-    {
-        var (counter, tokens) = (Path.Combine(Folder, "counter"), Path.Combine(Folder, "tokens"));
-        await File.WriteAllTextAsync(counter, "0\n");
-        var script = $"read n <{counter}; echo $DBLOCK_FENCING_TOKEN >>{tokens}; echo $((n + 1)) >{counter}";
-        var codes = await Task.WhenAll(Enumerable.Range(0, 20).Select(async _ => (await DblockProcess.RunAsync("run", Key, "--", "sh", "-c", script)).ExitCode));
-        Assert.All(codes, code => Assert.Equal(0, code));
-        Assert.Equal("20\n", await File.ReadAllTextAsync(counter));
-        var seen = (await File.ReadAllLinesAsync(tokens)).Select(line => long.Parse(line, CultureInfo.InvariantCulture)).ToList();
-        Assert.Equal(seen.Distinct().Order(), seen);
-        Assert.Equal(20, seen.Count);
-    }
-
-    [Theory, InlineData("TERM", 143), InlineData("INT", 130), InlineData("HUP", 129)]
-    public async Task A_signal_while_waiting_ends_the_wait(string signal, int expected)
-    {
-        await using var holder = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
-        await using var held = new Lock(holder, Key);
-        Assert.True(await held.AcquireAsync());
-        await using var dblock = await DblockProcess.StartAsync("run", "-v", Key, "--", "echo", "ran");
-        await dblock.UntilAsync("waiting");
-        await dblock.SignalAsync(signal);
-        Assert.Equal(expected, await dblock.ExitAsync());
-        Assert.Equal("", dblock.Output);
-        Assert.True(await held.ReleaseAsync());
-        await Server.UntilFreeAsync(Key);
-    }
-
-    [Theory, InlineData("TERM"), InlineData("INT"), InlineData("HUP"), InlineData("QUIT"), InlineData("USR1"), InlineData("USR2")]
-    public async Task A_signal_goes_on_to_the_command(string signal)
-    {
-        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", $"trap 'echo got {signal}; exit 7' {signal}; echo started; while :; do sleep 0.01; done");
-        await dblock.UntilAsync("started");
-        await dblock.SignalAsync(signal);
-        Assert.Equal(7, await dblock.ExitAsync());
-        Assert.Equal($"started\ngot {signal}\n", dblock.Output);
-        await Server.UntilFreeAsync(Key);
-    }
-
-    [Theory, InlineData("TERM", 143), InlineData("KILL", 137)]
-    public async Task A_command_that_a_signal_ended_is_128_and_its_number(string signal, int expected) =>
-        Assert.Equal(expected, (await DblockProcess.RunAsync("run", Key, "--", "sh", "-c", $"kill -{signal} $$")).ExitCode);
 
     [Fact]
     public async Task In_a_terminal_the_command_has_it_and_gets_each_Ctrl_C_once()
@@ -150,39 +44,6 @@ public sealed class RunTests : IDisposable
         await dblock.UntilAsync("waiting");
         await dblock.TypeAsync("\u0003");
         Assert.Equal(130, await dblock.ExitAsync());
-    }
-
-    [Fact]
-    public async Task A_killed_backend_ends_the_command()
-    {
-        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", "trap 'echo terminated; exit 3' TERM; echo pid $DBLOCK_PID.; while :; do sleep 0.01; done");
-        await dblock.UntilAsync(".");
-        await KillAsync(dblock);
-        Assert.Equal(74, await dblock.ExitAsync());
-        Assert.Contains("terminated", dblock.Output, StringComparison.Ordinal);
-        Assert.Contains($"lock '{Key}' is lost while the command runs, and others may hold it", dblock.Error, StringComparison.Ordinal);
-    }
-
-    [Fact]
-    public async Task A_command_that_does_not_heed_is_killed_after_the_grace_with_what_it_started()
-    {
-        await using var dblock = await DblockProcess.StartAsync(
-            "run", "--grace", "100ms", Key, "--", "sh", "-c", $"trap '' TERM; sleep 1000 & echo $! >{Folder}/child; echo pid $DBLOCK_PID.; while :; do sleep 0.01; done");
-        await dblock.UntilAsync(".");
-        await KillAsync(dblock);
-        Assert.Equal(74, await dblock.ExitAsync());
-        Assert.Contains("killed", dblock.Error, StringComparison.Ordinal);
-        await AssertEndedAsync(await File.ReadAllTextAsync($"{Folder}/child"));
-    }
-
-    [Fact]
-    public async Task What_the_command_left_behind_is_stopped_with_it()
-    {
-        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", $"sleep 1000 & echo $! >{Folder}/child; echo pid $DBLOCK_PID.; sleep 1000; true");
-        await dblock.UntilAsync(".");
-        await KillAsync(dblock);
-        Assert.Equal(74, await dblock.ExitAsync());
-        await AssertEndedAsync(await File.ReadAllTextAsync($"{Folder}/child"));
     }
 
     [Fact]
@@ -239,34 +100,6 @@ public sealed class RunTests : IDisposable
         await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 1, "it waits");
         await dblock.SignalAsync("KILL");
         await TestServer.UntilAsync(async () => (await held.GetHoldersAsync()).Waiting == 0, "nobody waits");
-    }
-
-    [Fact]
-    public async Task A_signal_while_connecting_ends_it()
-    {
-        using var silent = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
-        silent.Start();
-        await using var dblock = DblockProcess.Start([], "run", "-c", $"postgres://x@127.0.0.1:{((System.Net.IPEndPoint)silent.LocalEndpoint).Port}/x", Key, "--", "true");
-        using var client = await silent.AcceptTcpClientAsync();
-        await dblock.SignalAsync("TERM");
-        Assert.Equal(143, await dblock.ExitAsync());
-    }
-
-    [Theory, InlineData("kill", 74), InlineData("ignore", 6)]
-    public async Task What_is_done_on_loss_is_for_the_user_to_say(string what, int expected)
-    {
-        await using var dblock = await DblockProcess.StartAsync(
-            "run", "--on-lost", what, Key, "--", "sh", "-c", "trap 'echo terminated' TERM; echo pid $DBLOCK_PID.; read x; exit 6");
-        await dblock.UntilAsync(".");
-        await KillAsync(dblock);
-        await dblock.UntilAsync("is lost");
-        if (what == "ignore")
-        {
-            await dblock.TypeAsync("\n");
-        }
-
-        Assert.Equal(expected, await dblock.ExitAsync());
-        Assert.DoesNotContain("terminated", dblock.Output, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -418,14 +251,4 @@ public sealed class RunTests : IDisposable
         Assert.Equal((0, "0"), (trusted, await connection.ExecuteAsync("select current_setting('statement_timeout')")));
         Assert.Equal(before, await connection.ExecuteAsync(keepalives));
     }
-
-    private static async Task KillAsync(DblockProcess dblock)
-    {
-        var pid = dblock.Output.Split("pid ")[1].Split('.')[0];
-        await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync();
-        await administrator.ExecuteAsync($"select pg_terminate_backend({pid})");
-    }
-
-    private static async Task AssertEndedAsync(string pid) =>
-        await TestServer.UntilAsync(() => Task.FromResult(!Directory.Exists($"/proc/{pid.Trim()}") || File.ReadAllText($"/proc/{pid.Trim()}/stat").Contains(") Z ", StringComparison.Ordinal)), $"{pid} has ended");
 }

@@ -189,6 +189,8 @@ public sealed class ToolTests : IDisposable
     {
         using var json = JsonDocument.Parse(await OutputAsync("key", Key, "-o", "json"));
         var schemes = json.RootElement.EnumerateArray().ToDictionary(row => row.GetProperty("scheme").GetString()!);
+        Assert.Equal(["mariadb", "mysql", "sqlserver"], schemes.Where(one => one.Value.GetProperty("classid").ValueKind == JsonValueKind.Null).Select(one => one.Key).Order());
+        schemes = schemes.Where(one => one.Value.GetProperty("classid").ValueKind == JsonValueKind.Number).ToDictionary();
         Assert.Equal(9, schemes.Count);
         Assert.Equal(LockKey.From(Key, KeyScheme.Sqlx).Number.ToString(CultureInfo.InvariantCulture), schemes["sqlx"].GetProperty("key").GetString());
         await using var connection = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");

@@ -82,18 +82,6 @@ public sealed class UsageTests : IDisposable
     }
 
     [Theory]
-    [InlineData("mysql://u:hush@h/d", "MySQL"), InlineData("mariadb://u:hush@h/d", "MariaDB"), InlineData("sqlserver://u:hush@h/d", "SQL Server"), InlineData("jdbc:mysql://u:hush@h/d", "MySQL")]
-    [InlineData("sqlite:///hush", "SQLite"), InlineData("Data Source=h;Password=hush;Initial Catalog=d", "SQL Server"), InlineData("mssql+pyodbc://u:hush@h/d", "SQL Server")]
-    public async Task Another_engines_address_is_named_as_that(string address, string engine)
-    {
-        var (code, _, error) = await DblockProcess.RunAsync([], "list", "--connection", address);
-        Assert.Equal(64, code);
-        Assert.Contains(engine, error, StringComparison.Ordinal);
-        Assert.Contains("postgres://", error, StringComparison.Ordinal);
-        Assert.DoesNotContain("hush", error, StringComparison.Ordinal);
-    }
-
-    [Theory]
     [InlineData("prefer"), InlineData("require"), InlineData("disable")]
     public async Task Another_engines_port_is_named_as_that(string sslMode)
     {

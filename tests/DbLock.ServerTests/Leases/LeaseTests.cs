@@ -1,5 +1,7 @@
 using System.Data.Common;
 using System.Globalization;
+using System.Runtime.CompilerServices;
+using DbLock.LocalServers;
 using MySqlConnector;
 using Npgsql;
 
@@ -313,6 +315,42 @@ public sealed class LeaseRefusalTests
         Assert.Throws<ArgumentException>(() => source.CreateLockSource(null, Options with { Reentrant = true }));
         await using var connection = source.CreateConnection();
         Assert.Throws<ArgumentException>(() => new Lock(connection, Key, null, Options));
+
+        // A session's lock would be given again at once.
+        var least = new LockOptions { AtLeast = TimeSpan.FromHours(1) };
+        Assert.Throws<ArgumentException>(() => source.AcquireLock(Key, null, null, least));
+        Assert.Throws<ArgumentException>(() => source.CreateLockSource(null, least));
+        Assert.Throws<ArgumentException>(() => new Lock(connection, Key, null, least));
+    }
+
+    [Fact]
+    public async Task A_connection_that_cannot_be_opened_is_told_with_its_reason()
+    {
+        var connection = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { Username = "nobody here" };
+        await using var source = NpgsqlDataSource.Create(connection);
+        foreach (var timeout in new[] { TimeSpan.Zero, TimeSpan.FromSeconds(30) })
+        {
+            var error = await Assert.ThrowsAsync<LockException>(() => source.TryAcquireLockAsync(Key, timeout, null, Options).AsTask());
+            Assert.Contains("because no connection to the server could be opened: 28", error.Message, StringComparison.Ordinal);
+            Assert.IsType<PostgresException>(error.InnerException);
+        }
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_session_that_ended_while_it_was_idle_is_not_heard_of(bool isTry)
+    {
+        await LeaseServers.SourceAsync("Npgsql");
+        var application = $"idle {Guid.NewGuid():N}";
+        await using var source = NpgsqlDataSource.Create(
+            new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { ApplicationName = application });
+        await (await source.AcquireLockAsync(Key, null, null, Options)).DisposeAsync();
+        await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await administrator.ExecuteAsync($"select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where application_name = '{application}'");
+        await using var held = isTry
+            ? await source.TryAcquireLockAsync(Key, default, null, Options) : await source.AcquireLockAsync(Key, TimeSpan.FromMinutes(1), null, Options);
+        Assert.NotNull(held);
     }
 
     [Fact]
@@ -372,6 +410,44 @@ public sealed class LeaseIntervalTests
                 return grants.Count;
             }
         }
+    }
+
+    /// <summary>Its answer is not there, or nobody has released it: what the server is told later keeps the interval all the same.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task It_is_not_given_again_before_its_time_when_its_release_comes_late(bool isReleased)
+    {
+        var (server, shared) = (await PostgreSqlTestServer.ServerAsync, await LeaseServers.SourceAsync("Npgsql"));
+        var options = new LockOptions { Scope = LockScope.Lease, AtLeast = TimeSpan.FromHours(1) };
+        var proxy = new PostgreSqlProxy(server.Host, server.Port);
+        var connection = new NpgsqlConnectionStringBuilder(server.ConnectionString) { Host = "127.0.0.1", Port = proxy.Port, SslMode = SslMode.Disable };
+        await using var source = NpgsqlDataSource.Create(connection);
+        if (isReleased)
+        {
+            var held = await source.AcquireLockAsync(Key, null, null, options);
+            await proxy.DisposeAsync();
+            Assert.True(await held.ReleaseAsync());
+        }
+        else
+        {
+            await AbandonAsync();
+            await proxy.DisposeAsync();
+        }
+
+        await using var back = new PostgreSqlProxy(server.Host, server.Port, connection.Port);
+        await TestServer.UntilAsync(
+            async () =>
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+                return await LeaseServers.AskAsync(shared, $"select owner from dblock_leases where key = '{Key}'") is "";
+            },
+            "the server was told");
+        Assert.Null(await shared.TryAcquireLockAsync(Key, default, null, options));
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        async Task AbandonAsync() => Assert.True((await source.AcquireLockAsync(Key, null, null, options)).IsHeld);
     }
 }
 

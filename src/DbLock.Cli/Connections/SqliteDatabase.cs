@@ -1,0 +1,73 @@
+using System.Data.Common;
+using System.Runtime.InteropServices;
+using Microsoft.Data.Sqlite;
+
+namespace DbLock.Cli;
+
+/// <summary>A file of SQLite's.</summary>
+internal sealed class SqliteDatabase(string connectionString) : Database(connectionString)
+{
+    private readonly SqliteConnectionStringBuilder _address = new(connectionString);
+
+    // The .NET tool brings the library; one file has that of the system.
+    private static readonly nint Library =
+        NativeLibrary.TryLoad("e_sqlite3", typeof(SQLitePCL.SQLite3Provider_e_sqlite3).Assembly, null, out var brought) ? brought
+            : NativeLibrary.TryLoad("libsqlite3.so.0", out var ofLinux) ? ofLinux
+            : NativeLibrary.TryLoad("libsqlite3.dylib", out var ofMacOS) ? ofMacOS : 0;
+
+    static SqliteDatabase() =>
+        NativeLibrary.SetDllImportResolver(typeof(SQLitePCL.SQLite3Provider_e_sqlite3).Assembly, static (_, _, _) => Library);
+
+    /// <summary>Initializes a new instance.</summary>
+    /// <param name="given">What was given.</param>
+    /// <param name="isFile">Whether that may be the name of a file, rather than a connection string.</param>
+    public SqliteDatabase(string given, bool isFile)
+        : this(Checked(given, isFile))
+    {
+    }
+
+    public override string Engine => "SQLite";
+
+    public override LockInterface Interface => LockInterface.AdoNet;
+
+    public override string Place => $"the file {_address.DataSource}";
+
+    public override TimeSpan ConnectTimeout => Timeout.InfiniteTimeSpan;
+
+    protected override DbProviderFactory Factory => Library != 0 ? SqliteFactory.Instance : throw new UnavailableException(
+        "SQLite's library is not on this machine: install it (Debian's libsqlite3-0), or take the .NET tool, which brings it (dotnet tool "
+        + "install --global DbLock.Cli --prerelease)");
+
+    public override string? Lack(RunJob job) => job.Options.Scope == LockScope.Lease
+        ? null
+        : "SQLite has no locks that belong to a session: hold a lease, as in dblock run --lease 30s KEY -- COMMAND";
+
+    public override Database ForLock() => this;
+
+    public override Database WithoutTimeout() => this;
+
+    public override long SessionId(DbConnection connection) => throw new NotSupportedException("SQLite has no sessions.");
+
+    public override Task<bool> PrepareAsync(DbConnection connection, LockOptions options, CancellationToken cancellationToken) =>
+        throw new NotSupportedException("SQLite has no sessions.");
+
+    private static string Checked(string given, bool isFile)
+    {
+        try
+        {
+            var address = isFile && !given.Contains('=', StringComparison.Ordinal)
+                ? new SqliteConnectionStringBuilder { DataSource = given } : new SqliteConnectionStringBuilder(given);
+            address.Pooling = false;
+            UsageException.ThrowIf(
+                address.DataSource.Length == 0 || address.Mode == SqliteOpenMode.Memory
+                    || address.DataSource.Contains(":memory:", StringComparison.OrdinalIgnoreCase)
+                    || address.DataSource.Contains("mode=memory", StringComparison.OrdinalIgnoreCase),
+                "a database in memory is one process's alone, and locks nobody out: give SQLite a file");
+            return address.ConnectionString;
+        }
+        catch (Exception e) when (e is ArgumentException or FormatException or InvalidOperationException)
+        {
+            throw OtherEngines.Malformed("Microsoft.Data.Sqlite");
+        }
+    }
+}

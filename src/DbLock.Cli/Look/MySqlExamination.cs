@@ -1,0 +1,71 @@
+using System.Data.Common;
+using System.Globalization;
+using MySqlConnector;
+using static DbLock.Cli.Finding;
+
+namespace DbLock.Cli;
+
+/// <summary>Examines a connection to MariaDB or MySQL.</summary>
+internal static class MySqlExamination
+{
+    // A session that idles for less than this is not left alone for long enough.
+    private const int ShortIdle = 3600;
+
+    public static async Task<IEnumerable<Finding>> RunAsync(DbConnection connection, CancellationToken cancellationToken)
+    {
+        // MySQL knows neither the sequences nor the views in which MariaDB tells of a cluster.
+        var isMariaDb = connection.ServerVersion.Contains("MariaDB", StringComparison.OrdinalIgnoreCase);
+        var nodes = "select s.variable_value from information_schema.global_status as s where s.variable_name = 'wsrep_cluster_size'";
+        var sequence = "select count(*) from information_schema.tables where table_schema = database() and table_name = 'dblock_fencing'";
+        var questions = $"""
+            select version(), connection_id(), current_user(), @@global.read_only, @@session.wait_timeout,
+              {(isMariaDb ? "@@session.max_statement_time * 1000" : "@@session.max_execution_time")},
+              (select count(*) from information_schema.user_privileges as p
+                where p.privilege_type = 'PROCESS' and p.grantee = concat('\'', replace(current_user(), '@', '\'@\''), '\'')),
+              {(isMariaDb ? $"coalesce(({nodes}), 0)" : "0")}, {(isMariaDb ? $"({sequence})" : "null")}
+            """;
+        return await Examination.AskAsync(
+            connection, questions, reader => Read(reader, isMariaDb, ((MySqlConnection)connection).ServerThread), cancellationToken)
+            .ConfigureAwait(false);
+    }
+
+    private static IEnumerable<Finding> Read(DbDataReader reader, bool isMariaDb, long session)
+    {
+        var numbers = Enumerable.Range(0, reader.FieldCount)
+            .Select(column => column is 0 or 2 || reader.IsDBNull(column)
+                ? 0 : Convert.ToInt64(reader[column], CultureInfo.InvariantCulture))
+            .ToList();
+        yield return new("engine", Good, $"{(isMariaDb ? "MariaDB" : "MySQL")} {reader.GetString(0)}", null);
+        yield return numbers[1] == session
+            ? new("proxy", Good, "the connection goes straight to the server", null)
+            : new("proxy", Error, "something in between gives the connection another session",
+                "a lock may be taken in one session and asked for in another: connect to the server directly");
+        yield return numbers[7] > 1
+            ? new("cluster", Error,
+                string.Create(CultureInfo.InvariantCulture, $"this is one of {numbers[7]} nodes, whose locks are its own"),
+                "hold leases, which all nodes know (dblock run --lease), or have everybody connect to one node")
+            : new("cluster", Good, "the server is no node of a Galera cluster with others", null);
+        yield return numbers[3] != 0
+            ? new("replica", Warning, "the server is read-only, as a replica is, whose locks are its own", "connect to the primary")
+            : new("replica", Good, "the server takes writes", null);
+        yield return numbers[6] > 0
+            ? new("right to see", Good, $"user {reader.GetString(2)} sees what other users' sessions do", null)
+            : new("right to see", Warning, $"other users' sessions are hidden from {reader.GetString(2)}",
+                "grant PROCESS to it, so that holders can be named in full");
+        yield return numbers[4] < ShortIdle
+            ? new("timeouts", Warning, string.Create(CultureInfo.InvariantCulture, $"wait_timeout is {numbers[4]} s"),
+                "a session that holds a lock and idles is ended after that, and the lock is lost: set it higher for the sessions that hold "
+                + "locks, as dblock run does")
+            : numbers[5] > 0
+                ? new("timeouts", Warning, string.Create(CultureInfo.InvariantCulture, $"statements end after {numbers[5]} ms"),
+                    "a wait for a lock is cut after that: set it to 0 for the sessions that wait, as dblock run does")
+                : new("timeouts", Good, "no timeout ends a session that idles for an hour, or cuts a wait", null);
+        if (isMariaDb)
+        {
+            yield return numbers[8] > 0
+                ? new("fencing", Good, "tokens come from the sequence dblock_fencing", null)
+                : new("fencing", Warning, "there are no fencing tokens in this database",
+                    "create sequence dblock_fencing, if what is locked looks at tokens");
+        }
+    }
+}
