@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Globalization;
 
 namespace DbLock;
 
@@ -104,17 +105,63 @@ public static class LeaseTableExtensions
             return [];
         }
 
+        return LeaseHolders.ReadAll(await Ask(table, connection, lockInterface, dialect, leases.Look(table, rows), cancellationToken)
+            .ConfigureAwait(false));
+    }
+
+    /// <summary>
+    /// Deletes the rows of leases that ended a day ago or earlier. The tokens of their keys go on growing: a new row begins with the time,
+    /// and a row whose token is ahead of that stays. The user needs the right to delete.
+    /// </summary>
+    /// <param name="table">The table.</param>
+    /// <param name="dataSource">Where the connection comes from, of any provider.</param>
+    /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <returns>How many rows were deleted.</returns>
+    /// <exception cref="NotSupportedException">The server's dialect has no leases.</exception>
+    /// <exception cref="LockException">There is no such table, or the user may not delete from it.</exception>
+    /// <exception cref="DbException">The server has refused.</exception>
+    public static async Task<long> ClearAsync(
+        this LeaseTable table, DbDataSource dataSource, LockInterface? lockInterface = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(table);
+        ArgumentNullException.ThrowIfNull(dataSource);
+        var connection = await OwnConnection.Open(dataSource, async: true, cancellationToken).ConfigureAwait(false);
+        await using var closing = connection.ConfigureAwait(false);
+        return await table.ClearAsync(connection, lockInterface, cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <inheritdoc cref="ClearAsync(LeaseTable, DbDataSource, LockInterface?, CancellationToken)"/>
+    /// <param name="table">The table.</param>
+    /// <param name="connection">An open connection, of any provider, outside a transaction.</param>
+    /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    public static async Task<long> ClearAsync(
+        this LeaseTable table, DbConnection connection, LockInterface? lockInterface = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(table);
+        ArgumentNullException.ThrowIfNull(connection);
+        lockInterface ??= LockInterface.For(connection);
+        var dialect = Session.Of(connection).Dialect(connection, lockInterface, null);
+        var clear = Leasing.Of(dialect).Clear(table);
+        var answer = await Ask(table, connection, lockInterface, dialect, clear, cancellationToken).ConfigureAwait(false);
+        return Convert.ToInt64(answer, CultureInfo.InvariantCulture);
+    }
+
+    private static async Task<object?> Ask(
+        LeaseTable table, DbConnection connection, LockInterface lockInterface, LockDialect dialect, LockStatement statement,
+        CancellationToken cancellationToken)
+    {
         var driver = lockInterface.Driver;
         try
         {
-            return LeaseHolders.ReadAll(
-                await driver.Execute(connection, null, leases.Look(table, rows), async: true, cancellationToken).ConfigureAwait(false));
+            return await driver.Execute(connection, null, statement, async: true, cancellationToken).ConfigureAwait(false);
         }
-        catch (Exception e) when (leases.Read(driver.Read(e)) is LeaseTrouble.NoTable)
+        catch (Exception e) when (Leasing.Of(dialect).Read(driver.Read(e)) is LeaseTrouble.NoTable)
         {
             throw LeaseRefusals.NoTable(table, table.Ddl(dialect), e);
         }
-        catch (Exception e) when (leases.Read(driver.Read(e)) is LeaseTrouble.NoRight)
+        catch (Exception e) when (Leasing.Of(dialect).Read(driver.Read(e)) is LeaseTrouble.NoRight)
         {
             throw LeaseRefusals.NoRight(table, table.Ddl(dialect), e);
         }

@@ -22,7 +22,7 @@ namespace DbLock;
 /// <para>
 /// The server is asked twice a second whether it still holds as many locks as the pool believes. A session that was killed is noticed
 /// within a second; a network that has gone silent, or a process that was paused, after 15 seconds without an answer: the locks count as
-/// lost then, and the pool goes on on another connection.
+/// lost then, and the pool goes on on another connection. Leases (<see cref="LockPoolOptions.Scope"/>) need no connection between rounds.
 /// </para>
 /// <para><b>Threads.</b> May be used from anywhere.</para>
 /// <para>
@@ -55,7 +55,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     private readonly PoolHolders _holders;
     private readonly ITimer _timer;
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private PoolPump _pump;
+    private IPoolPump _pump;
     private bool _isDisposed;
     private long _tickAt = long.MaxValue;
     private long _searchAt;
@@ -64,10 +64,11 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     /// <param name="dataSource">Where its connections come from. It stays the caller's, and is disposed after the pool.</param>
     /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
     /// <param name="options">How its locks are held; null leaves every default.</param>
+    /// <exception cref="ArgumentException">The options ask for transaction scope, or for leases that cannot be.</exception>
     public LockPool(DbDataSource dataSource, LockInterface? lockInterface = null, LockPoolOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(dataSource);
-        _options = options?.ToLockOptions() ?? LockOptions.Default;
+        _options = options?.ToLockOptions(nameof(options)) ?? LockOptions.Default;
         _logger = QuietLogger.Of(_options.Logger);
         _source = new PoolSource(dataSource, lockInterface, _options);
         _queue = new PoolQueue(TimeProvider.System, this);
@@ -75,8 +76,10 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         _answers = new PoolAnswers(_queue, (request, error) => PoolReports.NoRoom(request, _queue.Lines.Held.Count, error));
         _losses = new PoolLosses(_queue, _answers);
         _bell = new PoolBell(dataSource, _options, _queue, ((IPoolOwner)this).Follow);
-        _holders = new PoolHolders(dataSource);
-        _pump = new PoolPump(_source, this, _queue, _answers, _losses, _bell, _reports);
+        _holders = new PoolHolders((keys, cancellationToken) => _pump!.AskHolders(keys, cancellationToken));
+        _pump = _options.Scope == LockScope.Lease
+            ? new LeasePump(dataSource, lockInterface, _options, this, _queue, _answers, _losses, _reports)
+            : new PoolPump(_source, this, _queue, _answers, _losses, _bell, _reports);
         _queue.Owner = _pump;
         using (ExecutionContext.SuppressFlow())
         {
@@ -160,7 +163,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
             return hold is { IsLost: true, IsLossTold: false } ? hold.TellLoss(orThrow) : new(false);
         }
 
-        _reports.Released(hold, _pump.Carrier);
+        _reports.Released(hold, _pump.Where);
         Follow(released);
         return orThrow ? Told(released.Answer, hold) : released.Answer;
 
@@ -189,11 +192,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     {
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, LongestTimeout, dialect: null);
-        if (shared && _options.Fencing)
-        {
-            throw PoolReports.SharedHasNoToken(key, nameof(shared));
-        }
-
+        _reports.CheckRequest(key, shared, nameof(shared));
         if (cancellationToken.IsCancellationRequested || key.SlotCount > 0)
         {
             return key.SlotCount == 0 ? ValueTask.FromCanceled<PooledLock?>(cancellationToken) : PoolSlots.Acquire(
@@ -215,7 +214,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
 
     private ValueTask<PooledLock?> Tell(PoolRequest request, CancellationToken cancellationToken) => Telemetry.Tell(
         () => Wait(request, cancellationToken), static held => held is not null,
-        () => (_pump.Carrier?.Connection.Database, _pump.Carrier?.Dialect), request.Key, _options with { Shared = request.Shared });
+        () => _pump.Where, request.Key, _options with { Shared = request.Shared });
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<PooledLock?> Wait(PoolRequest request, CancellationToken cancellationToken)
@@ -267,7 +266,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
             isHere = key.OnServer.Keys.Any(one => _queue.Lines.Find((one.Number, one.IsPair)) is { Holders: > 0 });
         }
 
-        var holders = isHere || _isDisposed ? null : await _holders.Ask(_pump.Carrier, key.OnServer).ConfigureAwait(false);
+        var holders = isHere || _isDisposed ? null : await _holders.Ask(key.OnServer).ConfigureAwait(false);
         return LockNotAcquiredException.Within(
             timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders,
             "TryAcquireLockAsync to go on without it");
@@ -361,7 +360,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         }
 
         PoolPump.Discard(silent);
-        _reports.Lost(lost, silent, error);
+        _reports.Lost(lost, silent.Where, error);
         Follow(null);
     }
 
@@ -369,7 +368,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     {
         if (_queue.Release(hold, new PoolPromise<bool>(), isConfirmed: false))
         {
-            _reports.Abandoned(hold, _pump.Carrier);
+            _reports.Abandoned(hold, _pump.Where);
             Follow(null);
         }
     }
@@ -386,9 +385,9 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
             _bell.Stop(forGood: true);
         }
 
-        var (pump, carrier) = (_pump, _pump.Carrier);
+        var (pump, where) = (_pump, _pump.Where);
         var isClean = await pump.End(limit.Token).ConfigureAwait(false);
-        _reports.Lost(_losses.LoseAll(pump, null, new ObjectDisposedException(nameof(LockPool)), isClean), carrier, null);
+        _reports.Lost(_losses.LoseAll(pump, null, new ObjectDisposedException(nameof(LockPool)), isClean), where, null);
         await _bell.Ended.WaitAsync(limit.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         lock (_queue.Gate)
         {

@@ -3,11 +3,33 @@ using Microsoft.Extensions.Logging;
 namespace DbLock;
 
 /// <summary>
-/// How the locks of a <see cref="LockPool"/> are held. They are of session scope and not re-entrant, and each is said to be shared when it
-/// is acquired. Every default is what <c>new LockPoolOptions()</c> has.
+/// How the locks of a <see cref="LockPool"/> are held. They are not re-entrant, and each is said to be shared when it is acquired. Every
+/// default is what <c>new LockPoolOptions()</c> has.
 /// </summary>
 public sealed record LockPoolOptions
 {
+    /// <summary>
+    /// Gets what ends a hold: the session of the pool's connection (default), or time (<see cref="LockScope.Lease"/>): the pool keeps no
+    /// connection then, borrows one for each round, has a fencing token for each grant, and no shared locks. A transaction does not carry
+    /// a pool.
+    /// </summary>
+    public LockScope Scope { get; init; }
+
+    /// <summary>Gets how long a lease lasts if it is not renewed, as <see cref="LockOptions.Lease"/>.</summary>
+    public TimeSpan Lease { get; init; } = LockOptions.Default.Lease;
+
+    /// <summary>Gets for how long after its grant a lease is not given again, as <see cref="LockOptions.AtLeast"/>.</summary>
+    public TimeSpan AtLeast { get; init; }
+
+    /// <summary>Gets by how much the clocks of servers may differ, as <see cref="LockOptions.ClockMargin"/>.</summary>
+    public TimeSpan? ClockMargin { get; init; }
+
+    /// <summary>Gets the table of leases.</summary>
+    public LeaseTable LeaseTable { get; init; } = LeaseTable.Default;
+
+    /// <summary>Gets what is told of each lease in its row, as <see cref="LockOptions.Note"/>.</summary>
+    public string Note { get; init; } = "";
+
     /// <summary>
     /// Gets whether each grant has a fencing token (<see cref="PooledLock.FencingToken"/>), as <see cref="LockOptions.Fencing"/>; no lock
     /// can be shared then.
@@ -38,13 +60,31 @@ public sealed record LockPoolOptions
     public ILogger? Logger { get; init; }
 
     /// <summary>Returns the options that each of its locks has.</summary>
-    internal LockOptions ToLockOptions() => new()
+    /// <param name="parameter">The name of the parameter that these came in.</param>
+    /// <exception cref="ArgumentException">They ask for what a pool cannot be.</exception>
+    internal LockOptions ToLockOptions(string parameter)
     {
-        Fencing = Fencing,
-        TrustPooler = TrustPooler,
-        Dialect = Dialect,
-        TelemetryKey = TelemetryKey,
-        ShowName = ShowName,
-        Logger = Logger,
-    };
+        var options = new LockOptions
+        {
+            Scope = Scope,
+            Lease = Lease,
+            AtLeast = AtLeast,
+            ClockMargin = ClockMargin,
+            LeaseTable = LeaseTable,
+            Note = Note,
+            Fencing = Fencing,
+            TrustPooler = TrustPooler,
+            Dialect = Dialect,
+            TelemetryKey = TelemetryKey,
+            ShowName = ShowName,
+            Logger = Logger,
+        };
+        if (Scope == LockScope.Transaction)
+        {
+            throw PoolReports.NoTransactionScope(parameter);
+        }
+
+        Leasing.Check(options, parameter);
+        return options;
+    }
 }

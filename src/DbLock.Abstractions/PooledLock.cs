@@ -3,7 +3,7 @@ using System.Runtime.CompilerServices;
 
 namespace DbLock;
 
-/// <summary>A lock that is held on a connection of a <see cref="LockPool"/>, until it is disposed.</summary>
+/// <summary>A lock of a <see cref="LockPool"/> that is held, until it is disposed.</summary>
 /// <remarks>
 /// <para>
 /// A lock that nobody has any more, and that was not disposed, is let go when the garbage collector finds it, and that is logged as an
@@ -32,19 +32,20 @@ public sealed class PooledLock : IHeldLock
     {
         get
         {
-            _pool.CheckTrust();
+            CheckTrust();
             return _hold.IsHeld;
         }
     }
 
     /// <summary>
     /// Gets a token that fires when it is noticed that the server no longer holds the lock for us, or when it has not answered for 15
-    /// seconds. A release does not fire it.
+    /// seconds; of a lease, when it could not be renewed in time. A release does not fire it.
     /// </summary>
     public CancellationToken Lost => _hold.Lost;
 
     /// <summary>
-    /// Gets the fencing token, as <see cref="Lock.FencingToken"/>; null without <see cref="LockPoolOptions.Fencing"/>.
+    /// Gets the fencing token, as <see cref="Lock.FencingToken"/>: a lease has one always, another lock with <see
+    /// cref="LockPoolOptions.Fencing"/>; null without it.
     /// </summary>
     public long? FencingToken => _hold.Token == 0 ? null : _hold.Token;
 
@@ -63,6 +64,7 @@ public sealed class PooledLock : IHeldLock
     public ValueTask<bool> ReleaseAsync()
     {
         GC.SuppressFinalize(this);
+        _hold.CheckTrust();
         return _pool.Release(_hold, orThrow: true);
     }
 
@@ -73,6 +75,7 @@ public sealed class PooledLock : IHeldLock
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     public async ValueTask DisposeAsync()
     {
+        _hold.CheckTrust();
         await _pool.Release(_hold, orThrow: false).ConfigureAwait(false);
         GC.SuppressFinalize(this);
     }
@@ -80,10 +83,16 @@ public sealed class PooledLock : IHeldLock
     /// <inheritdoc cref="Lock.ThrowIfLost"/>
     public void ThrowIfLost()
     {
-        _pool.CheckTrust();
+        CheckTrust();
         if (_hold.IsLost)
         {
             throw _hold.Loss();
         }
+    }
+
+    private void CheckTrust()
+    {
+        _pool.CheckTrust();
+        _hold.CheckTrust();
     }
 }

@@ -10,16 +10,21 @@ public sealed class LockPoolOptionsTests
     {
         foreach (var option in typeof(LockPoolOptions).GetProperties())
         {
-            var options = new LockPoolOptions();
+            var options = new LockPoolOptions { Scope = LockScope.Lease };
             object value = option.GetValue(options) switch
             {
                 bool flag => !flag,
+                LockScope => LockScope.Session,
+                TimeSpan time => time + TimeSpan.FromSeconds(5),
+                LeaseTable => new LeaseTable("leases"),
+                string => "note",
+                _ when option.Name == nameof(LockPoolOptions.ClockMargin) => TimeSpan.FromSeconds(5),
                 _ => option.Name == nameof(LockPoolOptions.Dialect) ? LockDialect.PostgreSql : NullLogger.Instance,
             };
             option.SetValue(options, value);
-            Assert.Equal(value, typeof(LockOptions).GetProperty(option.Name)!.GetValue(options.ToLockOptions()));
+            Assert.Equal(value, typeof(LockOptions).GetProperty(option.Name)!.GetValue(options.ToLockOptions("options")));
         }
 
-        Assert.Equal(new LockOptions(), new LockPoolOptions().ToLockOptions());
+        Assert.Equal(new LockOptions(), new LockPoolOptions().ToLockOptions("options"));
     }
 }

@@ -84,6 +84,10 @@ public abstract class LeaseDialect
     /// <param name="table">The table.</param>
     public LockStatement Committed(LeaseTable table) => Say(Texts(table).Committed, []);
 
+    /// <summary>Returns the statement that deletes old rows, where tokens cannot go back without them.</summary>
+    /// <param name="table">The table.</param>
+    public LockStatement Clear(LeaseTable table) => Say(Texts(table).Clear, []);
+
     private LeaseTexts Texts(LeaseTable table) => _texts.GetOrAdd(table, static (table, dialect) => dialect.Write(table), this);
 
     private static LockStatement Say(LockSql[] texts, IReadOnlyList<LeaseRow> rows)

@@ -1,14 +1,14 @@
 namespace DbLock.Drivers;
 
 /// <summary>
-/// The texts of an engine for one table of leases. Each but the first has one parameter, <c>{0}</c>: the rows as JSON
+/// The texts of an engine for one table of leases. Each but the first and the last has one parameter, <c>{0}</c>: the rows as JSON
 /// (<see cref="LeaseRow.ToJson"/>). The texts of an array are sent one after the other, each as a transaction of its own, and the first
 /// that answers with a row answers for all.
 /// </summary>
 /// <remarks>
-/// All but <see cref="Look"/> answer with one text: the server's clock in microseconds since 1970, then for each row that is now as it was
-/// asked a comma and owner, slot and token with spaces between (<see cref="LeaseReply"/>); <see cref="Release"/> answers with all rows or
-/// none, and needs no token.
+/// All but <see cref="Look"/> and <see cref="Clear"/> answer with one text: the server's clock in microseconds since 1970, then for each
+/// row that is now as it was asked a comma and owner, slot and token with spaces between (<see cref="LeaseReply"/>); <see cref="Release"/>
+/// answers with the rows that were let go, and needs no token.
 /// </remarks>
 public sealed record LeaseTexts
 {
@@ -52,4 +52,10 @@ public sealed record LeaseTexts
 
     /// <summary>Gets what makes the rows that do not exist yet, so that they are free; it answers as a release does.</summary>
     public LockSql[] MakeSlots { get; init; } = [];
+
+    /// <summary>
+    /// Gets what deletes the rows that ended a day ago or earlier and whose token is less than that of a new row, and answers with their
+    /// number as a text.
+    /// </summary>
+    public required LockSql[] Clear { get; init; }
 }

@@ -9,6 +9,9 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
     private static readonly TimeSpan ShortestPoll = TimeSpan.FromMilliseconds(20);
     private static readonly TimeSpan LongestPoll = TimeSpan.FromMilliseconds(250);
 
+    // How often it is asked for what was given too late to be trusted.
+    private const int Attempts = 3;
+
     public LockKey Key => key;
 
     public LockOptions Options => options;
@@ -75,9 +78,8 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
             {
                 limit.Token.ThrowIfCancellationRequested();
                 return answer.Error is null || answer.IsNotNow ? null
-                    : answer.IsUnsent && !IsInDoubt ? throw LeaseRefusals.NotConnected(key, answer.Error)
-                    : answer.IsUnknown ? throw LeaseRefusals.Unknown(key, answer.Error)
-                    : throw LeaseRefusals.NoWrites(key, answer.Error);
+                    : answer.IsUnsent && IsInDoubt ? throw LeaseRefusals.Unknown(key, answer.Error)
+                    : throw Refusal(answer);
             }
 
             Place?.HasMissed = true;
@@ -133,7 +135,7 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
     // An answer that comes after the caller's cancel is no grant.
     private async ValueTask<LeaseHold?> Judge(LeaseAnswer answer, LeaseReply reply, Limit limit, bool async)
     {
-        while (true)
+        for (var late = 0; ;)
         {
             var mine = reply.Rows.Where(row => row.Owner == Owner).ToList();
             limit.Token.ThrowIfCancellationRequested();
@@ -150,12 +152,20 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
             var hold = new LeaseHold(key, options, rows, most, answer.Asked, (Database, dialect));
             if (least == most)
             {
-                return hold.IsHeld(Stopwatch.GetTimestamp()) ? hold : null;
+                if (hold.IsInTime(Stopwatch.GetTimestamp()) || ++late == Attempts)
+                {
+                    return hold.IsInTime(Stopwatch.GetTimestamp()) ? hold : null;
+                }
+
+                // It came too late to be trusted, and nobody else has it: it is asked for again, under the same id.
+            }
+            else
+            {
+                // A token of one of the rows is ahead of the clock. All must have one that is larger, because the next one of each row
+                // grows from its own.
+                LeastToken = most + 1;
             }
 
-            // A token of one of the rows is ahead of the clock. All must have one that is larger, because the next one of each row grows
-            // from its own.
-            LeastToken = most + 1;
             answer = await AskToAcquire(limit, async).ConfigureAwait(false);
             if (answer.Reply is null)
             {
@@ -169,16 +179,12 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
     private void Check(LeaseAnswer answer)
     {
         IsInDoubt = answer.IsUnsent ? IsInDoubt : answer.IsUnknown || (IsInDoubt && answer.Error is null);
-        switch (answer)
+        if (answer is { Error: not null, Trouble: LeaseTrouble.NoTable or LeaseTrouble.NoRight or LeaseTrouble.Refused })
         {
-            case { Error: { } error, Trouble: LeaseTrouble.NoTable }:
-                throw LeaseRefusals.NoTable(Table, Table.Ddl(Dialect!), error);
-            case { Error: { } error, Trouble: LeaseTrouble.NoRight }:
-                throw LeaseRefusals.NoRight(Table, Table.Ddl(Dialect!), error);
-            case { Error: { } error, Trouble: LeaseTrouble.Refused }:
-                throw LeaseRefusals.Refused(key, error);
-            default:
-                return;
+            throw Refusal(answer);
         }
     }
+
+    private Exception Refusal(LeaseAnswer answer) =>
+        LeaseRefusals.Of(key, answer, Table, Dialect is { } dialect ? Table.Ddl(dialect) : "");
 }

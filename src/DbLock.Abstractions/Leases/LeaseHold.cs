@@ -35,6 +35,9 @@ internal sealed class LeaseHold
         RenewAt = asked + Ticks(options.Lease / 3);
     }
 
+    /// <summary>Gets whether another tells of its end in its place: a pool.</summary>
+    public bool IsToldElsewhere { get; init; }
+
     public LockKey Key { get; }
 
     public LockOptions Options { get; }
@@ -78,6 +81,9 @@ internal sealed class LeaseHold
     }
 
     public static long Ticks(TimeSpan time) => (long)(time.TotalSeconds * Stopwatch.Frequency);
+
+    /// <summary>Says whether the answer that gave it came in time to be trusted.</summary>
+    public bool IsInTime(long now) => now <= TrustEnds;
 
     /// <summary>Says whether it should have been renewed by a time: half of it is over since the last renewal.</summary>
     public bool IsLate(long now) => now - Volatile.Read(ref _confirmed) > Ticks(Options.Lease / 2);
@@ -125,8 +131,11 @@ internal sealed class LeaseHold
         {
             _loss.Lose();
             WhenLost?.Invoke();
-            Log.LeaseLost(QuietLogger.Of(Options.Logger), Key, error);
-            Tell(Telemetry.Lost);
+            if (!IsToldElsewhere)
+            {
+                Log.LeaseLost(QuietLogger.Of(Options.Logger), Key, error);
+                Tell(Telemetry.Lost);
+            }
         }
     }
 
@@ -142,7 +151,7 @@ internal sealed class LeaseHold
 
     private void Tell(string outcome)
     {
-        if (Telemetry.HearsHolds)
+        if (Telemetry.HearsHolds && !IsToldElsewhere)
         {
             Telemetry.Held(_database, _dialect, Key, Options, _start, outcome);
         }

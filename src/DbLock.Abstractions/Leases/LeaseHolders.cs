@@ -8,11 +8,13 @@ namespace DbLock;
 internal static class LeaseHolders
 {
     /// <summary>Reads the answer to <see cref="LeaseDialect.Look"/> for one key.</summary>
-    public static LockHolders Read(LockKey key, object? answer) =>
-        new(
+    public static LockHolders Read(LockKey key, object? answer) => Of(key, ReadAll(answer));
+
+    /// <summary>Returns the holders of a key.</summary>
+    public static LockHolders Of(LockKey key, IEnumerable<LockLease> leases) => new(
         key,
         [
-            .. ReadAll(answer).Where(lease => key.SlotCount == 0 ? lease.Slot == 0 : lease.Slot >= 1 && lease.Slot <= key.SlotCount).Select(
+            .. leases.Where(lease => key.SlotCount == 0 ? lease.Slot == 0 : lease.Slot >= 1 && lease.Slot <= key.SlotCount).Select(
                 static lease => new LockHolder(null, Shared: false, null) { Lease = lease, HeldFor = lease.Clock - lease.Since }),
         ],
         waiting: 0);

@@ -53,6 +53,20 @@ internal static class LeaseRefusals
             + "was given all the same is let go or ends by itself: look at the server and the network, then try again.",
         error);
 
+    /// <summary>
+    /// Returns the exception for a lease that was not acquired, because the server did not answer or has answered with an error.
+    /// </summary>
+    public static Exception Of(LockKey key, LeaseAnswer answer, LeaseTable table, string ddl) => answer switch
+    {
+        { Error: LockException or NotSupportedException } => answer.Error,
+        { IsUnsent: true } => NotConnected(key, answer.Error!),
+        { Trouble: LeaseTrouble.NoTable } => NoTable(table, ddl, answer.Error!),
+        { Trouble: LeaseTrouble.NoRight } => NoRight(table, ddl, answer.Error!),
+        { Trouble: LeaseTrouble.Refused } => Refused(key, answer.Error!),
+        { Trouble: LeaseTrouble.NoWrites } => NoWrites(key, answer.Error!),
+        _ => Unknown(key, answer.Error),
+    };
+
     public static LockLostException Lost(LockKey key, Exception? error) => new(
         $"Lease '{key}' was lost: it was not renewed in time, because the server could not be reached, its clock went forward, or this "
             + "process stood still; or its row was changed by somebody else. The work under it may not have been alone: check it.",

@@ -40,6 +40,9 @@ internal sealed class Carrier
 
     public LockCarrier Says { get; }
 
+    /// <summary>Gets the database and the dialect, for telemetry.</summary>
+    public (string? Database, LockDialect? Dialect) Where => (Connection.Database, Dialect);
+
     /// <summary>Gets how long ago the server last answered, in ticks.</summary>
     public long SinceAnswer => Stopwatch.GetElapsedTime(_lastAnswer).Ticks;
 

@@ -21,6 +21,12 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
     private readonly PoolLines _lines = queue.Lines;
     private long _took;
 
+    /// <summary>Sets how long the last round took, in ticks. What is polled for is polled for less often then.</summary>
+    public long Took
+    {
+        set => _took = value;
+    }
+
     /// <summary>Takes what is to be sent next. The caller holds the queue's lock.</summary>
     /// <param name="owner">The conversation that asks.</param>
     /// <param name="round">The round to fill: a new one, or the one before, which is over.</param>
@@ -246,8 +252,10 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         }
     }
 
-    // The keys of a set that tasks of this process hold shared already are not asked for, and stay as they are.
-    private void Granted(PoolRequest request, long token)
+    /// <summary>
+    /// Grants what was asked for. The keys of a set that tasks of this process hold shared already are not asked for, and stay as they are.
+    /// </summary>
+    public void Granted(PoolRequest request, long token)
     {
         foreach (var place in request.Places)
         {
@@ -265,7 +273,8 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         _lines.Grant(request);
     }
 
-    private void Refused(PoolRequest request, PoolEntry lacks)
+    /// <summary>Notes that another has a key, for which the request waits, or which ends it.</summary>
+    public void Refused(PoolRequest request, PoolEntry lacks)
     {
         _lines.Unask(request);
         lacks.RefusedAt = _lines.Now;
@@ -329,7 +338,8 @@ internal sealed class PoolAnswers(PoolQueue queue, Func<PoolRequest, Exception?,
         _lines.Leave(request);
     }
 
-    private void Unlocked(PoolEntry entry, bool wasHeld, bool othersListen)
+    /// <summary>Notes that the server has let go of a key.</summary>
+    public void Unlocked(PoolEntry entry, bool wasHeld, bool othersListen)
     {
         var hold = entry.ReleasedBy;
         entry.ReleasedBy = null;

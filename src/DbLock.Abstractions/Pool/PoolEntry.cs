@@ -26,6 +26,9 @@ internal abstract class PoolEntry(LockKey key)
     /// <summary>Gets or sets the fencing token of the last grant; 0 for none.</summary>
     public long Token { get; set; }
 
+    /// <summary>Gets or sets the lease that was granted last; null where a session carries the locks.</summary>
+    public LeaseHold? Lease { get; set; }
+
     /// <summary>Gets or sets the hold whose release the server is being told of.</summary>
     public PoolHold? ReleasedBy { get; set; }
 

@@ -12,6 +12,7 @@ namespace DbLock;
 internal sealed class PoolHold(LockKey key, bool shared, long token)
 {
     private LossSource _loss;
+    private bool _isHeld = true;
 
     public LockKey Key => key;
 
@@ -20,10 +21,17 @@ internal sealed class PoolHold(LockKey key, bool shared, long token)
     /// <summary>Gets the fencing token; 0 for none.</summary>
     public long Token => token;
 
-    /// <summary>Gets or sets whether the lock is held, as far as is known.</summary>
-    public bool IsHeld { get; set; } = true;
+    /// <summary>Gets the lease; null for a lock that a session carries.</summary>
+    public LeaseHold? Lease { get; init; }
 
-    public bool IsLost => _loss.IsLost;
+    /// <summary>Gets or sets whether the lock is held, as far as is known.</summary>
+    public bool IsHeld
+    {
+        get => _isHeld && Lease is not { IsEnded: true };
+        set => _isHeld = value;
+    }
+
+    public bool IsLost => _loss.IsLost || Lease is { IsLost: true };
 
     public CancellationToken Lost => _loss.Token;
 
@@ -43,6 +51,15 @@ internal sealed class PoolHold(LockKey key, bool shared, long token)
 
     public void Lose() => _loss.Lose();
 
+    /// <summary>Ends it as lost if it is a lease that is trusted no more.</summary>
+    public void CheckTrust()
+    {
+        if (IsHeld)
+        {
+            Lease?.IsHeld(Stopwatch.GetTimestamp());
+        }
+    }
+
     /// <summary>Tells the caller who releases it that it was lost. Only the first caller is told.</summary>
     public ValueTask<bool> TellLoss(bool orThrow)
     {
@@ -50,7 +67,7 @@ internal sealed class PoolHold(LockKey key, bool shared, long token)
         return orThrow ? throw Loss() : new(false);
     }
 
-    public LockLostException Loss() => new(
+    public LockLostException Loss() => Lease is not null ? LeaseRefusals.Lost(Key, null) : new(
         $"Lock '{Key}' was lost: the server no longer held it for the pool's connection, whose session ended or fell silent. "
         + "The work under the lock may not have been alone: check it.",
         null);

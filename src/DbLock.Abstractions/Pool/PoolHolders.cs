@@ -1,13 +1,11 @@
-using System.Data.Common;
-
 namespace DbLock;
 
 /// <summary>
-/// Asks who holds the locks for which tasks have waited in vain. It uses a connection of its own, so that the pool's work is not held up,
-/// and asks one question for all tasks that time out together.
+/// Asks who holds the locks for which tasks have waited in vain: one question for all tasks that time out together.
 /// </summary>
-/// <param name="dataSource">Where the connection comes from.</param>
-internal sealed class PoolHolders(DbDataSource dataSource)
+/// <param name="ask">Asks the server, over a connection of its own, so that the pool's work is not held up.</param>
+internal sealed class PoolHolders(
+    Func<IReadOnlyCollection<LockKey>, CancellationToken, Task<IReadOnlyDictionary<LockKey, LockHolders>>> ask)
 {
     // A call must end within its timeout and a second. If the answer has not come by then, the message goes without it.
     private static readonly TimeSpan Limit = TimeSpan.FromMilliseconds(800);
@@ -22,18 +20,13 @@ internal sealed class PoolHolders(DbDataSource dataSource)
 
     /// <summary>Asks who holds a lock.</summary>
     /// <returns>Null when that is not known.</returns>
-    public async ValueTask<LockHolders?> Ask(Carrier? carrier, LockKey key)
+    public async ValueTask<LockHolders?> Ask(LockKey key)
     {
-        if (carrier is null)
-        {
-            return null;
-        }
-
         Task<IReadOnlyDictionary<LockKey, LockHolders>> answer;
         lock (_gate)
         {
             _keys.AddRange(key.Keys);
-            answer = _next ??= AskSoon(carrier, _underWay);
+            answer = _next ??= AskSoon(_underWay);
         }
 
         try
@@ -49,7 +42,7 @@ internal sealed class PoolHolders(DbDataSource dataSource)
         }
     }
 
-    private async Task<IReadOnlyDictionary<LockKey, LockHolders>> AskSoon(Carrier carrier, Task before)
+    private async Task<IReadOnlyDictionary<LockKey, LockHolders>> AskSoon(Task before)
     {
         await Task.Delay(Gathering).ConfigureAwait(false);
         await before.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -61,15 +54,6 @@ internal sealed class PoolHolders(DbDataSource dataSource)
         }
 
         using var limit = new TimedCancel(Limit);
-        if (carrier.Says.Holders(keys) is not { } question)
-        {
-            return new Dictionary<LockKey, LockHolders>();
-        }
-
-        var connection = await OwnConnection.Open(dataSource, async: true, limit.Token).ConfigureAwait(false);
-        await using var closing = connection.ConfigureAwait(false);
-        var answer = await carrier.Driver.Execute(connection, null, question with { Limit = Limit }, async: true, limit.Token)
-            .ConfigureAwait(false);
-        return carrier.Says.ReadHolders(keys, answer);
+        return await ask(keys, limit.Token).ConfigureAwait(false);
     }
 }

@@ -41,6 +41,11 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
 
     public PoolLine? Find((long, bool) identity) => _entries.GetValueOrDefault(identity);
 
+    /// <summary>
+    /// Gets or sets whether a key is handed to the next task without the server. A lease is not: its row says who has it since when.
+    /// </summary>
+    public bool HandsOver { get; set; } = true;
+
     /// <summary>Gets or sets whether the server is known to lock numbers, so that two names with one number are one lock.</summary>
     public bool LocksNumbers { get; set; }
 
@@ -159,7 +164,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
             return;
         }
 
-        var hold = new PoolHold(request.Key, request.Shared, token);
+        var hold = new PoolHold(request.Key, request.Shared, token) { Lease = entries[0].Lease };
         Held.Add(hold, (entries, request.Flow));
         request.Flow.Begin(hold);
         request.End(new PooledLock(owner, hold));
@@ -363,7 +368,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
         }
 
         var line = PoolLine.Of(entry);
-        if (line.Head?.Request is { State: PoolRequest.StateOf.Queued, IsSet: false } next && next.Shared == entry.Shared
+        if (HandsOver && line.Head?.Request is { State: PoolRequest.StateOf.Queued, IsSet: false } next && next.Shared == entry.Shared
             && entry.Turn.MayHandOver(Now))
         {
             entry.Become(PoolEntry.OnServer.Held, Now);

@@ -15,6 +15,7 @@ namespace DbLock;
 /// </remarks>
 internal sealed class PoolPump(
     PoolSource source, IPoolOwner owner, PoolQueue queue, PoolAnswers answers, PoolLosses losses, PoolBell bell, PoolReports reports)
+    : IPoolPump
 {
     // How often a question is sent again that somebody's cancel, or a timeout of the server, has hit.
     private const int Attempts = 10;
@@ -37,19 +38,17 @@ internal sealed class PoolPump(
     private long _room;
     private long _retry = ShortestRetry;
 
-    /// <summary>Gets the carrier; null while there is none.</summary>
+    public (string? Database, LockDialect? Dialect) Where => _carrier?.Where ?? default;
+
     public Carrier? Carrier => _carrier;
 
     /// <summary>Gets or sets the carrier that was given up before this pump began. Its session may not have ended yet.</summary>
     public Carrier? Before { get; init; }
 
-    /// <summary>Gets whether the carrier holds the lock that shows that this pool listens.</summary>
     public bool IsMarked => _isMarked;
 
     private bool OwnsQueue => queue.Owner == this;
 
-    /// <summary>Begins to send what is to be sent, unless a round is under way: that one is followed by another.</summary>
-    /// <param name="caller">The caller whose own thread may send it and continue with its result; null leaves it to another thread.</param>
     public void Wake(PoolPromise? caller = null)
     {
         var round = default(PoolRound);
@@ -82,9 +81,11 @@ internal sealed class PoolPump(
         }
     }
 
-    /// <summary>Ends the conversation and gives the carrier back. It is called when the queue is closed.</summary>
-    /// <param name="limit">Ends the waiting. A carrier that owes an answer then is left behind, and destroyed.</param>
-    /// <returns>Whether everything that the carrier held was let go.</returns>
+    public async Task<IReadOnlyDictionary<LockKey, LockHolders>> AskHolders(
+        IReadOnlyCollection<LockKey> keys, CancellationToken cancellationToken) => _carrier is { } carrier
+        ? await source.AskHolders(carrier, keys, cancellationToken).ConfigureAwait(false) : new Dictionary<LockKey, LockHolders>();
+
+    // A carrier that owes an answer when the limit comes is left behind, and destroyed.
     public async Task<bool> End(CancellationToken limit)
     {
         lock (queue.Gate)
@@ -277,7 +278,7 @@ internal sealed class PoolPump(
             _isMarked = held[^1] == '1';
             var lost = losses.Lose(
                 this, [.. doubted.Where((entry, index) => held[index] == '0' && entry.Server == PoolEntry.OnServer.Held)]);
-            reports.Lost(lost, carrier);
+            reports.Lost(lost, carrier.Where);
         }
     }
 
@@ -367,7 +368,7 @@ internal sealed class PoolPump(
             _isMarked = false;
         }
 
-        reports.Lost(losses.LoseAll(this, this, error), carrier, error);
+        reports.Lost(losses.LoseAll(this, this, error), carrier.Where, error);
         owner.Follow();
     }
 }

@@ -79,6 +79,9 @@ internal sealed class PoolRequest(LockKey key, bool shared, bool isTry, PoolFlow
     /// <summary>Gets or sets whether it already waited when a session ended, so that it goes on waiting while there is no server.</summary>
     public bool Persists { get; set; }
 
+    /// <summary>Gets or sets the id under which a lease is asked for; null when it is not being asked for.</summary>
+    public string? Owner { get; set; }
+
     /// <summary>Gets or sets how often in a row the server answered with an error, or not at all.</summary>
     public int Failures { get; set; }
 

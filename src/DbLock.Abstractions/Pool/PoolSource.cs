@@ -36,6 +36,22 @@ internal sealed class PoolSource(DbDataSource dataSource, LockInterface? lockInt
         }
     }
 
+    /// <summary>Asks, over a connection of its own, who holds some locks. The answer is empty where the server does not tell.</summary>
+    public async Task<IReadOnlyDictionary<LockKey, LockHolders>> AskHolders(
+        Carrier carrier, IReadOnlyCollection<LockKey> keys, CancellationToken cancellationToken)
+    {
+        if (carrier.Says.Holders(keys) is not { } question)
+        {
+            return new Dictionary<LockKey, LockHolders>();
+        }
+
+        var connection = await OwnConnection.Open(dataSource, async: true, cancellationToken).ConfigureAwait(false);
+        await using var closing = connection.ConfigureAwait(false);
+        question = question with { Limit = TrustWindow.Length };
+        return carrier.Says.ReadHolders(
+            keys, await carrier.Driver.Execute(connection, null, question, async: true, cancellationToken).ConfigureAwait(false));
+    }
+
     private static async Task EndLate(Task<(Carrier Carrier, long Room)> opening)
     {
         await ((Task)opening).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 
 namespace DbLock.Cli;
 
@@ -29,10 +30,15 @@ internal static class LeaseTableCommand
             DefaultValueFactory = _ => LeaseTable.DefaultName,
         };
         var schema = new Option<string?>("--schema") { Description = "The table's schema. Default: the connection's", HelpName = "name" };
+        var clear = new Option<bool>("--clear")
+        {
+            Description = "Delete what ended a day ago or earlier, where tokens go on growing without it, and say how many rows. It needs "
+                + "the right to delete",
+        };
         var command = new Command(
             "lease-table",
             "Creates the table in which leases are kept, if there is none. Programs that lock need select, insert and update on it.")
-        { connection, print, engine, name, schema };
+        { connection, print, engine, name, schema, clear };
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var table = Table(parsed.GetValue(name)!, parsed.GetValue(schema));
@@ -46,6 +52,13 @@ internal static class LeaseTableCommand
             var opened = await database.OpenAsync(cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {
+                if (parsed.GetValue(clear))
+                {
+                    var cleared = await table.ClearAsync(opened, database.Interface, cancellationToken).ConfigureAwait(false);
+                    Output.WriteLines([string.Create(CultureInfo.InvariantCulture, $"{cleared}")]);
+                    return ExitCode.Ok;
+                }
+
                 await table.CreateAsync(opened, database.Interface, cancellationToken).ConfigureAwait(false);
                 return ExitCode.Ok;
             }

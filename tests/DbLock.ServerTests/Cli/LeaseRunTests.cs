@@ -116,6 +116,22 @@ public sealed class LeaseRunTests : IDisposable
     }
 
     [Fact]
+    public async Task Old_leases_are_cleared_away()
+    {
+        var table = $"leases_{Guid.NewGuid():N}";
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table", "--name", table));
+        await LeaseServers.AskAsync(
+            await LeaseServers.SourceAsync("Npgsql"),
+            $"insert into {table} select 'old' || n, 0, '', 1, now() - interval '3 day', now() - n * interval '20 hour', '' from generate_series(1, 3) as n");
+        Assert.Equal((0, "2\n", ""), await DblockProcess.RunAsync("lease-table", "--clear", "--name", table));
+        Assert.Equal((0, "0\n", ""), await DblockProcess.RunAsync("lease-table", "--clear", "--name", table));
+        await LeaseServers.AskAsync(await LeaseServers.SourceAsync("Npgsql"), $"drop table {table}");
+        var (code, _, error) = await DblockProcess.RunAsync("lease-table", "--clear", "--name", table);
+        Assert.NotEqual(0, code);
+        Assert.Contains("does not exist for this connection", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_database_without_leases_and_a_role_that_may_not_read_them_list_the_locks_alone()
     {
         await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();

@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Globalization;
 using System.Runtime.CompilerServices;
 using DbLock.LocalServers;
 using MySqlConnector;
@@ -79,6 +80,39 @@ public sealed class LeaseTests
             Assert.True(lease.Since <= lease.Clock && lease.Clock < lease.Until);
             Assert.Equal(options.AtLeast, lease.Until - lease.Since);
         }
+    }
+
+    /// <summary>Four rows: one is held, one ended now, one ended long ago, and one ended long ago with a token ahead of the clock.</summary>
+    [Theory, MemberData(nameof(LeaseServers.All), MemberType = typeof(LeaseServers))]
+    public async Task Old_rows_are_cleared_away_where_tokens_go_on_growing_without_them(string way)
+    {
+        var (source, driver) = (await LeaseServers.SourceAsync(way), LeaseServers.Interface(way));
+        var options = Options with { LeaseTable = new LeaseTable($"leases_{Guid.NewGuid():N}") };
+        await options.LeaseTable.CreateAsync(source, driver);
+        await using var held = await source.AcquireLockAsync(Key, null, driver, options);
+        string[] ended = [Key + "now", Key + "old", Key + "ahead"];
+        var last = 0L;
+        foreach (var name in ended)
+        {
+            await using var once = await source.AcquireLockAsync(name, null, driver, options);
+            last = once.FencingToken!.Value;
+        }
+
+        var isFile = way == "Sqlite";
+        var (key, twoDays) = isFile ? ("key", "172800000000") : way is "MySqlConnector" or "MySql.Data" or "Odbc on MariaDB" ? ("`key`", "interval 2 day") : ("key", "interval '2 day'");
+        await LeaseServers.AskAsync(source, $"update {options.LeaseTable} set expires = expires - {twoDays} where {key} in ('{ended[1]}', '{ended[2]}')");
+        await LeaseServers.AskAsync(source, $"update {options.LeaseTable} set token = token + 1000000000000 where {key} = '{ended[2]}'");
+        Assert.Equal(1, await options.LeaseTable.ClearAsync(source, driver));
+        Assert.Equal(0, await options.LeaseTable.ClearAsync(source, driver));
+        Assert.Equal(3, Convert.ToInt32(await LeaseServers.AskAsync(source, $"select count(*) from {options.LeaseTable}"), CultureInfo.InvariantCulture));
+        foreach (var name in ended)
+        {
+            await using var again = await source.AcquireLockAsync(name, null, driver, options);
+            Assert.True(again.FencingToken > (name == ended[2] ? last + 1_000_000_000_000 : last));
+        }
+
+        Assert.True(await held.ReleaseAsync());
+        await LeaseServers.AskAsync(source, $"drop table {options.LeaseTable}");
     }
 
     [Theory, MemberData(nameof(LeaseServers.All), MemberType = typeof(LeaseServers))]

@@ -39,7 +39,7 @@ public abstract partial class PoolSpecification
     public async Task Who_waits_for_a_lock_that_another_task_lets_go_of_is_in_no_deadlock_however_the_lock_came_there()
     {
         var logger = new RecordingLogger();
-        var pool = await PoolAsync(options: new LockPoolOptions { Logger = logger });
+        var pool = await PoolAsync(options: Options with { Logger = logger });
 
         // Handed to a worker that lets go of it.
         var handed = await pool.AcquireLockAsync(Key);

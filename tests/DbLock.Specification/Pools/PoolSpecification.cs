@@ -30,6 +30,17 @@ public abstract partial class PoolSpecification(TestServer server, LockInterface
     /// <summary>Ends the session that holds a lock.</summary>
     protected abstract Task KillHolderAsync(LockKey key);
 
+    /// <summary>Gets how the locks of the pools are held.</summary>
+    protected virtual LockPoolOptions Options => new();
+
+    /// <summary>Tries to acquire a lock as another program does, without a pool.</summary>
+    /// <returns>What lets go of it; null when it is held elsewhere.</returns>
+    protected virtual async Task<IAsyncDisposable?> TryWithoutPoolAsync(LockKey key, bool isShared = false)
+    {
+        var @lock = new Lock(await ConnectAsync(), key, lockInterface, new LockOptions { Shared = isShared });
+        return await @lock.AcquireAsync(block: false) ? @lock : null;
+    }
+
     /// <summary>Asserts that no pool doubts what it holds, where that can be seen.</summary>
     protected virtual Task BelievesAsync() => Task.CompletedTask;
 
@@ -45,7 +56,7 @@ public abstract partial class PoolSpecification(TestServer server, LockInterface
     }
 
     protected async Task<LockPool> PoolAsync(LockPoolOptions? options = null) =>
-        Opened(new LockPool(Opened(await CreateSourceAsync()), lockInterface, options));
+        Opened(new LockPool(Opened(await CreateSourceAsync()), lockInterface, options ?? Options));
 
     protected async Task<DbConnection> ConnectAsync() => Opened(await Opened(await CreateSourceAsync()).OpenConnectionAsync());
 }

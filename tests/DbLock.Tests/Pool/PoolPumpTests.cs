@@ -39,8 +39,10 @@ public sealed class PoolPumpTests
         }
     }
 
+    private static PoolPump Pump(LockPool pool) => (PoolPump)PumpOf(pool);
+
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_pump")]
-    private static extern ref PoolPump Pump(LockPool pool);
+    private static extern ref IPoolPump PumpOf(LockPool pool);
 
     [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_isBusy")]
     private static extern ref bool IsBusy(PoolPump pump);

@@ -66,10 +66,13 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             ],
             Release =
             [
-                // Another may have the row before a question comes. Every row that is found is changed, so that their number tells.
+                // Another may have the row before a question comes. Every row that is found is changed, so that their number tells. Where
+                // some were not, those are told that nobody has taken since.
                 new($"{update}l.owner = concat('-', l.owner), l.expires = greatest({Now}, l.taken + interval q.a microsecond)"),
                 new($"select concat({Clock}, coalesce(json_arrayagg(concat(q.o, ' ', q.s, ' 0')), '')) "
-                    + $"from {rows} where row_count() = json_length({{0}})"),
+                    + $"from {rows} left join {name} as l on l.`key` = q.k collate {collation} and l.slot = q.s "
+                    + $"and l.owner = concat('-', q.o) collate {collation} "
+                    + "where row_count() = json_length({0}) or l.owner is not null"),
             ],
             Look =
             [
@@ -110,6 +113,11 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
 
             // https://dev.mysql.com/doc/refman/8.4/en/set-transaction.html: it is refused in a transaction. MariaDB's answers tell.
             Committed = isMariaDb ? [] : [new("set transaction read write")],
+            Clear =
+            [
+                new($"delete from {name} where expires < {Now} - interval 1 day and token < {Clock}"),
+                new("select concat(row_count(), '')"),
+            ],
         };
     }
 

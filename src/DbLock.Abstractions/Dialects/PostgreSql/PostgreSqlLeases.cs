@@ -155,6 +155,14 @@ internal sealed class PostgreSqlLeases : LeaseDialect
                     select case when pg_catalog.pg_current_xact_id_if_assigned() is not null then '{LeaseReply.Uncommitted}' else '' end
                     """),
             ],
+            Clear =
+            [
+                new($"""
+                    with old as (
+                      delete from {name} as l where l.expires < {Now} - interval '1 day' and l.token < {Clock} returning 1)
+                    select pg_catalog.count(*)::pg_catalog.text from old
+                    """),
+            ],
         };
     }
 

@@ -58,7 +58,8 @@ internal sealed class SqlServerLeases : LeaseDialect
                     {Declare}update l set owner = '-' + l.owner, expires = iif({least} > @now, {least}, @now)
                     from {name} as l join {Asked} on {own}; declare @released int = @@rowcount;
                     select concat({Clock}, string_agg(concat(',', q.o, ' ', q.s, ' 0'), '')) from {Asked}
-                    where @released = (select count(*) from openjson({"{0}"}))
+                    left join {name} as l on l.[key] = q.k and l.slot = q.s and l.owner = '-' + q.o
+                    where @released = (select count(*) from openjson({"{0}"})) or l.owner is not null
                     """),
             ],
             Look =
@@ -95,6 +96,11 @@ internal sealed class SqlServerLeases : LeaseDialect
                     """),
             ],
             Committed = [new($"select case when @@trancount > 0 then '{LeaseReply.Uncommitted}' else '' end")],
+            Clear =
+            [
+                new($"{Declare}delete from {name} where expires < dateadd(day, -1, @now) and token < {Clock}; "
+                    + "select cast(@@rowcount as nvarchar(20))"),
+            ],
         };
 
         string Take(string least) => $"""

@@ -53,9 +53,11 @@ internal sealed class SqliteLeases : LeaseDialect
             [
                 new($"update {name} as l set owner = '-' || l.owner, expires = max({Clock}, l.taken + q.a) from {Asked} where {own}"),
 
-                // Another may have the row before a question comes, so that only the number of rows that were changed tells.
+                // Another may have the row before a question comes, so that the number of rows that were changed tells. Where some were
+                // not, those are told that nobody has taken since.
                 new($"select {Clock} || coalesce(group_concat(',' || q.o || ' ' || q.s || ' 0', ''), '') "
-                    + $"from {Asked} where changes() = json_array_length({{0}})"),
+                    + $"from {Asked} left join {name} as l on l.key = q.k and l.slot = q.s and l.owner = '-' || q.o "
+                    + "where changes() = json_array_length({0}) or l.owner is not null"),
             ],
             Look =
             [
@@ -93,6 +95,11 @@ internal sealed class SqliteLeases : LeaseDialect
 
             // https://www.sqlite.org/lang_transaction.html: it fails in a transaction, and harms none. Without a read it locks nothing.
             Committed = [new("begin"), new("commit")],
+            Clear =
+            [
+                new($"delete from {name} where expires < {Clock} - 86400000000 and token < {Clock}"),
+                new("select cast(changes() as text)"),
+            ],
         };
 
         LockSql Take(string condition, string least) => new($"""
