@@ -91,7 +91,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
                 nameof(options));
         }
 
-        if (options?.Scope == LockScope.Lease)
+        if (options is not null)
         {
             Leasing.Check(options, nameof(options));
         }

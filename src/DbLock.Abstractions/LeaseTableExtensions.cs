@@ -2,7 +2,7 @@ using System.Data.Common;
 
 namespace DbLock;
 
-/// <summary>Creates tables of leases.</summary>
+/// <summary>Creates tables of leases, and says who holds what is in them.</summary>
 public static class LeaseTableExtensions
 {
     /// <summary>Returns the DDL that creates the table if there is none.</summary>
@@ -56,6 +56,67 @@ public static class LeaseTableExtensions
         {
             // Two programs that create a table at the same time are in each other's way, also where they say "if not exists".
             await lockInterface.Driver.Execute(connection, null, create, async: true, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>
+    /// Says who has the leases of a table: the application, host and process of each, since when and until when, its token and its note. A
+    /// lease that was released, and is not given again yet, is among them (<see cref="LockLease.IsReleased"/>).
+    /// </summary>
+    /// <param name="table">The table.</param>
+    /// <param name="dataSource">Where the connection comes from, of any provider.</param>
+    /// <param name="keys">The keys that are asked for; null asks for all.</param>
+    /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <returns>What is not free at the moment when the server was asked, in the order of the names.</returns>
+    /// <exception cref="NotSupportedException">The server's dialect has no leases.</exception>
+    /// <exception cref="LockException">There is no such table, or the user may not read it.</exception>
+    /// <exception cref="DbException">The server has refused.</exception>
+    public static async Task<IReadOnlyList<LockLease>> GetLeasesAsync(
+        this LeaseTable table, DbDataSource dataSource, IEnumerable<LockKey>? keys = null, LockInterface? lockInterface = null,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(table);
+        ArgumentNullException.ThrowIfNull(dataSource);
+        var connection = await OwnConnection.Open(dataSource, async: true, cancellationToken).ConfigureAwait(false);
+        await using var closing = connection.ConfigureAwait(false);
+        return await table.GetLeasesAsync(connection, keys, lockInterface, cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <inheritdoc cref="GetLeasesAsync(LeaseTable, DbDataSource, IEnumerable{LockKey}?, LockInterface?, CancellationToken)"/>
+    /// <param name="table">The table.</param>
+    /// <param name="connection">An open connection, of any provider, outside a transaction.</param>
+    /// <param name="keys">The keys that are asked for; null asks for all.</param>
+    /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    public static async Task<IReadOnlyList<LockLease>> GetLeasesAsync(
+        this LeaseTable table, DbConnection connection, IEnumerable<LockKey>? keys = null, LockInterface? lockInterface = null,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(table);
+        ArgumentNullException.ThrowIfNull(connection);
+        lockInterface ??= LockInterface.For(connection);
+        var dialect = Session.Of(connection).Dialect(connection, lockInterface, null);
+        var leases = Leasing.Of(dialect);
+        LeaseRow[] rows = keys is null ? [] : [.. keys.SelectMany(key => key.Keys).Select(key => new LeaseRow(leases.Name(key), ""))];
+        if (keys is not null && rows.Length == 0)
+        {
+            return [];
+        }
+
+        var driver = lockInterface.Driver;
+        try
+        {
+            return LeaseHolders.ReadAll(
+                await driver.Execute(connection, null, leases.Look(table, rows), async: true, cancellationToken).ConfigureAwait(false));
+        }
+        catch (Exception e) when (leases.Read(driver.Read(e)) is LeaseTrouble.NoTable)
+        {
+            throw LeaseRefusals.NoTable(table, table.Ddl(dialect), e);
+        }
+        catch (Exception e) when (leases.Read(driver.Read(e)) is LeaseTrouble.NoRight)
+        {
+            throw LeaseRefusals.NoRight(table, table.Ddl(dialect), e);
         }
     }
 }

@@ -58,6 +58,8 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             throw LeaseRefusals.NotOnConnection(nameof(options));
         }
 
+        Leasing.Check(options, nameof(options));
+
         Key = key;
         Holding = new Holding(new Conversation(connection, Interface, key, options));
         if (options.Logger is null)

@@ -85,6 +85,9 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         }
     }
 
+    /// <summary>Gets how many locks are held, and how old the carrier's last answer is; null when there is no carrier.</summary>
+    internal (int Held, TimeSpan? Answered) State => (_queue.Lines.Held.Count, _pump.Carrier?.Age);
+
     /// <summary>Acquires a lock, waiting for it; throws when the timeout is over.</summary>
     /// <param name="key">The key; several (<see cref="LockKey.All"/>) are acquired all or none.</param>
     /// <param name="timeout">

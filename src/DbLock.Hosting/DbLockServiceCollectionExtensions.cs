@@ -1,18 +1,17 @@
-using System.Data.Common;
+using DbLock;
 using Microsoft.Extensions.Configuration;
-using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
-using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Options;
+using Microsoft.Extensions.Hosting;
 
-namespace DbLock;
+namespace Microsoft.Extensions.DependencyInjection;
 
 /// <summary>Locks in an application's services.</summary>
 public static class DbLockServiceCollectionExtensions
 {
     /// <summary>
-    /// Adds a <see cref="LockPool"/> on the application's <see cref="DbDataSource"/>, which must be among the services too, as itself and
-    /// as <see cref="ILockSource"/>. It ends with the application.
+    /// Adds an <see cref="ILockSource"/> on the application's <see cref="System.Data.Common.DbDataSource"/>, which must be among the
+    /// services too: a <see cref="LockPool"/> where the engine can carry one, leases where they are asked for or the engine has nothing
+    /// else, and a connection for each lock elsewhere. It ends with the application. A host looks at its start whether it works.
     /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="configure">Sets the options; null leaves their defaults.</param>
@@ -20,7 +19,8 @@ public static class DbLockServiceCollectionExtensions
         Add(services, null, configure);
 
     /// <summary>
-    /// Adds a <see cref="LockPool"/> on one of several databases: a keyed service on the keyed <see cref="DbDataSource"/> of the same name.
+    /// Adds an <see cref="ILockSource"/> on one of several databases: a keyed service on the keyed
+    /// <see cref="System.Data.Common.DbDataSource"/> of the same name.
     /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="name">The database's name: the key of both services, and the name of the options.</param>
@@ -32,7 +32,7 @@ public static class DbLockServiceCollectionExtensions
     }
 
     /// <summary>
-    /// Adds a <see cref="LockPool"/> as <see cref="AddDbLock(IServiceCollection, Action{DbLockOptions})"/> does, with options from the
+    /// Adds an <see cref="ILockSource"/> as <see cref="AddDbLock(IServiceCollection, Action{DbLockOptions})"/> does, with options from the
     /// configuration.
     /// </summary>
     /// <param name="services">The services.</param>
@@ -43,8 +43,8 @@ public static class DbLockServiceCollectionExtensions
         Add(services, null, configuration);
 
     /// <summary>
-    /// Adds a <see cref="LockPool"/> as <see cref="AddDbLock(IServiceCollection, string, Action{DbLockOptions})"/> does, with options from
-    /// the configuration.
+    /// Adds an <see cref="ILockSource"/> as <see cref="AddDbLock(IServiceCollection, string, Action{DbLockOptions})"/> does, with options
+    /// from the configuration.
     /// </summary>
     /// <param name="services">The services.</param>
     /// <param name="name">The database's name: the key of both services, and the name of the options.</param>
@@ -69,40 +69,25 @@ public static class DbLockServiceCollectionExtensions
     {
         ArgumentNullException.ThrowIfNull(services);
         services.AddOptions<DbLockOptions>(name).Configure(configure ?? (static _ => { }));
+        var database = new LockDatabase(name);
+        if (services.Any(service => service is { IsKeyedService: false, ImplementationInstance: LockDatabase there } && there == database))
+        {
+            return services;
+        }
+
+        services.AddSingleton(database);
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, LockStart>());
         if (name is null)
         {
-            services.TryAddSingleton(provider => Create(provider, provider.GetService<DbDataSource>(), name));
-            services.TryAddSingleton<ILockSource>(static provider => provider.GetRequiredService<LockPool>());
+            services.TryAddSingleton(database.CreatePool);
+            services.TryAddSingleton<ILockSource>(database.CreateSource);
         }
         else
         {
-            services.TryAddKeyedSingleton(name, (provider, _) => Create(provider, provider.GetKeyedService<DbDataSource>(name), name));
-            services.TryAddKeyedSingleton<ILockSource>(name, static (provider, key) => provider.GetRequiredKeyedService<LockPool>(key));
+            services.TryAddKeyedSingleton(name, (provider, _) => database.CreatePool(provider));
+            services.TryAddKeyedSingleton<ILockSource>(name, (provider, _) => database.CreateSource(provider));
         }
 
         return services;
-    }
-
-    private static InvalidOperationException NoDataSource(string? name)
-    {
-        var (missing, add) = name is null
-            ? ("DbDataSource", "AddSingleton<DbDataSource>(")
-            : ($"DbDataSource with the key '{name}'", $"AddKeyedSingleton<DbDataSource>(\"{name}\", ");
-        return new InvalidOperationException(
-            $"AddDbLock found no {missing} among the services, and has no database to lock on: add one, such as "
-            + $"services.{add}NpgsqlDataSource.Create(connectionString)).");
-    }
-
-    private static LockPool Create(IServiceProvider provider, DbDataSource? dataSource, string? name)
-    {
-        var options = provider.GetRequiredService<IOptionsMonitor<DbLockOptions>>().Get(name);
-        return new LockPool(
-            dataSource ?? throw NoDataSource(name),
-            options: new LockPoolOptions
-            {
-                TrustPooler = options.TrustPooler,
-                TelemetryKey = options.TelemetryKey,
-                Logger = provider.GetService<ILoggerFactory>()?.CreateLogger(Lock.LogCategory),
-            });
     }
 }

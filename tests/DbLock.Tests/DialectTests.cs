@@ -103,6 +103,17 @@ public sealed class DialectTests
     public void PostgreSQLs_errors_are_told_apart_by_their_codes(string? sqlState, LockOutcome outcome) =>
         Assert.Equal(outcome, LockDialect.PostgreSql.Read(new DbError(sqlState)));
 
+    /// <summary>MySqlConnector's -1 and SqlClient's -2 say that a command's time was over, whatever the server did.</summary>
+    [Theory, InlineData(0), InlineData(-1), InlineData(-2)]
+    public void Numbers_that_no_server_gives_leave_it_unknown_what_the_server_did(int number)
+    {
+        foreach (var dialect in new[] { LockDialect.MySql, LockDialect.MariaDb, LockDialect.SqlServer })
+        {
+            Assert.Equal(LockOutcome.Unknown, dialect.Read(new DbError(null, number)));
+            Assert.Equal(LeaseTrouble.Unknown, dialect.Leases!.Read(new DbError(null, number)));
+        }
+    }
+
     [Theory, InlineData(1), InlineData(400), InlineData(1000), InlineData(1001)]
     public void MySQL_waits_whole_seconds_and_never_none(int milliseconds)
     {

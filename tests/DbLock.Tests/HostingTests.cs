@@ -1,6 +1,7 @@
 using System.Data.Common;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 
@@ -18,9 +19,14 @@ public sealed class HostingTests
         {
             var locks = services.GetRequiredService<LockPool>();
             Assert.Same(locks, services.GetRequiredService<LockPool>());
-            Assert.Same(locks, services.GetRequiredService<ILockSource>());
             held = await locks.AcquireLockAsync("k");
             Assert.True(_server.IsHeld("k"));
+
+            var source = services.GetRequiredService<ILockSource>();
+            Assert.Null(await source.TryAcquireLockAsync("k"));
+            await Assert.ThrowsAsync<LockNotAcquiredException>(async () => await source.AcquireLockAsync("k", TimeSpan.FromMilliseconds(1)));
+            await using var other = await source.AcquireLockAsync("other");
+            Assert.IsType<PooledLock>(other);
         }
 
         Assert.False(_server.IsHeld("k"));
@@ -38,7 +44,8 @@ public sealed class HostingTests
         await using var one = await services.GetRequiredService<LockPool>().AcquireLockAsync("k");
         await using var two = await services.GetRequiredKeyedService<LockPool>("reports").TryAcquireLockAsync("k");
         Assert.NotNull(two);
-        Assert.Same(services.GetRequiredKeyedService<LockPool>("reports"), services.GetRequiredKeyedService<ILockSource>("reports"));
+        Assert.Null(await services.GetRequiredKeyedService<ILockSource>("reports").TryAcquireLockAsync("k"));
+        Assert.NotNull(await services.GetRequiredKeyedService<ILockSource>("reports").TryAcquireLockAsync("other"));
         Assert.True(other.IsHeld("k"));
         Assert.False(Options(services, "").TelemetryKey);
         Assert.True(Options(services, "reports").TelemetryKey);
@@ -50,6 +57,11 @@ public sealed class HostingTests
         var configuration = new ConfigurationBuilder().AddInMemoryCollection(new Dictionary<string, string?>
         {
             ["Locks:TrustPooler"] = "true",
+            ["Locks:Scope"] = "Lease",
+            ["Locks:Lease"] = "00:00:10",
+            ["Locks:ClockMargin"] = "00:00:02",
+            ["Locks:LeaseTable:Name"] = "leases",
+            ["Locks:LeaseTable:Schema"] = "ops",
             ["Typo:TrustPoler"] = "true",
             ["NoBoolean:TelemetryKey"] = "maybe",
         }).Build();
@@ -61,6 +73,10 @@ public sealed class HostingTests
             .AddDbLock("nothing", configuration.GetSection("Nothing"))
             .BuildServiceProvider();
         Assert.True(Options(services, "").TrustPooler);
+        Assert.Equal(
+            (LockScope.Lease, TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(2), new LeaseTable("leases", "ops")),
+            (Options(services, "").Scope, Options(services, "").Lease, Options(services, "").ClockMargin, Options(services, "").LeaseTable));
+        Assert.Contains("ILockSource", Assert.Throws<InvalidOperationException>(() => services.GetRequiredService<LockPool>()).Message, StringComparison.Ordinal);
         Assert.False(Options(services, "nothing").TrustPooler);
         Assert.Contains("TrustPoler", Assert.Throws<InvalidOperationException>(() => Options(services, "typo")).Message, StringComparison.Ordinal);
         Assert.Contains("maybe", Assert.Throws<InvalidOperationException>(() => Options(services, "no boolean")).ToString(), StringComparison.Ordinal);
@@ -76,6 +92,53 @@ public sealed class HostingTests
         await using var provider = (name is null ? services.AddDbLock() : services.AddDbLock(name)).BuildServiceProvider();
         var error = Assert.Throws<InvalidOperationException>(() => name is null ? provider.GetRequiredService<LockPool>() : provider.GetRequiredKeyedService<LockPool>(name));
         Assert.Contains(name is null ? "AddSingleton<DbDataSource>(NpgsqlDataSource" : "AddKeyedSingleton<DbDataSource>(\"reports\", NpgsqlDataSource", error.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>A host looks before anything of the application has begun.</summary>
+    [Fact]
+    public async Task What_is_wrong_is_told_at_the_start()
+    {
+        var isBegun = false;
+        using var noDataSource = Host(services => services.AddDbLock("reports"));
+        Assert.Contains("\"reports\"", (await Assert.ThrowsAsync<InvalidOperationException>(() => noDataSource.StartAsync())).Message, StringComparison.Ordinal);
+        using var scope = Host(services => services.AddSingleton(_server.CreateDataSource()).AddDbLock(options => options.Scope = LockScope.Transaction));
+        await Assert.ThrowsAsync<ArgumentException>(() => scope.StartAsync());
+        using var lease = Host(services => services.AddSingleton(_server.CreateDataSource()).AddDbLock(options => options.Lease = TimeSpan.FromMinutes(1)));
+        Assert.Contains("Scope", (await Assert.ThrowsAsync<LockException>(() => lease.StartAsync())).Message, StringComparison.Ordinal);
+        using var noLeases = Host(services => services.AddSingleton(_server.CreateDataSource()).AddDbLock(options => options.Scope = LockScope.Lease));
+        Assert.IsType<NotSupportedException>((await Assert.ThrowsAsync<LockException>(() => noLeases.StartAsync())).InnerException);
+        using var configured = Host(services => services.AddSingleton(_server.CreateDataSource())
+            .AddDbLock(new ConfigurationBuilder().AddInMemoryCollection([new("TrustPoler", "true")]).Build()));
+        Assert.Contains("TrustPoler", (await Assert.ThrowsAnyAsync<Exception>(() => configured.StartAsync())).Message, StringComparison.Ordinal);
+        Assert.False(isBegun);
+
+        using var right = Host(services => services.AddSingleton(_server.CreateDataSource()).AddDbLock());
+        await right.StartAsync();
+        Assert.True(isBegun);
+        await right.StopAsync();
+
+        IHost Host(Action<IServiceCollection> add)
+        {
+            var builder = Microsoft.Extensions.Hosting.Host.CreateEmptyApplicationBuilder(null);
+            builder.Services.AddHostedService(_ => new Begun(() => isBegun = true));
+            add(builder.Services);
+            return builder.Build();
+        }
+    }
+
+    [Fact]
+    public async Task Tests_have_locks_without_a_server_whatever_the_application_has()
+    {
+        var services = new ServiceCollection().AddSingleton<DbDataSource>(_ => throw new InvalidOperationException("There is no server."))
+            .AddDbLock(options => (options.Scope, options.Lease, options.LeaseTable) = (LockScope.Lease, TimeSpan.FromMinutes(1), new LeaseTable("leases")))
+            .AddDbLockInMemory()
+            .AddDbLockInMemory("reports");
+        await using var provider = services.BuildServiceProvider();
+        await using var held = await provider.GetRequiredService<ILockSource>().AcquireLockAsync("k");
+        Assert.NotNull(held.FencingToken);
+        Assert.True(provider.GetRequiredService<InMemoryLockServer>().IsHeld("k"));
+        await using var report = await provider.GetRequiredKeyedService<ILockSource>("reports").TryAcquireLockAsync("k", shared: true);
+        Assert.True(provider.GetRequiredKeyedService<InMemoryLockServer>("reports").IsHeld("k"));
     }
 
     [Fact]
@@ -99,9 +162,21 @@ public sealed class HostingTests
         Assert.Throws<ArgumentNullException>(() => services.AddDbLock((string)null!));
         Assert.Throws<ArgumentNullException>(() => services.AddDbLock((IConfiguration)null!));
         Assert.Throws<ArgumentNullException>(() => DbLockServiceCollectionExtensions.AddDbLock(null!, configure: null));
+        Assert.Throws<ArgumentNullException>(() => DbLockInMemoryServiceCollectionExtensions.AddDbLockInMemory(null!));
     }
 
     private static DbLockOptions Options(IServiceProvider services, string name) => services.GetRequiredService<IOptionsMonitor<DbLockOptions>>().Get(name);
+
+    private sealed class Begun(Action begin) : IHostedService
+    {
+        public Task StartAsync(CancellationToken cancellationToken)
+        {
+            begin();
+            return Task.CompletedTask;
+        }
+
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+    }
 
     private sealed class RecordingProvider : ILoggerProvider, ILogger
     {

@@ -13,6 +13,9 @@ internal readonly record struct LeaseAnswer(object? Value, long Asked, Exception
     /// <summary>Gets whether nobody knows whether the statement was done.</summary>
     public bool IsUnknown => Error is not null && Trouble == LeaseTrouble.Unknown;
 
+    /// <summary>Gets whether there was no connection over which to send the statement.</summary>
+    public bool IsUnsent { get; init; }
+
     /// <summary>Gets whether another was faster.</summary>
     public bool IsNotNow => Error is not null && Trouble is LeaseTrouble.NotNow or LeaseTrouble.Again;
 }

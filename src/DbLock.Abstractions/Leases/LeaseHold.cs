@@ -76,6 +76,9 @@ internal sealed class LeaseHold
 
     public static long Ticks(TimeSpan time) => (long)(time.TotalSeconds * Stopwatch.Frequency);
 
+    /// <summary>Says whether it should have been renewed by a time: half of it is over since the last renewal.</summary>
+    public bool IsLate(long now) => now - Volatile.Read(ref _confirmed) > Ticks(Options.Lease / 2);
+
     /// <summary>Says whether it is held at a time. It ends as lost when its trust has run out.</summary>
     public bool IsHeld(long now)
     {

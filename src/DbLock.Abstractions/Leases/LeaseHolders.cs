@@ -16,11 +16,15 @@ internal static class LeaseHolders
         ],
         waiting: 0);
 
-    /// <summary>Reads the answer to <see cref="LeaseDialect.Look"/>.</summary>
-    public static IEnumerable<LockLease> ReadAll(object? answer)
+    /// <summary>Reads the answer to <see cref="LeaseDialect.Look"/>, in the order of the names.</summary>
+    public static IReadOnlyList<LockLease> ReadAll(object? answer)
     {
         using var json = JsonDocument.Parse(answer as string ?? "[]");
-        return [.. json.RootElement.EnumerateArray().Select(Read)];
+        return
+        [
+            .. json.RootElement.EnumerateArray().Select(Read)
+                .OrderBy(lease => lease.Name, StringComparer.Ordinal).ThenBy(lease => lease.Slot),
+        ];
     }
 
     private static LockLease Read(JsonElement row)

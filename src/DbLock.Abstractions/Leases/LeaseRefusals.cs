@@ -16,6 +16,11 @@ internal static class LeaseRefusals
     public static ArgumentOutOfRangeException WrongAtLeast(TimeSpan least, string parameter) => new(
         parameter, least, $"LockOptions.AtLeast must lie between zero and {LeaseTimes.LongestLeast.InWords()}.");
 
+    public static ArgumentException LeastOfSession(string parameter) => new(
+        "LockOptions.AtLeast is for leases alone, and other locks would end before it: set LockOptions.Scope to LockScope.Lease, or leave "
+            + "AtLeast out.",
+        parameter);
+
     public static ArgumentOutOfRangeException WrongMargin(TimeSpan margin, string parameter) => new(
         parameter, margin, "LockOptions.ClockMargin must lie between zero and half of LockOptions.Lease.");
 
@@ -36,6 +41,9 @@ internal static class LeaseRefusals
 
     public static LockException Refused(LockKey key, Exception error) => new(
         $"Lease '{key}' is not acquired, because the server has refused the statement: {error.Message}", error);
+
+    public static LockException NotConnected(LockKey key, Exception error) => error as LockException ?? new(
+        $"Lease '{key}' is not acquired, because no connection to the server could be opened: {error.Message}", error);
 
     public static LockException Unknown(LockKey key, Exception? error) => new(
         $"The server did not answer whether it gave lease '{key}', so that nobody knows who holds it. The lease is not acquired, and what "

@@ -24,6 +24,19 @@ internal sealed class LeaseRenewer(LeaseServer server)
     private long _wakeAt;
     private bool _isRunning;
 
+    /// <summary>Gets how many leases are held, and how many of them were not renewed in time.</summary>
+    public (int Held, int Late) State
+    {
+        get
+        {
+            lock (_gate)
+            {
+                var now = Stopwatch.GetTimestamp();
+                return (_holds.Count, _holds.Count(hold => hold.IsLate(now)));
+            }
+        }
+    }
+
     /// <summary>Begins to renew a lease.</summary>
     public void Add(LeaseHold hold)
     {
@@ -44,9 +57,11 @@ internal sealed class LeaseRenewer(LeaseServer server)
         }
     }
 
-    /// <summary>
-    /// Lets go of what an acquire may have been given, again and again until it is known, or until it has ended by itself.
-    /// </summary>
+    /// <summary>Lets go of a lease that somebody may have, again and again until it is known, or until it has ended by itself.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="options">How it was asked for. <see cref="LockOptions.AtLeast"/> is kept: none for what nobody ran under.</param>
+    /// <param name="owner">The owner's id.</param>
+    /// <param name="slot">The slot.</param>
     public void LetGo(LockKey key, LockOptions options, string owner, int slot)
     {
         lock (_gate)
@@ -221,7 +236,7 @@ internal sealed class LeaseRenewer(LeaseServer server)
         try
         {
             var answer = await server.Ask(
-                (leases, table) => leases.Release(table, Leasing.Rows(leases, key, options with { AtLeast = TimeSpan.Zero }, owner, slot)),
+                (leases, table) => leases.Release(table, Leasing.Rows(leases, key, options, owner, slot)),
                 key, options, Limit.Of(Limit.Way, CancellationToken.None), async: true).ConfigureAwait(false);
             leftover.IsDone = answer.Reply is { Rows.Count: > 0 };
         }

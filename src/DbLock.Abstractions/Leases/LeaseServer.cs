@@ -38,7 +38,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
-            return new(null, Stopwatch.GetTimestamp(), e, LeaseTrouble.Unknown);
+            return new(null, Stopwatch.GetTimestamp(), e, LeaseTrouble.Unknown) { IsUnsent = true };
         }
 
         var conversation = default(Conversation);

@@ -25,6 +25,9 @@ internal sealed class LeaseSource
     /// <summary>Gets the database and the dialect, as far as they are known.</summary>
     public (string? Database, LockDialect? Dialect) Where => (_server.Database, _server.Dialect);
 
+    /// <inheritdoc cref="LeaseRenewer.State"/>
+    public (int Held, int Late) State => _renewer.State;
+
     /// <summary>Returns the leases of a data source: the same ones for every caller.</summary>
     public static LeaseSource Of(DbDataSource dataSource, LockInterface? lockInterface, LockOptions options)
     {
@@ -166,21 +169,31 @@ internal sealed class LeaseSource
     private async ValueTask<LeaseHold?> AskUntilOver(Asking asking, TimeSpan timeout, Limit limit, bool async)
     {
         var start = Stopwatch.GetTimestamp();
-        var wasAnswered = false;
+        var (wasAnswered, mayAskAgain) = (false, true);
         while (true)
         {
+            var wasInDoubt = asking.IsInDoubt;
             var answer = await Ask(asking, limit, async).ConfigureAwait(false);
+            asking.IsInDoubt = answer.IsUnsent ? wasInDoubt : asking.IsInDoubt;
             if (answer.Reply is { } reply && await Judge(asking, answer, reply, limit, async).ConfigureAwait(false) is { } hold)
             {
                 return hold;
             }
 
             Check(asking, answer);
+            if (answer is { IsUnknown: true, IsUnsent: false } && mayAskAgain && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
+            {
+                // The pool has given out a session that had ended while it was idle. What was given already is ours by the owner's id.
+                mayAskAgain = false;
+                continue;
+            }
+
             wasAnswered |= answer.Error is null || answer.IsNotNow;
             var mayGoOn = timeout != TimeSpan.Zero && wasAnswered;
             if (!mayGoOn || limit is { Timeout.Ticks: > 0, LeftToWait.Ticks: 0 })
             {
                 return answer.Error is null || answer.IsNotNow ? null
+                    : answer.IsUnsent && !asking.IsInDoubt ? throw LeaseRefusals.NotConnected(asking.Key, answer.Error)
                     : answer.IsUnknown ? throw LeaseRefusals.Unknown(asking.Key, answer.Error)
                     : throw LeaseRefusals.NoWrites(asking.Key, answer.Error);
             }
@@ -255,7 +268,7 @@ internal sealed class LeaseSource
 
     private void Check(Asking asking, LeaseAnswer answer)
     {
-        asking.IsInDoubt = answer.IsUnknown || (asking.IsInDoubt && answer.Error is null);
+        asking.IsInDoubt = answer.IsUnsent ? asking.IsInDoubt : answer.IsUnknown || (asking.IsInDoubt && answer.Error is null);
         switch (answer)
         {
             case { Error: { } error, Trouble: LeaseTrouble.NoTable }:
@@ -269,18 +282,21 @@ internal sealed class LeaseSource
         }
     }
 
+    // Nobody has run under what is let go of here, so that it is free for the next one at once.
     private void LetGo(Asking asking)
     {
+        var options = asking.Options with { AtLeast = TimeSpan.Zero };
+
         // A statement that is under way may be granted after it was let go of, so it is let go of when the answer has come.
         if (asking.Round is { IsCompleted: false } round)
         {
             _ = round.ContinueWith(
-                _ => _renewer.LetGo(asking.Key, asking.Options, asking.Owner, 0), CancellationToken.None,
+                _ => _renewer.LetGo(asking.Key, options, asking.Owner, 0), CancellationToken.None,
                 TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         }
         else
         {
-            _renewer.LetGo(asking.Key, asking.Options, asking.Owner, 0);
+            _renewer.LetGo(asking.Key, options, asking.Owner, 0);
         }
     }
 

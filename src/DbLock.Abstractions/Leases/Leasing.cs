@@ -36,11 +36,21 @@ internal static class Leasing
         return rows is [_] ? rows : [.. rows.DistinctBy(row => row.Name).OrderBy(row => row.Name, StringComparer.Ordinal)];
     }
 
-    /// <summary>Throws when leases cannot be as the options ask.</summary>
+    /// <summary>Throws when a lease cannot be as the options ask, or when another lock asks for what leases alone have.</summary>
     /// <param name="options">The options.</param>
     /// <param name="parameter">The name of the parameter that they came in.</param>
     public static void Check(LockOptions options, string parameter)
     {
+        if (options.Scope != LockScope.Lease)
+        {
+            if (options.AtLeast != TimeSpan.Zero)
+            {
+                throw LeaseRefusals.LeastOfSession(parameter);
+            }
+
+            return;
+        }
+
         if (options.Shared || options.Reentrant)
         {
             throw LeaseRefusals.Exclusive(parameter);

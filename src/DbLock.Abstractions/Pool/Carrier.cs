@@ -74,6 +74,9 @@ internal sealed class Carrier
     /// <summary>Gets whether the driver has been seen to answer asynchronously, so that a call does not block the thread.</summary>
     public bool IsAsynchronous { get; private set; }
 
+    /// <summary>Gets how long ago the question was sent that the server has last answered.</summary>
+    public TimeSpan Age => _trust.Age(Stopwatch.GetTimestamp());
+
     /// <summary>
     /// Gets whether the last answer is old enough that <see cref="IsSilent"/> must be looked at. It is counted from when the question was
     /// sent.

@@ -72,15 +72,28 @@ internal sealed class FilterOptions
         HelpName = "name",
     };
 
-    private FilterOptions() => _modes.AcceptOnlyFromAmong(Enum.GetNames<PgLockMode>());
+    private readonly string[] _knownTypes = Types;
+
+    private FilterOptions(bool withLeases = false)
+    {
+        _modes.AcceptOnlyFromAmong(Enum.GetNames<PgLockMode>());
+        if (withLeases)
+        {
+            _knownTypes = [.. Types, LeaseRows.Type];
+            _keys.Description = "On the advisory lock, or the lease, with this key";
+            _types.Description += "; or lease";
+        }
+    }
 
     /// <summary>Returns the spellings of an option that filters; null when it is none.</summary>
     public static IReadOnlyCollection<string>? AliasesOf(string name) =>
         new FilterOptions().All().FirstOrDefault(option => option.Name == name) is { } option ? [option.Name, .. option.Aliases] : null;
 
-    public static FilterOptions AddTo(Command command)
+    /// <param name="command">The command that gets the options.</param>
+    /// <param name="withLeases">Whether it shows leases, too.</param>
+    public static FilterOptions AddTo(Command command, bool withLeases = false)
     {
-        var options = new FilterOptions();
+        var options = new FilterOptions(withLeases);
         foreach (var option in options.All())
         {
             command.Add(option);
@@ -108,7 +121,7 @@ internal sealed class FilterOptions
             Databases = Names("--database", parsed.GetValue(_databases)),
             Relations = Given(parsed.GetValue(_relations))?.Select(Table).ToArray(),
             Keys = Given(parsed.GetValue(_keys))?.Select(key => KeyOption.Parse(key, parsed.GetValue(_scheme)!)).ToArray(),
-            LockTypes = Among("--type", parsed.GetValue(_types), Types),
+            LockTypes = Among("--type", parsed.GetValue(_types), _knownTypes),
             Modes = Given(parsed.GetValue(_modes)),
             Granted = parsed.GetValue(_granted) ? true : parsed.GetValue(_waiting) ? false : null,
             BlockingOnly = parsed.GetValue(_blocking),
@@ -128,11 +141,10 @@ internal sealed class FilterOptions
     public IReadOnlyList<LockKey> KeysAlone(ParseResult parsed, Database database)
     {
         database.RefuseOptionsOfPostgreSql(parsed, All().Where(option => option != _keys));
-        UsageException.ThrowIf(
-            database is SqliteDatabase, "SQLite has no locks of sessions: its leases are the rows of the table dblock_leases");
         var keys = parsed.GetValue(_keys) ?? [];
         UsageException.ThrowIf(
-            keys.Length == 0, $"{database.Engine} does not tell of all locks: say which are meant, with --key KEY");
+            keys.Length == 0 && database is not SqliteDatabase,
+            $"{database.Engine} does not tell of all locks: say which are meant, with --key KEY");
         return [.. keys.Select(key => (LockKey)key)];
     }
 
@@ -160,7 +172,7 @@ internal sealed class FilterOptions
             "--key and --relation match nothing together: a lock is on a key or on a table");
         var kind = filter.Keys is not null ? "--key" : filter.Relations is not null ? "--relation" : null;
         var thing = filter.Keys is not null ? "key" : "table";
-        string[] possible = filter.Keys is not null ? [Advisory] : ["relation", "extend", "page", "tuple"];
+        string[] possible = filter.Keys is not null ? [Advisory, LeaseRows.Type] : ["relation", "extend", "page", "tuple"];
         UsageException.ThrowIf(
             kind is not null && filter.LockTypes is { } types && !types.Intersect(possible).Any(),
             $"{kind} and --type {filter.LockTypes?[0]} match nothing together: locks on a {thing} are of type "

@@ -5,6 +5,9 @@ namespace DbLock.Cli;
 /// <summary>Locks as rows. The names of the columns are a promise.</summary>
 internal static class LockRows
 {
+    /// <summary>The column of a table in which it is said in words what a session does, or who has a lease.</summary>
+    public const string InWords = "query";
+
     /// <summary>Gets the columns of a table, which has little room.</summary>
     public static IReadOnlyList<string> Short { get; } =
         ["pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "state", "state_s", "query"];
@@ -19,6 +22,7 @@ internal static class LockRows
         "pid", "database", "type", "object", "mode", "granted", "wait_s", "user", "application", "client", "state", "state_s",
         "transaction_s", "query", "backend_start", "backend_type", "schema", "relation", "key", "classid", "objid", "objsubid",
         "transactionid", "virtualxid", "prepared_transaction", "partial", "held_s",
+        "slot", "host", "process", "since", "until", "token", "note",
     ];
 
     public static object?[] Row(PgLock @lock, IReadOnlyList<string> columns) => [.. columns.Select(column => Value(@lock, column))];
@@ -52,6 +56,7 @@ internal static class LockRows
         "virtualxid" => @lock.VirtualXid,
         "prepared_transaction" => @lock.PreparedTransaction,
         "partial" => @lock.Session?.IsPartial ?? false,
+        "slot" or "host" or "process" or "since" or "until" or "token" or "note" => null, // These a lease has.
         _ => throw new ArgumentOutOfRangeException(nameof(column), column, "There is no such column."),
     };
 

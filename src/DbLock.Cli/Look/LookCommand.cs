@@ -8,24 +8,25 @@ internal static class LookCommand
 {
     public static Command List() => Create(
         "list",
-        "Lists the locks of the server, those that are waited for first. Options of one kind add up, options of different kinds must all "
-        + "match. Nothing found is an empty list and exit code 0. On MariaDB, MySQL and SQL Server, which do not tell of all locks, it "
-        + "lists who holds those of --key.",
-        ShowLocksAsync);
+        "Lists the locks of the server, those that are waited for first, and then the leases in the table dblock_leases of the database. "
+        + "Options of one kind add up, options of different kinds must all match. Nothing found is an empty list and exit code 0. On "
+        + "MariaDB, MySQL and SQL Server, which do not tell of all locks, it lists who holds those of --key, and on SQLite the leases.",
+        ShowLocksAsync,
+        withLeases: true);
 
     public static Command Blocked() => Create(
         "blocked",
         "Shows who waits for whom: those who block others and wait for nobody first, and below each those who wait for it. The options "
         + "keep the trees in which a lock matches. Nobody waiting is an empty answer and exit code 0.",
-        ShowBlockedAsync);
+        ShowBlockedAsync,
+        withLeases: false);
 
     /// <summary>Returns the locks as lines of a table.</summary>
     public static async Task<List<string>> LocksAsync(
         NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, bool wide, CancellationToken cancellationToken)
     {
-        var locks = await connection.GetLocksAsync(filter, names, cancellationToken).ConfigureAwait(false);
-        var rows = locks.Select(@lock => LockRows.Row(@lock, LockRows.Short));
-        return Output.Lines(LockRows.Short, [.. rows], Output.IsTerminal && !wide ? LockRows.Important : null);
+        var rows = await RowsAsync(connection, filter, names, LockRows.Short, cancellationToken).ConfigureAwait(false);
+        return Output.Lines(LockRows.Short, rows, Output.IsTerminal && !wide ? LockRows.Important : null);
     }
 
     /// <summary>Returns who waits for whom as lines of a tree.</summary>
@@ -42,8 +43,21 @@ internal static class LookCommand
             return;
         }
 
+        var rows = await RowsAsync(connection, filter, names, LockRows.All, cancellationToken).ConfigureAwait(false);
+        Output.Write(format, LockRows.All, rows);
+    }
+
+    private static async Task<List<object?[]>> RowsAsync(
+        NpgsqlConnection connection, PgLockFilter filter, LockKey[] names, IReadOnlyList<string> columns,
+        CancellationToken cancellationToken)
+    {
         var locks = await connection.GetLocksAsync(filter, names, cancellationToken).ConfigureAwait(false);
-        Output.Write(format, LockRows.All, [.. locks.Select(@lock => LockRows.Row(@lock, LockRows.All))]);
+        var leases = await LeaseRows.GetAsync(connection, filter, cancellationToken).ConfigureAwait(false);
+        return
+        [
+            .. locks.Select(@lock => LockRows.Row(@lock, columns)),
+            .. leases.Select(lease => LeaseRows.Row(lease, connection.Database, columns)),
+        ];
     }
 
     private static async Task ShowBlockedAsync(
@@ -51,13 +65,14 @@ internal static class LookCommand
         BlockedTree.Write(format, await connection.GetWaitGraphAsync(filter, names, cancellationToken).ConfigureAwait(false), wide);
 
     private static Command Create(
-        string name, string description, Func<NpgsqlConnection, PgLockFilter, LockKey[], string, bool, CancellationToken, Task> show)
+        string name, string description, Func<NpgsqlConnection, PgLockFilter, LockKey[], string, bool, CancellationToken, Task> show,
+        bool withLeases)
     {
         var connection = ConnectionOption.Create();
         var output = Output.Option();
         var wide = Output.WideOption();
         var command = new Command(name, description) { connection, output, wide };
-        var filter = FilterOptions.AddTo(command);
+        var filter = FilterOptions.AddTo(command, withLeases);
         command.SetAction(async (parsed, cancellationToken) =>
         {
             if (name == "list" && ConnectionOption.Database(parsed.GetValue(connection)) is var other and not PostgreSqlDatabase)

@@ -27,7 +27,7 @@ internal static class WatchCommand
             "Shows the same as dblock blocked, or list, again and again. On a terminal the picture is renewed in place, elsewhere one "
             + "follows the other.")
         { what, connection, interval, count, wide };
-        var filter = FilterOptions.AddTo(command);
+        var filter = FilterOptions.AddTo(command, withLeases: true);
         command.SetAction(async (parsed, _) =>
         {
             var (which, names) = (filter.Filter(parsed), filter.Names(parsed));

@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Text.Json;
+using Npgsql;
 
 namespace DbLock.ServerTests.Cli;
 
@@ -61,6 +63,81 @@ public sealed class LeaseRunTests : IDisposable
         var (code, output, error) = await DblockProcess.RunAsync(environment, run);
         Assert.Equal((75, ""), (code, output));
         Assert.Contains("is not given again before", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Leases_are_listed_beside_locks()
+    {
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
+        await using var locks = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", "echo mine; read x");
+        await locks.UntilAsync("mine");
+        await using var leases = await DblockProcess.StartAsync("run", "--lease", "30s", "--at-least", "1h", Key, "--", "sh", "-c", "echo $DBLOCK_FENCING_TOKEN.; read x");
+        await leases.UntilAsync(".");
+        using (var json = await ListAsync("--key", Key))
+        {
+            Assert.Equal(["advisory", "lease"], json.RootElement.EnumerateArray().Select(row => row.GetProperty("type").GetString()));
+            var row = json.RootElement[1];
+            Assert.Equal(
+                (Key, "Exclusive", true, "dblock", Environment.MachineName, leases.Pid, leases.Output.TrimEnd('.', '\n'), "held"),
+                (row.GetProperty("key").GetString(), row.GetProperty("mode").GetString(), row.GetProperty("granted").GetBoolean(), row.GetProperty("application").GetString(),
+                    row.GetProperty("host").GetString(), row.GetProperty("process").GetInt32(), $"{row.GetProperty("token").GetInt64()}", row.GetProperty("state").GetString()));
+            Assert.Equal(TimeSpan.FromHours(1), row.GetProperty("until").GetDateTime() - row.GetProperty("since").GetDateTime());
+            Assert.Equal(JsonValueKind.Null, json.RootElement[0].GetProperty("token").ValueKind);
+        }
+
+        var (code, table, error) = await DblockProcess.RunAsync("list", "--type", "lease", "--key", Key);
+        Assert.Equal((0, "", 2), (code, error, table.TrimEnd('\n').Split('\n').Length));
+        Assert.Contains($"process {leases.Pid} of 'dblock' on {Environment.MachineName} for ", table, StringComparison.Ordinal);
+        await leases.TypeAsync("\n");
+        Assert.Equal(0, await leases.ExitAsync());
+        string[][] matching = [["--application", "dblock", "--type", "lease"], ["--granted", "--mode", "Exclusive", "--type", "lease"]];
+        foreach (var filter in matching)
+        {
+            using var json = await ListAsync(["--key", Key, .. filter]);
+            Assert.Equal("released", Assert.Single(json.RootElement.EnumerateArray()).GetProperty("state").GetString());
+        }
+
+        string[] type = ["--type", "lease"];
+        string[][] others = [["--pid", "1"], ["--user", "nobody"], [.. type, "--state", "idle"], ["--waiting"], ["--blocking"], ["--database", "elsewhere", .. type], ["--mode", "Share"], ["--application", "psql", .. type], ["--min-wait", "1s"]];
+        foreach (var filter in others)
+        {
+            Assert.Equal((0, "[]\n", ""), await DblockProcess.RunAsync(["list", "--key", Key, "--output", "json", .. filter]));
+        }
+
+        await locks.TypeAsync("\n");
+        Assert.Equal(0, await locks.ExitAsync());
+
+        static async Task<JsonDocument> ListAsync(params string[] filter)
+        {
+            var (code, output, error) = await DblockProcess.RunAsync(["list", "--output", "json", .. filter]);
+            Assert.Equal((0, ""), (code, error));
+            return JsonDocument.Parse(output);
+        }
+    }
+
+    [Fact]
+    public async Task A_database_without_leases_and_a_role_that_may_not_read_them_list_the_locks_alone()
+    {
+        await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
+        var connection = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { Database = database.Name };
+        await using var source = NpgsqlDataSource.Create(connection);
+        await using var locks = await source.AcquireLockAsync(Key);
+        await ListsOneAsync("postgres");
+        await LeaseTable.Default.CreateAsync(source);
+        await using var lease = await source.AcquireLockAsync(Key, options: new LockOptions { Scope = LockScope.Lease });
+        await LeaseServers.AskAsync(source, $"create role {database.Name}_reader login password 'x'");
+        await ListsOneAsync($"{database.Name}_reader");
+        await LeaseServers.AskAsync(source, $"drop role {database.Name}_reader");
+
+        async Task ListsOneAsync(string user)
+        {
+            connection.Username = user;
+            connection.Password = user == "postgres" ? connection.Password : "x";
+            var (code, output, error) = await DblockProcess.RunAsync("list", "--connection", connection.ConnectionString, "--key", Key, "-o", "json");
+            Assert.Equal((0, ""), (code, error));
+            using var json = JsonDocument.Parse(output);
+            Assert.Single(json.RootElement.EnumerateArray());
+        }
     }
 
     [Fact]

@@ -21,7 +21,8 @@ public sealed class LeaseCrowdTests
         var clock = Stopwatch.StartNew();
         var all = await Task.WhenAll(Enumerable.Range(0, Many).Select(n => source.AcquireLockAsync($"{Key}:{n}", null, null, options).AsTask()));
         TestContext.Current.TestOutputHelper?.WriteLine($"{Many} were acquired in {clock.Elapsed.TotalSeconds:0.00} s.");
-        var ends = await EndAsync(0);
+        var ends = DateTimeOffset.MaxValue;
+        await TestServer.UntilAsync(async () => (ends = await EndAsync(0) ?? ends) < DateTimeOffset.MaxValue, "the server tells the end");
         await TestServer.UntilAsync(async () => await EndAsync(0) > ends && await EndAsync(Many - 1) > ends, "the leases were renewed");
         Assert.All(all, held => Assert.True(held.IsHeld));
         Assert.Null(await other.TryAcquireLockAsync($"{Key}:{Many / 2}", default, null, options));
@@ -29,10 +30,11 @@ public sealed class LeaseCrowdTests
         await Task.WhenAll(all.Select(held => held.ReleaseAsync().AsTask()));
         TestContext.Current.TestOutputHelper?.WriteLine($"They were released in {clock.Elapsed.TotalSeconds:0.00} s.");
 
-        async Task<DateTimeOffset> EndAsync(int number)
+        // Who holds it is told within a second or not at all.
+        async Task<DateTimeOffset?> EndAsync(int number)
         {
             var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => other.AcquireLockAsync($"{Key}:{number}", TimeSpan.Zero, null, options).AsTask());
-            return Assert.Single(error.Holders!).Lease!.Until;
+            return error.Holders?.Single().Lease!.Until;
         }
     }
 

@@ -1,4 +1,6 @@
 using System.Data.Common;
+using System.Runtime.CompilerServices;
+using DbLock.LocalServers;
 using MySqlConnector;
 using Npgsql;
 
@@ -38,6 +40,44 @@ public sealed class LeaseTests
             using var next = other.TryAcquireLock(Key, default, driver, Options);
             Assert.True(next!.FencingToken > last);
             last = next.FencingToken.Value;
+        }
+    }
+
+    [Theory, MemberData(nameof(LeaseServers.All), MemberType = typeof(LeaseServers))]
+    public async Task Who_holds_it_is_told_to_who_waits_in_vain_and_to_who_asks(string way)
+    {
+        var (source, other, driver) = (await LeaseServers.SourceAsync(way), await LeaseServers.NewSourceAsync(way), LeaseServers.Interface(way));
+        await using var closing = other;
+        var options = Options with { AtLeast = TimeSpan.FromMinutes(1), Note = "it's Ann's \"é\" 😀" };
+        Assert.Empty(await LeaseTable.Default.GetLeasesAsync(other, [Key], driver));
+        var held = await source.AcquireLockAsync(Key, null, driver, options);
+        var errors = new[]
+        {
+            await Assert.ThrowsAsync<LockNotAcquiredException>(() => other.AcquireLockAsync(Key, TimeSpan.FromMilliseconds(30), driver, Options).AsTask()),
+            await Assert.ThrowsAsync<LockNotAcquiredException>(() => source.AcquireLockAsync(LockKey.All(Key, Key + "free"), TimeSpan.Zero, driver, Options).AsTask()),
+            Assert.Throws<LockNotAcquiredException>(() => other.AcquireLock(Key, TimeSpan.FromMilliseconds(30), driver, Options)),
+            Assert.Throws<LockNotAcquiredException>(() => source.AcquireLock(Key, TimeSpan.Zero, driver, Options)),
+        };
+        foreach (var error in errors)
+        {
+            Assert.Contains($"is held by process {Environment.ProcessId} of '", error.Message, StringComparison.Ordinal);
+            Check(Assert.Single(error.Holders!).Lease!, isReleased: false);
+        }
+
+        Check(Assert.Single(await LeaseTable.Default.GetLeasesAsync(other, [Key, Key + "free"], driver)), isReleased: false);
+        Check(Assert.Single(await LeaseTable.Default.GetLeasesAsync(other, null, driver), lease => lease.Name == Key.Name), isReleased: false);
+        Assert.Empty(await LeaseTable.Default.GetLeasesAsync(other, [], driver));
+        await held.ReleaseAsync();
+        Check(Assert.Single(await LeaseTable.Default.GetLeasesAsync(other, [Key], driver)), isReleased: true);
+        var missing = await Assert.ThrowsAsync<LockException>(() => new LeaseTable("there_is_none").GetLeasesAsync(other, null, driver));
+        Assert.Contains("LeaseTable.CreateAsync", missing.Message, StringComparison.Ordinal);
+
+        void Check(LockLease lease, bool isReleased)
+        {
+            Assert.Equal((Key.Name, 0, isReleased, held.FencingToken!.Value), (lease.Name, lease.Slot, lease.IsReleased, lease.Token));
+            Assert.Equal((Environment.MachineName, Environment.ProcessId, options.Note), (lease.Host!, lease.Process!.Value, lease.Note));
+            Assert.True(lease.Since <= lease.Clock && lease.Clock < lease.Until);
+            Assert.Equal(options.AtLeast, lease.Until - lease.Since);
         }
     }
 
@@ -241,6 +281,42 @@ public sealed class LeaseRefusalTests
         Assert.Throws<ArgumentException>(() => source.CreateLockSource(null, Options with { Reentrant = true }));
         await using var connection = source.CreateConnection();
         Assert.Throws<ArgumentException>(() => new Lock(connection, Key, null, Options));
+
+        // A session's lock would be given again at once.
+        var least = new LockOptions { AtLeast = TimeSpan.FromHours(1) };
+        Assert.Throws<ArgumentException>(() => source.AcquireLock(Key, null, null, least));
+        Assert.Throws<ArgumentException>(() => source.CreateLockSource(null, least));
+        Assert.Throws<ArgumentException>(() => new Lock(connection, Key, null, least));
+    }
+
+    [Fact]
+    public async Task A_connection_that_cannot_be_opened_is_told_with_its_reason()
+    {
+        var connection = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { Username = "nobody here" };
+        await using var source = NpgsqlDataSource.Create(connection);
+        foreach (var timeout in new[] { TimeSpan.Zero, TimeSpan.FromSeconds(30) })
+        {
+            var error = await Assert.ThrowsAsync<LockException>(() => source.TryAcquireLockAsync(Key, timeout, null, Options).AsTask());
+            Assert.Contains("because no connection to the server could be opened: 28", error.Message, StringComparison.Ordinal);
+            Assert.IsType<PostgresException>(error.InnerException);
+        }
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_session_that_ended_while_it_was_idle_is_not_heard_of(bool isTry)
+    {
+        await LeaseServers.SourceAsync("Npgsql");
+        var application = $"idle {Guid.NewGuid():N}";
+        await using var source = NpgsqlDataSource.Create(
+            new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString) { ApplicationName = application });
+        await (await source.AcquireLockAsync(Key, null, null, Options)).DisposeAsync();
+        await using var administrator = await PostgreSqlTestServer.OpenNpgsqlAsync("Pooling=false");
+        await administrator.ExecuteAsync($"select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where application_name = '{application}'");
+        await using var held = isTry
+            ? await source.TryAcquireLockAsync(Key, default, null, Options) : await source.AcquireLockAsync(Key, TimeSpan.FromMinutes(1), null, Options);
+        Assert.NotNull(held);
     }
 
     [Fact]
@@ -300,6 +376,44 @@ public sealed class LeaseIntervalTests
                 return grants.Count;
             }
         }
+    }
+
+    /// <summary>Its answer is not there, or nobody has released it: what the server is told later keeps the interval all the same.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task It_is_not_given_again_before_its_time_when_its_release_comes_late(bool isReleased)
+    {
+        var (server, shared) = (await PostgreSqlTestServer.ServerAsync, await LeaseServers.SourceAsync("Npgsql"));
+        var options = new LockOptions { Scope = LockScope.Lease, AtLeast = TimeSpan.FromHours(1) };
+        var proxy = new PostgreSqlProxy(server.Host, server.Port);
+        var connection = new NpgsqlConnectionStringBuilder(server.ConnectionString) { Host = "127.0.0.1", Port = proxy.Port, SslMode = SslMode.Disable };
+        await using var source = NpgsqlDataSource.Create(connection);
+        if (isReleased)
+        {
+            var held = await source.AcquireLockAsync(Key, null, null, options);
+            await proxy.DisposeAsync();
+            Assert.True(await held.ReleaseAsync());
+        }
+        else
+        {
+            await AbandonAsync();
+            await proxy.DisposeAsync();
+        }
+
+        await using var back = new PostgreSqlProxy(server.Host, server.Port, connection.Port);
+        await TestServer.UntilAsync(
+            async () =>
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+                return await LeaseServers.AskAsync(shared, $"select owner from dblock_leases where key = '{Key}'") is "";
+            },
+            "the server was told");
+        Assert.Null(await shared.TryAcquireLockAsync(Key, default, null, options));
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        async Task AbandonAsync() => Assert.True((await source.AcquireLockAsync(Key, null, null, options)).IsHeld);
     }
 }
 

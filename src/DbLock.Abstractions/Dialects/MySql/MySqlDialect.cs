@@ -114,7 +114,9 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
         // These mean: shutdown, killed, gone away, lost (two codes), idle for too long.
         1053 or 1927 or 2006 or 2013 or 2055 or 4031 => LockOutcome.ConnectionLost,
-        0 => codes.SqlState is ['0', '8', ..] ? LockOutcome.ConnectionLost : LockOutcome.Unknown,
+
+        // What is below zero is the client's own, as the -1 of MySqlConnector when a command's time is over.
+        <= 0 => codes.SqlState is ['0', '8', ..] ? LockOutcome.ConnectionLost : LockOutcome.Unknown,
         _ => LockOutcome.Refused,
     };
 

@@ -96,7 +96,7 @@ internal sealed class SqlServerLeases : LeaseDialect
         208 or 207 => LeaseTrouble.NoTable,
         229 or 230 or 916 => LeaseTrouble.NoRight,
         3906 or 978 => LeaseTrouble.NoWrites, // the database is read-only
-        0 or -1 or -2 => LeaseTrouble.Unknown,
+        <= 0 => LeaseTrouble.Unknown,
         _ => codes.SqlState is ['0', '8', ..] ? LeaseTrouble.Unknown : LeaseTrouble.Refused,
     };
 }
