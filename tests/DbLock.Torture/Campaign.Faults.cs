@@ -120,11 +120,14 @@ internal abstract partial class Campaign
             {
                 _apps.Remove(task);
             }
-
-            disturbance.End(Observer.Now, tears: true);
         }
 
+        // Until there is another process, nothing else can be done to the worker.
         Start(worker);
+        lock (_gate)
+        {
+            disturbance.End(Observer.Now, tears: true);
+        }
     }
 
     private async Task PauseAsync(Random random, int milliseconds)
