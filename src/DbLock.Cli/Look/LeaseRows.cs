@@ -46,7 +46,8 @@ internal static class LeaseRows
     {
         "database" => database,
         "type" => Type,
-        "object" => lease.Slot == 0 ? lease.Name : string.Create(CultureInfo.InvariantCulture, $"{lease.Name} ({lease.Slot})"),
+        "object" => lease.Slot == 0
+            ? lease.Name : string.Create(CultureInfo.InvariantCulture, $"{lease.Name} ({lease.Slot})"),
         "mode" => nameof(PgLockMode.Exclusive),
         "granted" => true,
         "held_s" => LockRows.Seconds(lease.IsReleased ? null : lease.Clock - lease.Since),
