@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Globalization;
 
 namespace DbLock.Cli;
 
@@ -16,10 +17,10 @@ internal sealed class LeasedHold : IRunHold, IAsyncDisposable
 
     public int? Slot => _held.Slot;
 
-    /// <summary>Acquires the lease.</summary>
-    /// <exception cref="LockNotAcquiredException">It was held elsewhere for the whole timeout.</exception>
+    /// <summary>Acquires the lease, and tells the user whom it waits for.</summary>
+    /// <returns>Null when it was held elsewhere for the whole timeout.</returns>
     /// <exception cref="UnavailableException">There is no way to the database.</exception>
-    public static async Task<LeasedHold> AcquireAsync(RunJob job, RunLimit limit, CancellationToken signal)
+    public static async Task<LeasedHold?> AcquireAsync(RunJob job, RunLimit limit, Action<string> say, CancellationToken signal)
     {
         // A source that gets no connection says that the server did not answer, because it would try again. At the start it is told why.
         var first = await RunSession.ConnectAsync(job.Database, limit, signal).ConfigureAwait(false);
@@ -32,17 +33,38 @@ internal sealed class LeasedHold : IRunHold, IAsyncDisposable
             }
         }
 
-        var source = job.Database.CreateSource();
+        var (source, held) = (job.Database.CreateSource(), default(HeldLock));
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(signal);
+        var telling = job.Quiet || job.Timeout == TimeSpan.Zero
+            ? Task.CompletedTask : WaitWatch.SilenceAsync(job.Database, waiting: 0, job.Key, job.Options, say, stop.Token);
         try
         {
-            var held = await source.AcquireLockAsync(job.Key, limit.Wait, job.Database.Interface, job.Options, signal)
-                .ConfigureAwait(false);
+            held = await source.AcquireLockAsync(job.Key, limit.Wait, job.Database.Interface, job.Options, signal).ConfigureAwait(false);
+            if (job.Verbose)
+            {
+                say(string.Create(CultureInfo.InvariantCulture, $"acquired after {limit.Elapsed.TotalSeconds:0.0##} s"));
+            }
+
             return new LeasedHold(source, held);
         }
-        catch (Exception)
+        catch (LockNotAcquiredException e)
         {
-            await source.DisposeAsync().ConfigureAwait(false);
-            throw;
+            if (!job.Quiet)
+            {
+                say($"not acquired: {e.Holders?.ToString() ?? $"'{job.Name}' is held elsewhere"}");
+            }
+
+            return null;
+        }
+        finally
+        {
+            // A server that is silent is waited for: a lease may be given again after a failover.
+            await stop.CancelAsync().ConfigureAwait(false);
+            await telling.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (held is null)
+            {
+                await source.DisposeAsync().ConfigureAwait(false);
+            }
         }
     }
 

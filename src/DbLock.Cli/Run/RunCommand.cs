@@ -70,7 +70,12 @@ internal static class RunCommand
             var limit = new RunLimit(job.Timeout);
             if (job.Options.Scope == LockScope.Lease)
             {
-                var lease = await LeasedHold.AcquireAsync(job, limit, signals.First).ConfigureAwait(false);
+                var lease = await LeasedHold.AcquireAsync(job, limit, teller.Say, signals.First).ConfigureAwait(false);
+                if (lease is null)
+                {
+                    return job.ConflictExitCode;
+                }
+
                 await using (lease.ConfigureAwait(false))
                 {
                     return await new LockedCommand(job, lease, teller.Say).RunAsync(files, signals).ConfigureAwait(false);
@@ -86,12 +91,8 @@ internal static class RunCommand
         }
         catch (LockNotAcquiredException e)
         {
-            // Of a lock of a session it is thrown when the server has ended the wait, which is a failure.
-            if (!job.Quiet || job.Options.Scope != LockScope.Lease)
-            {
-                teller.Say(e.Message);
-            }
-
+            // It is thrown when the server has ended the wait, which is a failure.
+            teller.Say(e.Message);
             return job.ConflictExitCode;
         }
         catch (OperationCanceledException) when (signals.First.IsCancellationRequested)

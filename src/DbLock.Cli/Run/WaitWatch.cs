@@ -23,7 +23,7 @@ internal static class WaitWatch
 
     /// <summary>Looks until it is told to stop, or until the wait has become vain.</summary>
     /// <param name="database">The database.</param>
-    /// <param name="waiting">The session of the server that waits for us.</param>
+    /// <param name="waiting">The session of the server that waits for us; 0 for a lease, for which none does.</param>
     /// <param name="key">The lock.</param>
     /// <param name="options">Its options.</param>
     /// <param name="say">Tells the user; null tells nothing.</param>

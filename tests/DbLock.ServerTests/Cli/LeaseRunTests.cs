@@ -66,6 +66,22 @@ public sealed class LeaseRunTests : IDisposable
     }
 
     [Fact]
+    public async Task Who_waits_is_told_after_two_seconds_who_holds_and_then_that_it_is_not_acquired()
+    {
+        Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
+        await using var holder = await DblockProcess.StartAsync("run", "--lease", "10s", Key, "--", "sh", "-c", "echo mine; read x");
+        await holder.UntilAsync("mine");
+        await using var waiter = await DblockProcess.StartAsync("run", "--lease", "10s", "--timeout", "5s", Key, "--", "true");
+        await using var quiet = await DblockProcess.StartAsync("run", "--lease", "10s", "--timeout", "5s", "--quiet", Key, "--", "true");
+        await waiter.UntilAsync($"dblock: still waiting for '{Key}', held by process ");
+        Assert.Equal((75, 75), (await waiter.ExitAsync(), await quiet.ExitAsync()));
+        Assert.Contains($"dblock: not acquired: '{Key}' is held by process ", waiter.Error, StringComparison.Ordinal);
+        Assert.Equal("", quiet.Error);
+        await holder.TypeAsync("\n");
+        Assert.Equal(0, await holder.ExitAsync());
+    }
+
+    [Fact]
     public async Task Leases_are_listed_beside_locks()
     {
         Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
