@@ -15,7 +15,7 @@ usage() {
 ./build.sh docs          build the site, with the API's reference and a search: artifacts/site, for any static host
 ./build.sh pack          make every NuGet package: artifacts/packages
 ./build.sh startup       measure how long dblock takes from start to exit in both forms, beside psql and a bare program
-./build.sh torture [--minutes N] [--seed S] processes fight for locks while faults hit them, and oracles that do not trust the library look on (2 minutes, a seed by chance)
+./build.sh torture [--minutes N] [--seed S] [--server S] processes fight for locks while faults hit them, and oracles that do not trust the library look on (2 minutes, a seed by chance, postgresql and mariadb at once)
 ./build.sh test [ARGS]   build, check the formatting, run every test, and torture for two minutes (with ARGS a part of them, without the torture: --filter FullyQualifiedName~LockKey, or what else xunit takes)
 ./build.sh help          this text
 
@@ -265,7 +265,7 @@ startup() {
 
 torture() {
   need_dotnet
-  need postgresql unixodbc odbc-postgresql pgbouncer
+  need postgresql unixodbc odbc-postgresql pgbouncer mariadb-server
   use_scratch
   dotnet run --configuration Release --project tests/DbLock.Torture/DbLock.Torture.csproj -- "$@"
 }

@@ -215,10 +215,11 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
 
     private IEnumerable<Row> Others()
     {
-        foreach (var (name, connectionString, acquire, release) in new (string, string?, string, string)[]
+        foreach (var (provider, name, budget, connectionString, acquire, release) in new (string, string, double?, string?, string, string)[]
         {
-            ("MariaDB", mariaDb.OdbcConnectionString, "select get_lock(?, 0)", "select release_lock(?)"),
-            ("SQL Server", SqlServer.ConnectionString is null ? null : SqlServer.OdbcConnectionString,
+            ("MySqlConnector", "MariaDB", 1.20, mariaDb.ConnectionString, "select get_lock(@k, 0)", "select release_lock(@k)"),
+            ("Odbc", "MariaDB", null, mariaDb.OdbcConnectionString, "select get_lock(?, 0)", "select release_lock(?)"),
+            ("Odbc", "SQL Server", null, SqlServer.ConnectionString is null ? null : SqlServer.OdbcConnectionString,
                 "declare @a int; exec @a = sp_getapplock @Resource = ?, @LockMode = 'Exclusive', @LockOwner = 'Session', @LockTimeout = 0; select @a",
                 "declare @a int; exec @a = sp_releaseapplock @Resource = ?, @LockOwner = 'Session'; select @a"),
         })
@@ -228,10 +229,11 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
                 continue;
             }
 
-            var group = $"Odbc on {name}: try";
-            yield return new(group, "by hand, an OdbcCommand", null, null, () =>
+            var group = $"{provider} on {name}: try";
+            var floor = provider == "Odbc" ? "by hand, an OdbcCommand" : "by hand, a MySqlCommand";
+            yield return new(group, floor, null, null, () =>
             {
-                var (connection, key) = (Odbc(connectionString), string.Create(CultureInfo.InvariantCulture, $"bench {_key++}"));
+                var (connection, key) = (Other(provider, connectionString), string.Create(CultureInfo.InvariantCulture, $"bench {_key++}"));
                 var (take, give) = (Command(connection, acquire, key), Command(connection, release, key));
                 return Task.FromResult(new Work(
                     () =>
@@ -246,19 +248,34 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
                     },
                     connection));
             });
-            yield return new(group, "DbLock", "by hand, an OdbcCommand", null, () =>
+            yield return new(group, "DbLock", floor, budget, () =>
             {
-                var connection = Odbc(connectionString);
-                return Task.FromResult(Loop(new Lock(connection, string.Create(CultureInfo.InvariantCulture, $"bench {_key++}"), LockInterface.Odbc), connection));
+                var connection = Other(provider, connectionString);
+                return Task.FromResult(Loop(
+                    new Lock(connection, string.Create(CultureInfo.InvariantCulture, $"bench {_key++}"), provider == "Odbc" ? LockInterface.Odbc : LockInterface.AdoNet), connection));
             });
         }
 
-        static DbCommand Command(OdbcConnection connection, string text, string key)
+        static DbCommand Command(DbConnection connection, string text, string key)
         {
             var command = connection.CreateCommand();
             command.CommandText = text;
-            command.Parameters.AddWithValue("", key);
+            var parameter = command.CreateParameter();
+            (parameter.ParameterName, parameter.Value) = ("k", key);
+            command.Parameters.Add(parameter);
             return command;
+        }
+
+        static DbConnection Other(string provider, string connectionString)
+        {
+            if (provider == "Odbc")
+            {
+                return Odbc(connectionString);
+            }
+
+            var connection = new MySqlConnector.MySqlConnection(connectionString + ";Pooling=false");
+            connection.Open();
+            return connection;
         }
     }
 

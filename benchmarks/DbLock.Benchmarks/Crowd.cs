@@ -1,17 +1,20 @@
+using System.Data.Common;
 using System.Diagnostics;
 using System.Globalization;
+using MySqlConnector;
 using Npgsql;
 
 namespace DbLock.Benchmarks;
 
 /// <summary>What a <see cref="LockPool"/> carries, and how fast: beside one pooled connection for each lock.</summary>
-internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
+internal sealed class Crowd(string connectionString, string mariaDb, TimeSpan span, int rounds)
 {
     public const string Contender = "--contender";
     private const int Many = 10_000;
     private const string OneKey = "crowd: one key";
 
     private static readonly string[] ByHand = ["select pg_advisory_lock($1)", "select pg_advisory_unlock($1)"];
+    private static readonly string[] ByHandOnMariaDb = ["select get_lock(@k, 3600)", "select release_lock(@k)"];
 
     private readonly List<Figure> _figures = [];
 
@@ -30,9 +33,22 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
     {
         await HeldAndWaitingAsync();
         await BellAsync();
-        await ThroughputAsync("1,000 tasks, each on a key of its own", 1000, task => $"crowd: {task}");
-        await ThroughputAsync("100 tasks on one key", 100, _ => OneKey);
+        await using (var source = Source("crowd: pool", 100))
+        {
+            await ThroughputAsync("1,000 tasks, each on a key of its own", source, 10, 1000, task => $"crowd: {task}");
+            await ThroughputAsync("100 tasks on one key", source, 10, 100, _ => OneKey);
+        }
+
         await TwoProcessesAsync();
+        await OnMariaDbAsync();
+        return _figures;
+    }
+
+    /// <summary>What a pool carries on MariaDB, over MySqlConnector.</summary>
+    public async Task<IReadOnlyList<Figure>> OnMariaDbAsync()
+    {
+        await using var source = new MySqlDataSource(mariaDb + ";Maximum Pool Size=100");
+        await ThroughputAsync("MariaDB, 100 tasks, each on a key of its own", source, 5, 100, task => $"crowd: {task}");
         return _figures;
     }
 
@@ -140,9 +156,8 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
         Add("milliseconds from the release in one pool to the grant in another", Results.Median(times), 10, isLeast: false, $"median of {times.Count}");
     }
 
-    private async Task ThroughputAsync(string what, int tasks, Func<int, LockKey> key)
+    private async Task ThroughputAsync(string what, DbDataSource source, double budget, int tasks, Func<int, LockKey> key)
     {
-        await using var source = Source("crowd: pool", 100);
         await using var pool = new LockPool(source);
         List<(double Pool, double ByHand)> pairs = [];
         for (var round = -1; round < rounds; round++)
@@ -154,7 +169,7 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
             }
         }
 
-        Add($"{what}: × one pooled connection for each lock", Results.Median(pairs.Select(pair => pair.Pool / pair.ByHand)), 10, isLeast: true,
+        Add($"{what}: × one pooled connection for each lock", Results.Median(pairs.Select(pair => pair.Pool / pair.ByHand)), budget, isLeast: true,
             $"{Results.Median(pairs.Select(pair => pair.Pool)):0} against {Results.Median(pairs.Select(pair => pair.ByHand)):0} in a second");
     }
 
@@ -185,18 +200,20 @@ internal sealed class Crowd(string connectionString, TimeSpan span, int rounds)
         return count;
     }
 
-    private async Task<long> ByHandAsync(NpgsqlDataSource source, int tasks, Func<int, LockKey> key)
+    private async Task<long> ByHandAsync(DbDataSource source, int tasks, Func<int, LockKey> key)
     {
         var (count, end) = (0L, Stopwatch.GetTimestamp() + (long)(span.TotalSeconds * Stopwatch.Frequency));
         await Task.WhenAll(Enumerable.Range(0, tasks).Select(task => Task.Run(async () =>
         {
-            var mine = key(task).Number;
+            var mine = key(task);
             while (Stopwatch.GetTimestamp() < end)
             {
                 await using var connection = await source.OpenConnectionAsync();
-                foreach (var text in ByHand)
+                foreach (var text in connection is NpgsqlConnection ? ByHand : ByHandOnMariaDb)
                 {
-                    await using var command = new NpgsqlCommand(text, connection) { Parameters = { new NpgsqlParameter<long> { TypedValue = mine } } };
+                    await using DbCommand command = connection is NpgsqlConnection postgreSql
+                        ? new NpgsqlCommand(text, postgreSql) { Parameters = { new NpgsqlParameter<long> { TypedValue = mine.Number } } }
+                        : new MySqlCommand(text, (MySqlConnection)connection) { Parameters = { new("k", mine.Name) } };
                     await command.ExecuteScalarAsync();
                 }
 

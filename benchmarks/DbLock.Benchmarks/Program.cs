@@ -33,7 +33,8 @@ await using var mariaDb = await MariaDbServer.StartAsync();
 // Both ends of a handoff are clients, each with a core if it can.
 var handoff = await Handoff.MeasureAsync(server.ConnectionString, server.OdbcConnectionString, handoffs);
 var span = TimeSpan.FromMilliseconds(isShort ? 300 : 500);
-var crowd = only.Length > 0 ? [] : await new Crowd(server.ConnectionString, span, isShort ? 3 : 9).MeasureAsync();
+var crowds = new Crowd(server.ConnectionString, mariaDb.ConnectionString, span, isShort ? 3 : 9);
+var crowd = only.Length == 0 ? await crowds.MeasureAsync() : "MariaDB".Contains(only, StringComparison.Ordinal) ? await crowds.OnMariaDbAsync() : [];
 var scale = new Scale(server.ConnectionString, span, isShort ? 1 : 5);
 var figures = only.Length > 0 ? [] : await scale.MeasureAsync();
 await PinAsync(server);

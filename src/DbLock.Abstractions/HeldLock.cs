@@ -47,6 +47,9 @@ public sealed class HeldLock : IHeldLock, IDisposable
     /// </summary>
     public long? FencingToken => _hold.FencingToken;
 
+    /// <summary>Gets which slot is held, from 1 (<see cref="LockKey.Slots"/>); null for a key without slots.</summary>
+    public int? Slot => _hold.Slot;
+
     /// <summary>Lets go of the lock and gives the connection back.</summary>
     /// <returns>True when the lock was let go; false when that had been done before.</returns>
     /// <exception cref="LockLostException">The server no longer held the lock: the work under it may not have been alone.</exception>
@@ -74,6 +77,7 @@ public sealed class HeldLock : IHeldLock, IDisposable
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, options?.Dialect?.MaxTimeout ?? TimeSpan.MaxValue, options?.Dialect);
         CheckScope(options);
+        Admission.CheckSlots(key, options is { Shared: true } or { Reentrant: true }, nameof(options));
         return Hold(
             options is { Scope: LockScope.Lease }
                 ? OwnLease.TryAcquire(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken)

@@ -24,6 +24,9 @@ public interface IHeldLock : IAsyncDisposable
     /// </summary>
     long? FencingToken { get; }
 
+    /// <summary>Gets which slot is held, from 1 (<see cref="LockKey.Slots"/>); null for a key without slots.</summary>
+    int? Slot => null;
+
     /// <summary>
     /// Throws when it has been noticed that this hold is lost; asks nobody. Call it before each step that must not be done twice.
     /// </summary>

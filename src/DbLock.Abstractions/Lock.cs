@@ -53,15 +53,13 @@ public sealed class Lock : IDisposable, IAsyncDisposable
             throw Refusals.FencedTransactionScope(nameof(options));
         }
 
-        if (options.Scope == LockScope.Lease)
-        {
-            throw LeaseRefusals.NotOnConnection(nameof(options));
-        }
-
+        Admission.CheckSlots(key, options.Shared || options.Reentrant, nameof(options));
         Leasing.Check(options, nameof(options));
 
         Key = key;
-        Holding = new Holding(new Conversation(connection, Interface, key, options));
+        var conversation = new Conversation(connection, Interface, key, options);
+        Holding = options.Scope == LockScope.Lease ? new LeaseHolding(conversation)
+            : key.SlotCount > 0 ? new SlotHolding(conversation) : new Holding(conversation);
         if (options.Logger is null)
         {
             // All that the finalizer does is to log.
@@ -126,6 +124,9 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// acquire.
     /// </summary>
     public long? FencingToken => Holding.FencingToken;
+
+    /// <summary>Gets which slot this hold has, or the last one had, from 1 (<see cref="LockKey.Slots"/>); null for none.</summary>
+    public int? Slot => Holding.Slot;
 
     /// <summary>Gets whether the connection is the lock's own, opened outside of any TransactionScope.</summary>
     internal bool HasOwnConnection
@@ -222,7 +223,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     {
         if (Holding.IsLost)
         {
-            throw Refusals.Lost(Key, null);
+            throw Holding.Loss(null);
         }
     }
 
@@ -244,6 +245,24 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     /// <exception cref="OperationCanceledException">The question was cancelled.</exception>
     public ValueTask<bool> IsHeldAsync(CancellationToken cancellationToken = default) =>
         Holding.Confirm(async: true, orThrow: true, cancellationToken);
+
+    /// <summary>
+    /// Renews a lease (<see cref="LockScope.Lease"/>): it lasts its whole <see cref="LockOptions.Lease"/> from now. Nobody else does that
+    /// for a lease on a connection of the caller's. Call it three times in a lease's time, so that one failure costs nothing.
+    /// </summary>
+    /// <returns>True when it was renewed; false when it is not held by this lock: never acquired, or released.</returns>
+    /// <exception cref="LockLostException">The lease was lost, because its time was over or its row was changed.</exception>
+    /// <exception cref="LockException">It could not be renewed just now, and is held until its time is over.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The lock has no lease, the connection is closed, busy or in a transaction, or the lock is in use.
+    /// </exception>
+    public bool Renew() => Completed(Holding.Renew(async: false, CancellationToken.None));
+
+    /// <inheritdoc cref="Renew()"/>
+    /// <param name="cancellationToken">Ends the wait for the answer. The lease is held as before, or renewed.</param>
+    /// <exception cref="OperationCanceledException">The call was cancelled.</exception>
+    public ValueTask<bool> RenewAsync(CancellationToken cancellationToken = default) =>
+        Holding.Renew(async: true, cancellationToken);
 
     /// <summary>Asks the server who holds the lock, this session included, and how many wait for it.</summary>
     /// <returns>The holders at the moment of the question: none when the lock is free.</returns>
@@ -274,7 +293,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public void Run(Action body, TimeSpan? timeout = null)
     {
         ArgumentNullException.ThrowIfNull(body);
-        Completed(Running.RunOrThrow(Holding, Body(body), timeout, async: false, CancellationToken.None));
+        Completed(Running.RunOrThrow(Holding, Running.Body(body), timeout, async: false, CancellationToken.None));
     }
 
     /// <inheritdoc cref="Run(Action, TimeSpan?)"/>
@@ -297,7 +316,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public Task RunAsync(Func<CancellationToken, Task> body, TimeSpan? timeout = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(body);
-        return Running.RunOrThrow(Holding, Body(body), timeout, async: true, cancellationToken).AsTask();
+        return Running.RunOrThrow(Holding, Running.Body(body), timeout, async: true, cancellationToken).AsTask();
     }
 
     /// <inheritdoc cref="RunAsync(Func{CancellationToken, Task}, TimeSpan?, CancellationToken)"/>
@@ -320,7 +339,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     public bool TryRun(Action body, TimeSpan timeout = default)
     {
         ArgumentNullException.ThrowIfNull(body);
-        return Completed(Running.Run(Holding, Body(body), timeout, async: false, CancellationToken.None));
+        return Completed(Running.Run(Holding, Running.Body(body), timeout, async: false, CancellationToken.None));
     }
 
     /// <summary>Runs an asynchronous body under the lock, or skips it when the lock is held elsewhere.</summary>
@@ -334,7 +353,7 @@ public sealed class Lock : IDisposable, IAsyncDisposable
         Func<CancellationToken, Task> body, TimeSpan timeout = default, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(body);
-        return Running.Run(Holding, Body(body), timeout, async: true, cancellationToken).AsTask();
+        return Running.Run(Holding, Running.Body(body), timeout, async: true, cancellationToken).AsTask();
     }
 
     /// <summary>Stops an asynchronous body, which would lose the lock at its first await.</summary>
@@ -374,12 +393,4 @@ public sealed class Lock : IDisposable, IAsyncDisposable
     }
 
     private static TimeSpan Timeout(bool block) => block ? System.Threading.Timeout.InfiniteTimeSpan : TimeSpan.Zero;
-
-    private static Func<CancellationToken, ValueTask> Body(Action body) => _ =>
-    {
-        body();
-        return ValueTask.CompletedTask;
-    };
-
-    private static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
 }

@@ -52,7 +52,8 @@ public sealed record LockOptions
 
     /// <summary>
     /// Gets how long a lock of <see cref="LockScope.Lease"/> lasts if it is not renewed: 30 seconds by default, from 2 seconds to 10 days.
-    /// A lock from a data source is renewed three times as often; so this is how long the others wait after its process has died.
+    /// A lock from a data source is renewed three times as often; so this is how long the others wait after its process has died. One on a
+    /// connection of the caller's is renewed by him (<see cref="Lock.Renew()"/>).
     /// </summary>
     public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(30);
 

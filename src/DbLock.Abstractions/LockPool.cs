@@ -192,10 +192,11 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     {
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, LongestTimeout, dialect: null);
-        _reports.CheckShared(key, shared, nameof(shared));
-        if (cancellationToken.IsCancellationRequested)
+        _reports.CheckRequest(key, shared, nameof(shared));
+        if (cancellationToken.IsCancellationRequested || key.SlotCount > 0)
         {
-            return ValueTask.FromCanceled<PooledLock?>(cancellationToken);
+            return key.SlotCount == 0 ? ValueTask.FromCanceled<PooledLock?>(cancellationToken) : PoolSlots.Acquire(
+                (slot, wait, token) => Acquire(slot, wait, shared: false, token), key, timeout, shared, cancellationToken);
         }
 
         CheckTrust();
@@ -262,10 +263,10 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         bool isHere;
         lock (_queue.Gate)
         {
-            isHere = key.Keys.Any(one => _queue.Lines.Find((one.Number, one.IsPair)) is { Holders: > 0 });
+            isHere = key.OnServer.Keys.Any(one => _queue.Lines.Find((one.Number, one.IsPair)) is { Holders: > 0 });
         }
 
-        var holders = isHere || _isDisposed ? null : await _holders.Ask(key).ConfigureAwait(false);
+        var holders = isHere || _isDisposed ? null : await _holders.Ask(key.OnServer).ConfigureAwait(false);
         return LockNotAcquiredException.Within(
             timeout, key, "", isHere ? "it is held by another task of this pool" : null, holders,
             "TryAcquireLockAsync to go on without it");

@@ -67,7 +67,7 @@ public static class LockTransactionExtensions
             return RunInSavepoint(@lock, outer, body, timeout, async, cancellationToken);
         }
 
-        return @lock.Scope == LockScope.Session
+        return @lock.Scope != LockScope.Transaction
             ? Running.RunOrThrow(@lock.Holding, BodyInTransaction, timeout, async, cancellationToken)
             : Begin(@lock, BodyUnderLock, async, cancellationToken);
 

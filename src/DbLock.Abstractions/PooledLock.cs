@@ -22,7 +22,10 @@ public sealed class PooledLock : IHeldLock
     ~PooledLock() => _pool.Abandon(_hold);
 
     /// <summary>Gets the key.</summary>
-    public LockKey Key => _hold.Key;
+    public LockKey Key => Slots?.Key ?? _hold.Key;
+
+    /// <summary>Gets which slot is held, from 1 (<see cref="LockKey.Slots"/>); null for a key without slots.</summary>
+    public int? Slot => Slots?.Slot;
 
     /// <summary>Gets whether the lock is held, as far as is known without asking the server.</summary>
     public bool IsHeld
@@ -47,6 +50,9 @@ public sealed class PooledLock : IHeldLock
     public long? FencingToken => _hold.Token == 0 ? null : _hold.Token;
 
     internal PoolHold Hold => _hold;
+
+    /// <summary>Gets or sets the key with slots that was asked for, and the slot; null for a key without slots.</summary>
+    internal (LockKey Key, int Slot)? Slots { get; set; }
 
     /// <summary>
     /// Lets go of the lock: hands it to the next task that waits, or tells the server; and returns when the server has answered that it was

@@ -8,7 +8,7 @@ namespace DbLock;
 /// <summary>A lock on the connection of a context: <see cref="Lock"/>, which knows the context's transaction.</summary>
 /// <remarks>
 /// <para>
-/// While it is held with session scope the context's connection is kept open. The transaction that the context is in,
+/// While it is held, but for transaction scope, the context's connection is kept open. The transaction that the context is in,
 /// <c>CurrentTransaction</c>, is the lock's at each call, so that nothing need be given to it.
 /// </para>
 /// <para>
@@ -46,6 +46,9 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Lock.FencingToken"/>
     public long? FencingToken => _lock.FencingToken;
 
+    /// <inheritdoc cref="Lock.Slot"/>
+    public int? Slot => _lock.Slot;
+
     /// <inheritdoc cref="Lock.Acquire(bool)"/>
     /// <exception cref="InvalidOperationException">
     /// The context's execution strategy retries, a transaction is missing, or the lock is in use.
@@ -82,6 +85,12 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Lock.IsHeldAsync(CancellationToken)"/>
     public ValueTask<bool> IsHeldAsync(CancellationToken cancellationToken = default) => IsHeldNow(async: true, cancellationToken);
 
+    /// <inheritdoc cref="Lock.Renew()"/>
+    public bool Renew() => Completed(Renew(async: false, CancellationToken.None));
+
+    /// <inheritdoc cref="Lock.RenewAsync(CancellationToken)"/>
+    public ValueTask<bool> RenewAsync(CancellationToken cancellationToken = default) => Renew(async: true, cancellationToken);
+
     /// <inheritdoc cref="Lock.ThrowIfLost"/>
     public void ThrowIfLost() => _lock.ThrowIfLost();
 
@@ -99,7 +108,7 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     public void Run(Action body, TimeSpan? timeout = null)
     {
         ArgumentNullException.ThrowIfNull(body);
-        Completed(Run(Body(body), timeout, orThrow: true, async: false, CancellationToken.None));
+        Completed(Run(Running.Body(body), timeout, orThrow: true, async: false, CancellationToken.None));
     }
 
     /// <inheritdoc cref="Lock.RunAsync(Func{CancellationToken, Task}, TimeSpan?, CancellationToken)"/>
@@ -113,7 +122,7 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     public bool TryRun(Action body, TimeSpan timeout = default)
     {
         ArgumentNullException.ThrowIfNull(body);
-        return Completed(Run(Body(body), timeout, orThrow: false, async: false, CancellationToken.None));
+        return Completed(Run(Running.Body(body), timeout, orThrow: false, async: false, CancellationToken.None));
     }
 
     /// <inheritdoc cref="Lock.TryRunAsync(Func{CancellationToken, Task}, TimeSpan, CancellationToken)"/>
@@ -133,12 +142,6 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     public ValueTask DisposeAsync() => Dispose(async: true);
 
     private static TimeSpan Wait(bool block) => block ? Timeout.InfiniteTimeSpan : TimeSpan.Zero;
-
-    private static Func<CancellationToken, ValueTask> Body(Action body) => _ =>
-    {
-        body();
-        return ValueTask.CompletedTask;
-    };
 
     private async ValueTask<bool> Acquire(TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
@@ -170,6 +173,12 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     {
         Follow();
         return _lock.Holding.Confirm(async, orThrow: true, cancellationToken);
+    }
+
+    private ValueTask<bool> Renew(bool async, CancellationToken cancellationToken)
+    {
+        Follow();
+        return _lock.Holding.Renew(async, cancellationToken);
     }
 
     private async ValueTask HandleError(Exception error, bool async)
@@ -247,7 +256,8 @@ public sealed class DbContextLock : IDisposable, IAsyncDisposable
     }
 
     // A lock of transaction scope ends with the transaction, which keeps the connection open by itself.
-    private ValueTask CloseUnlessHeld(bool async) => _lock.Holding.IsHeldForSession ? default : _connection.Close(async);
+    private ValueTask CloseUnlessHeld(bool async) => _lock.IsHeld && _lock.Scope != LockScope.Transaction
+        ? default : _connection.Close(async);
 
     private void Follow()
     {

@@ -14,7 +14,9 @@ internal sealed class ApplicationLocks : ILockSource
     private readonly LockPool? _pool;
     private readonly DbLockOptions _options;
     private readonly LockOptions _lockOptions;
-    private ILockSource? _chosen;
+    private readonly System.Threading.Lock _gate = new();
+    private volatile ILockSource? _chosen;
+    private Task<ILockSource>? _choosing;
 
     /// <summary>Initializes a new instance.</summary>
     /// <param name="dataSource">Where the connections come from.</param>
@@ -45,13 +47,13 @@ internal sealed class ApplicationLocks : ILockSource
 
     public ValueTask<IHeldLock> AcquireLockAsync(
         LockKey key, TimeSpan? timeout = null, bool shared = false, CancellationToken cancellationToken = default) =>
-        Volatile.Read(ref _chosen) is { } chosen
+        _chosen is { } chosen
             ? chosen.AcquireLockAsync(key, timeout, shared, cancellationToken)
             : AcquireFirst(key, timeout ?? Timeout.InfiniteTimeSpan, shared, cancellationToken);
 
     public ValueTask<IHeldLock?> TryAcquireLockAsync(
         LockKey key, TimeSpan timeout = default, bool shared = false, CancellationToken cancellationToken = default) =>
-        Volatile.Read(ref _chosen) is { } chosen
+        _chosen is { } chosen
             ? chosen.TryAcquireLockAsync(key, timeout, shared, cancellationToken)
             : TryFirst(key, timeout, shared, cancellationToken);
 
@@ -67,19 +69,44 @@ internal sealed class ApplicationLocks : ILockSource
         return await chosen.TryAcquireLockAsync(key, left, shared, cancellationToken).ConfigureAwait(false);
     }
 
+    // All who ask before it is known wait for one connection.
     private async ValueTask<(ILockSource Chosen, TimeSpan Left)> Choose(LockKey key, TimeSpan timeout, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(key);
         Admission.CheckTimeout(timeout, key, TimeSpan.MaxValue, dialect: null);
+        cancellationToken.ThrowIfCancellationRequested();
         var limit = Limit.Of(timeout, cancellationToken);
+        Task<ILockSource> choosing;
+        lock (_gate)
+        {
+            choosing = _choosing is null or { IsFaulted: true } ? _choosing = Ask(key) : _choosing;
+        }
+
+        try
+        {
+            var chosen = await choosing.WaitAsync(limit.LeftToAnswer, cancellationToken).ConfigureAwait(false);
+            return (chosen, timeout > TimeSpan.Zero ? limit.LeftToWait : timeout);
+        }
+        catch (TimeoutException e)
+        {
+            throw Refusals.NoConnection(key, timeout, e);
+        }
+        catch (OperationCanceledException e)
+        {
+            throw Refusals.Cancelled(key, e, cancellationToken);
+        }
+    }
+
+    private async Task<ILockSource> Ask(LockKey key)
+    {
+        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        var limit = Limit.Of(TrustWindow.Length, CancellationToken.None);
         var connection = await OwnConnection.Open(_dataSource, key, limit, async: true).ConfigureAwait(false);
         await using (connection.ConfigureAwait(false))
         {
-            var chosen = Choose(
-                _options.Dialect
-                ?? Session.Of(connection).Dialect(connection, _options.Interface ?? LockInterface.For(connection), transaction: null));
-            chosen = Interlocked.CompareExchange(ref _chosen, chosen, null) ?? chosen;
-            return (chosen, timeout > TimeSpan.Zero ? limit.LeftToWait : timeout);
+            var lockInterface = _options.Interface ?? LockInterface.For(connection);
+            var dialect = _options.Dialect ?? Session.Of(connection).Dialect(connection, lockInterface, transaction: null);
+            return _chosen = Choose(dialect);
         }
     }
 

@@ -19,7 +19,7 @@ internal sealed partial class LockStart(IServiceProvider provider, IEnumerable<L
         {
             await Probe.Try(source, cancellationToken).ConfigureAwait(false);
         }
-        catch (Exception e) when (Probe.MayPass(e))
+        catch (Exception e) when (e is not OperationCanceledException && Probe.MayPass(e))
         {
             Unreachable(_logger, database, e);
         }

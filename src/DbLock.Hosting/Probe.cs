@@ -24,7 +24,11 @@ internal static class Probe
         return Stopwatch.GetElapsedTime(start);
     }
 
-    /// <summary>Says whether an error may pass by itself: the server cannot be reached, or has no room at present.</summary>
+    /// <summary>
+    /// Says whether an error may pass by itself: the server cannot be reached, or has no room at present. What a limit has cancelled is the
+    /// cause of another error.
+    /// </summary>
     public static bool MayPass(Exception error) =>
-        error is TimeoutException or DbException { IsTransient: true } || (error.InnerException is { } inner && MayPass(inner));
+        error is TimeoutException or DbException { IsTransient: true }
+        || (error.InnerException is { } inner && (inner is OperationCanceledException || MayPass(inner)));
 }

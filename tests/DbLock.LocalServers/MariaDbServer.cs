@@ -59,6 +59,13 @@ public sealed class MariaDbServer : IAsyncDisposable
             return new(existing, server: null, password: "");
         }
 
+        return await StartPrivateAsync();
+    }
+
+    /// <summary>Starts a private server.</summary>
+    /// <exception cref="InvalidOperationException">It cannot be started; the message says what to install.</exception>
+    public static async Task<MariaDbServer> StartPrivateAsync()
+    {
         var password = PrivateServer.NewPassword();
         var server = await CreateAsync(server => InstallAsync(server, password));
         await server.StartAsync(() => server.Write("my.cnf", Configuration(server)), () => AnswersAsync(server));
@@ -98,10 +105,15 @@ public sealed class MariaDbServer : IAsyncDisposable
     /// <exception cref="NotSupportedException">The server is not private.</exception>
     public string ReadLog() => _server?.ReadLog() ?? throw new NotSupportedException("DBLOCK_TEST_MARIADB keeps its log elsewhere.");
 
-    /// <summary>Restarts a private server in good order.</summary>
+    /// <summary>The port of a private server.</summary>
     /// <exception cref="NotSupportedException">The server is not private.</exception>
-    public Task RestartAsync() => _server is { } server
-        ? server.RestartAsync("TERM", () => AnswersAsync(server))
+    public int Port => _server?.Port ?? throw new NotSupportedException("DBLOCK_TEST_MARIADB has an address of its own.");
+
+    /// <summary>Restarts a private server.</summary>
+    /// <param name="immediate">Whether it is killed, rather than shut down in good order.</param>
+    /// <exception cref="NotSupportedException">The server is not private.</exception>
+    public Task RestartAsync(bool immediate = false) => _server is { } server
+        ? server.RestartAsync(immediate ? "KILL" : "TERM", () => AnswersAsync(server))
         : throw new NotSupportedException("DBLOCK_TEST_MARIADB is not restarted.");
 
     /// <summary>Stops a private server and deletes its folder; an existing one stays as it is.</summary>

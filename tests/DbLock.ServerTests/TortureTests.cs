@@ -6,13 +6,16 @@ namespace DbLock.ServerTests;
 public sealed class TortureTests
 {
     [Theory]
-    [InlineData("unlocked", "the server does not hold it|Two at a time|Not told in time")]
-    [InlineData("leak", "Not what the server says|A lock is left behind|At rest a lock is held")]
-    [InlineData("deaf", "Not told of a loss|Not told in time|Two at a time")]
-    public async Task A_faulty_library_is_found_out(string fault, string oracles)
+    [InlineData("postgresql", "unlocked", "the server does not hold it|Two at a time|Not told in time")]
+    [InlineData("postgresql", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
+    [InlineData("postgresql", "deaf", "Not told of a loss|Not told in time|Two at a time")]
+    [InlineData("mariadb", "unlocked", "the server does not hold it|Two at a time|Not told in time")]
+    [InlineData("mariadb", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
+    [InlineData("mariadb", "deaf", "Not told of a loss|Not told in time|Two at a time")]
+    public async Task A_faulty_library_is_found_out(string server, string fault, string oracles)
     {
         // It ends with the first violation.
-        using var campaign = Process.Start(new ProcessStartInfo(BuiltPrograms.Path("DbLock.Torture", "DbLock.Torture"), ["--minutes", "2", "--sabotage", fault])
+        using var campaign = Process.Start(new ProcessStartInfo(BuiltPrograms.Path("DbLock.Torture", "DbLock.Torture"), ["--minutes", "2", "--server", server, "--sabotage", fault])
         {
             RedirectStandardOutput = true,
         })!;

@@ -38,12 +38,14 @@ internal sealed record Attempt(Target[] Targets, TimeSpan Timeout)
     /// <param name="random">The chance.</param>
     /// <param name="hasConnection">Whether there may be a transaction, and a synchronous call.</param>
     /// <param name="scope">The only scope that the session can have; null for any.</param>
-    public static Attempt Draw(Random random, bool hasConnection, LockScope? scope)
+    /// <param name="isPlain">Whether locks are exclusive and have no tokens.</param>
+    public static Attempt Draw(Random random, bool hasConnection, LockScope? scope, bool isPlain = false)
     {
-        var plain = Target.All.Where(target => target is { IsFenced: false, IsLong: false }).ToArray();
-        var any = Target.All.Where(target => !target.IsLong).ToArray();
+        var all = Target.All.Where(target => !(isPlain && target.IsFenced)).ToArray();
+        var plain = all.Where(target => target is { IsFenced: false, IsLong: false }).ToArray();
+        var any = all.Where(target => !target.IsLong).ToArray();
         var isLong = !hasConnection && random.Next(15) == 0;
-        Target[] targets = isLong ? random.GetItems(Target.All.Where(target => target.IsLong).ToArray(), 1) : scope == LockScope.Transaction ? [plain[random.Next(plain.Length)]]
+        Target[] targets = isLong ? random.GetItems(all.Where(target => target.IsLong).ToArray(), 1) : scope == LockScope.Transaction ? [plain[random.Next(plain.Length)]]
             : random.Next(12) == 0 ? [.. random.GetItems(plain, 3).Distinct()]
             : random.GetItems(any, 1);
         var fenced = targets[0].IsFenced;
@@ -58,7 +60,7 @@ internal sealed record Attempt(Target[] Targets, TimeSpan Timeout)
             _ => TimeSpan.FromSeconds(5),
         })
         {
-            Shared = !fenced && !isLong && random.Next(4) == 0,
+            Shared = !fenced && !isLong && random.Next(4) == 0 && !isPlain,
             Scope = scope ?? (transaction && random.Next(2) == 0 ? LockScope.Transaction : LockScope.Session),
             InTransaction = transaction,
             CommitsFirst = random.Next(4) != 0,

@@ -1,39 +1,45 @@
-using System.Diagnostics;
+using System.Data.Common;
 using System.Globalization;
-using DbLock.LocalServers;
-using Npgsql;
 
 namespace DbLock.Torture;
 
 /// <content>The faults. Each draws from a chance of its own, so that how long one takes does not change the next.</content>
-internal sealed partial class Campaign
+internal abstract partial class Campaign
 {
-    private readonly SemaphoreSlim _serverTurn = new(1);
-    private readonly SemaphoreSlim _poolerTurn = new(1);
+    /// <summary>Gets the turn of who does something to the server.</summary>
+    protected SemaphoreSlim ServerTurn { get; } = new(1);
+
+    /// <summary>Lists the faults, each with its weight.</summary>
+    protected abstract (int Weight, Func<Random, Task> Inject)[] Faults();
+
+    /// <summary>Ends a session, or cancels its statement.</summary>
+    /// <returns>Whether there was such a session.</returns>
+    protected abstract Task<bool> SignalAsync(ServerSession session, bool ends);
+
+    /// <summary>Restarts the server.</summary>
+    /// <param name="immediate">Whether it has no time to end in good order.</param>
+    protected abstract Task RestartServerAsync(bool immediate);
+
+    /// <summary>Lists the faults that hit a worker, its network or its session, whatever the server is.</summary>
+    protected (int Weight, Func<Random, Task> Inject)[] CommonFaults() =>
+    [
+        (6, KillWorkerAsync),
+        (8, random => PauseAsync(random, random.Next(50, 1500))),
+        (1, random => PauseAsync(random, random.Next((int)Ledger.PausedIsTold + 500, (int)Ledger.PausedIsTold + 2500))),
+        (14, random => SignalSessionAsync(random, ends: true)),
+        (14, random => SignalSessionAsync(random, ends: false)),
+        (2, _ => RestartAsync(immediate: true)),
+        (2, _ => RestartAsync(immediate: false)),
+        (10, random => BlackholeAsync(random, random.Next(100, 2500))),
+        (1, random => BlackholeAsync(random, random.Next(16_000, 19_000))),
+        (8, random => OnNetworkAsync(random, "connections torn by a reset", 0, _ => { }, tears: true)),
+        (6, random => OnNetworkAsync(random, "network slow", random.Next(500, 2000), gateway => Slow(gateway, random.Next(5, 80)))),
+        (10, SwallowAsync),
+    ];
 
     private async Task StormAsync(long end)
     {
-        var faults = new (int Weight, Func<Random, Task> Inject)[]
-        {
-            (6, KillWorkerAsync),
-            (8, random => PauseAsync(random, random.Next(50, 1500))),
-            (1, random => PauseAsync(random, random.Next((int)Ledger.PausedIsTold + 500, (int)Ledger.PausedIsTold + 2500))),
-            (14, random => SignalSessionAsync(random, "pg_terminate_backend")),
-            (14, random => SignalSessionAsync(random, "pg_cancel_backend")),
-            (2, KillBackendAsync),
-            (2, _ => RestartAsync(immediate: true)),
-            (2, _ => RestartAsync(immediate: false)),
-            (10, random => BlackholeAsync(random, random.Next(100, 2500))),
-            (1, random => BlackholeAsync(random, random.Next(16_000, 19_000))),
-            (8, random => OnNetworkAsync(random, "connections torn by a reset", 0, _ => { }, tears: true)),
-            (6, random => OnNetworkAsync(random, "network slow", random.Next(500, 2000), gateway => Slow(gateway, random.Next(5, 80)))),
-            (10, SwallowAsync),
-            (2, random => OnPoolerAsync(random, "PgBouncer killed and started", pooler => pooler.RestartAsync())),
-            (3, random => OnPoolerAsync(random, "PgBouncer told to RECONNECT", ReconnectAsync)),
-            (3, ExhaustConnectionsAsync),
-            (3, ExhaustLocksAsync),
-        };
-
+        var faults = Faults();
         var total = faults.Sum(fault => fault.Weight);
         List<Task> under = [];
         while (Observer.Now < end && !IsOver())
@@ -53,7 +59,7 @@ internal sealed partial class Campaign
         {
             await inject(random);
         }
-        catch (Exception e) when (e is NpgsqlException or TimeoutException)
+        catch (Exception e) when (e is DbException or TimeoutException)
         {
             // Another fault prevents it: it does not count.
             lock (_gate)
@@ -71,7 +77,7 @@ internal sealed partial class Campaign
         }
     }
 
-    private void Fault(string kind, string what)
+    protected void Fault(string kind, string what)
     {
         Count(kind);
         Note($"FAULT {kind}: {what}");
@@ -114,11 +120,14 @@ internal sealed partial class Campaign
             {
                 _apps.Remove(task);
             }
-
-            disturbance.End(Observer.Now, tears: true);
         }
 
+        // Until there is another process, nothing else can be done to the worker.
         Start(worker);
+        lock (_gate)
+        {
+            disturbance.End(Observer.Now, tears: true);
+        }
     }
 
     private async Task PauseAsync(Random random, int milliseconds)
@@ -142,94 +151,39 @@ internal sealed partial class Campaign
         }
     }
 
-    private async Task SignalSessionAsync(Random random, string function)
+    private async Task SignalSessionAsync(Random random, bool ends)
     {
-        if (await _observer.LookAsync() is not { Sessions.Count: > 0 } view)
+        if (await Observer.LookAsync() is not { Sessions.Count: > 0 } view)
         {
             return;
         }
 
         // Mostly one that holds a lock.
         var session = view.Locks.Count > 0 && random.Next(4) != 0 ? view.Locks[random.Next(view.Locks.Count)].Session : view.Sessions.Keys.ElementAt(random.Next(view.Sessions.Count));
+        var what = ends ? "session ended" : "statement cancelled";
         lock (_gate)
         {
-            Note(string.Create(CultureInfo.InvariantCulture, $"FAULT {function}: {session.Pid} of {view.Sessions[session].App}"));
-            if (function == "pg_terminate_backend")
+            Note(string.Create(CultureInfo.InvariantCulture, $"FAULT {what}: {session.Pid} of {view.Sessions[session].App}"));
+            if (ends)
             {
                 _ledger.Doom(session, Observer.Now);
             }
         }
 
-        // It may have ended by itself, and another have its number.
-        var signalled = await AskAsync(string.Create(
-            CultureInfo.InvariantCulture,
-            $"select pg_catalog.{function}(pid) from pg_catalog.pg_stat_activity where pid = {session.Pid} and (extract(epoch from backend_start) * 1000000)::bigint = {session.Start}"));
+        // It may have ended by itself.
+        var isSignalled = await SignalAsync(session, ends);
         lock (_gate)
         {
-            if (signalled is true)
+            if (isSignalled)
             {
-                Count(function);
+                Count(what);
             }
-        }
-    }
-
-    private async Task KillBackendAsync(Random random)
-    {
-        await _serverTurn.WaitAsync();
-        try
-        {
-            if (await _observer.LookAsync() is not { Sessions.Count: > 0 } view || _observer.ProcessId is not { } ours)
-            {
-                return;
-            }
-
-            // Only what is the server's own child, and no stranger who has its number by now.
-            var pid = view.Sessions.Keys.ElementAt(random.Next(view.Sessions.Count)).Pid;
-            if (Parent(pid) is not { } parent || parent != Parent(ours))
-            {
-                return;
-            }
-
-            lock (_gate)
-            {
-                Fault("backend killed (kill -9): the server recovers", pid.ToString(CultureInfo.InvariantCulture));
-                _ledger.Doom(null, Observer.Now);
-            }
-
-            using var kill = Process.Start("kill", ["-KILL", pid.ToString(CultureInfo.InvariantCulture)]);
-            await kill.WaitForExitAsync();
-            await Task.Delay(300);
-            for (var start = Observer.Now; await _observer.LookAsync() is null;)
-            {
-                if (Observer.Now - start > Stuck)
-                {
-                    throw new InvalidOperationException("the server does not recover from the end of a backend");
-                }
-
-                await Task.Delay(50);
-            }
-        }
-        finally
-        {
-            _serverTurn.Release();
-        }
-    }
-
-    private static string? Parent(int pid)
-    {
-        try
-        {
-            return File.ReadLines($"/proc/{pid}/status").FirstOrDefault(line => line.StartsWith("PPid:", StringComparison.Ordinal));
-        }
-        catch (IOException)
-        {
-            return null;
         }
     }
 
     private async Task RestartAsync(bool immediate)
     {
-        await _serverTurn.WaitAsync();
+        await ServerTurn.WaitAsync();
         try
         {
             lock (_gate)
@@ -238,7 +192,7 @@ internal sealed partial class Campaign
                 _ledger.Doom(null, Observer.Now);
             }
 
-            await _server.RestartAsync(immediate);
+            await RestartServerAsync(immediate);
             lock (_gate)
             {
                 _ledger.Doom(null, Observer.Now);
@@ -246,7 +200,7 @@ internal sealed partial class Campaign
         }
         finally
         {
-            _serverTurn.Release();
+            ServerTurn.Release();
         }
     }
 
@@ -326,7 +280,7 @@ internal sealed partial class Campaign
         var swallowed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         victim.Value.Worker.Gateway.SwallowWhen(async () =>
         {
-            var view = await _observer.LookAsync();
+            var view = await Observer.LookAsync();
             lock (_gate)
             {
                 var isGranted = !swallowed.Task.IsCompleted && view is not null && view.Locks.Any(one => Ledger.WorkerOf(one.App) == name
@@ -350,104 +304,4 @@ internal sealed partial class Campaign
         Mend(victim.Value, tears: swallowed.Task.IsCompleted);
     }
 
-    // A pooler that is not there has ended by itself, which is one more fault: it is started again, and its last words are told.
-    private async Task ReconnectAsync(PgBouncer pooler)
-    {
-        try
-        {
-            await pooler.AdministerAsync("reconnect");
-        }
-        catch (InvalidOperationException e)
-        {
-            lock (_gate)
-            {
-                Note($"FAULT PgBouncer had ended by itself: {e.Message.Trim()} {string.Join(" / ", pooler.ReadLog().Split('\n').TakeLast(5))}");
-            }
-
-            await pooler.RestartAsync();
-        }
-    }
-
-    private async Task OnPoolerAsync(Random random, string kind, Func<PgBouncer, Task> disturb)
-    {
-        var pooler = _poolers[random.Next(_poolers.Length)];
-        await _poolerTurn.WaitAsync();
-        Disturbance[] disturbances;
-        lock (_gate)
-        {
-            Note($"FAULT {kind}: {pooler.Mode}");
-            disturbances = [.. _workers.Where(worker => worker.Via == pooler.Mode).Select(worker => _ledger.Disturb(worker.Name, Observer.Now))];
-        }
-
-        try
-        {
-            await disturb(pooler);
-            lock (_gate)
-            {
-                Count(kind);
-            }
-        }
-        finally
-        {
-            lock (_gate)
-            {
-                Array.ForEach(disturbances, one => one.End(Observer.Now, tears: true));
-            }
-
-            _poolerTurn.Release();
-        }
-    }
-
-    private async Task ExhaustConnectionsAsync(Random random)
-    {
-        var taken = new List<NpgsqlConnection>();
-        try
-        {
-            // As the workers' role, which has no place reserved.
-            var other = new NpgsqlConnectionStringBuilder(_server.ConnectionString) { Username = Role, Pooling = false, Timeout = 5 };
-            while (true)
-            {
-                var connection = new NpgsqlConnection(other.ConnectionString);
-                taken.Add(connection);
-                await connection.OpenAsync();
-            }
-        }
-        catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.TooManyConnections)
-        {
-            await BeFullAsync(random, "no connection left on the server");
-        }
-        finally
-        {
-            foreach (var connection in taken)
-            {
-                await connection.DisposeAsync();
-            }
-        }
-    }
-
-    private async Task ExhaustLocksAsync(Random random)
-    {
-        await using var connection = new NpgsqlConnection(_server.ConnectionString + ";Pooling=false;Timeout=5");
-        await connection.OpenAsync();
-        await using var command = new NpgsqlCommand("select count(pg_catalog.pg_advisory_lock(-1, n)) from pg_catalog.generate_series(1, 1000000) as n", connection);
-        try
-        {
-            await command.ExecuteScalarAsync();
-        }
-        catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.OutOfMemory)
-        {
-            // What it has got stays until the connection closes.
-            await BeFullAsync(random, "no room left in the server's lock table");
-        }
-    }
-
-    private Task BeFullAsync(Random random, string kind)
-    {
-        lock (_gate)
-        {
-            Fault(kind, "");
-        }
-
-        return Task.Delay(random.Next(200, 1000));
-    }
 }

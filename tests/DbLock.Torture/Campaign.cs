@@ -1,13 +1,10 @@
-using System.Data.Common;
 using System.Globalization;
-using DbLock.LocalServers;
-using Npgsql;
 
 namespace DbLock.Torture;
 
 /// <summary>The campaign: workers that fight for a few locks, faults that hit them, and oracles that compare what they say with what the server says.</summary>
 /// <remarks>Storms of faults alternate with calms, in which everything must come back to its baseline, and with fair weather, in which nothing may fail.</remarks>
-internal sealed partial class Campaign(TimeSpan length, int seed, string sabotage) : IAsyncDisposable
+internal abstract partial class Campaign(TimeSpan length, int seed, string sabotage, string prefix) : IAsyncDisposable
 {
     public const string Role = "torture";
 
@@ -19,7 +16,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
     private const int Sweep = 250;
 
     // Longer than the longest fault and its aftermath.
-    private const int Stuck = 60_000;
+    protected const int Stuck = 60_000;
     private const int MostShown = 5;
 
     private readonly System.Threading.Lock _gate = new();
@@ -34,9 +31,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
     private Ledger _ledger = null!;
     private TaskCompletionSource _mayTry = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private TaskCompletionSource _mustEnd = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private PostgreSqlServer _server = null!;
-    private Observer _observer = null!;
-    private PgBouncer[] _poolers = [];
+    private Observer? _observer;
     private int _shown;
     private bool _isBroken;
 
@@ -76,83 +71,58 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
 
     public void KillWorkers() => _workers.ForEach(worker => worker.Dispose());
 
-    public async ValueTask DisposeAsync()
+    /// <summary>Gets who asks the server.</summary>
+    protected Observer Observer
     {
+        get => _observer ?? throw new InvalidOperationException("The campaign has not started.");
+        set => _observer = value;
+    }
+
+    /// <summary>Gets what is under one lock: the ledger, the history and what is counted.</summary>
+    protected System.Threading.Lock Gate => _gate;
+
+    protected Ledger Ledger => _ledger;
+
+    protected IReadOnlyList<WorkerProcess> Workers => _workers;
+
+    public virtual async ValueTask DisposeAsync()
+    {
+        GC.SuppressFinalize(this);
         await _end.CancelAsync();
         KillWorkers();
-        foreach (var pooler in _poolers)
-        {
-            await pooler.DisposeAsync();
-        }
-
         if (_observer is not null)
         {
             await _observer.DisposeAsync();
         }
-
-        if (_server is not null)
-        {
-            await _server.DisposeAsync();
-        }
     }
 
-    private async Task StartAsync()
-    {
-        _server = await PostgreSqlServer.StartPrivateAsync(["max_connections = 80", "max_locks_per_transaction = 20", "max_prepared_transactions = 0"]);
-        _observer = new Observer(_server.ConnectionString);
-        var password = new NpgsqlConnectionStringBuilder(_server.ConnectionString).Password;
-        await AskAsync($"create role {Role} login password '{password}'");
-        _poolers = [await PgBouncer.StartAsync(_server, "session", 8, Role), await PgBouncer.StartAsync(_server, "transaction", 4, Role)];
-        foreach (var kind in new[] { "connection", "source", "pool" })
-        {
-            foreach (var driver in new[] { "Npgsql", "AdoNet", "Odbc" })
-            {
-                Add(driver, kind, "", _server.Port);
-            }
-        }
+    /// <summary>Starts the server, the observer and the workers.</summary>
+    protected abstract Task StartAsync();
 
-        Add("Npgsql", "connection", "session", new NpgsqlConnectionStringBuilder(_poolers[0].ConnectionString).Port);
-        Add("AdoNet", "connection", "transaction", new NpgsqlConnectionStringBuilder(_poolers[1].ConnectionString).Port);
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"PostgreSQL {_server.Version}, seed {seed}, {length.TotalMinutes:0.##} minutes, workers:"));
+    /// <summary>Starts a worker.</summary>
+    protected abstract void Start(WorkerProcess worker);
+
+    /// <summary>Starts all workers of the list.</summary>
+    protected void StartWorkers(string server)
+    {
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{server}, seed {seed}, {length.TotalMinutes:0.##} minutes, workers:"));
         foreach (var worker in _workers)
         {
             Console.WriteLine($"  {worker}");
             Start(worker);
         }
-
-        void Add(string driver, string kind, string via, int port) =>
-            _workers.Add(new WorkerProcess($"w{_workers.Count}", driver, kind, via, new Gateway(port), HandleAsync));
     }
 
-    private void Start(WorkerProcess worker)
+    protected void Add(string driver, string kind, string via, int port) =>
+        _workers.Add(new WorkerProcess(string.Create(CultureInfo.InvariantCulture, $"{prefix}{_workers.Count}"), driver, kind, via, new Gateway(port), HandleAsync));
+
+    protected void Start(WorkerProcess worker, string connectionString, string odbc) => worker.Start(connectionString, odbc, seed, sabotage, last =>
     {
-        var password = new NpgsqlConnectionStringBuilder(_server.ConnectionString).Password;
-
-        // What is left in a session shall show: nothing cleans it up on its way through a pool.
-        var npgsql = new NpgsqlConnectionStringBuilder
+        lock (_gate)
         {
-            Host = "127.0.0.1",
-            Port = worker.Gateway.Port,
-            Database = "postgres",
-            Username = Role,
-            Password = password,
-            Timeout = 3,
-            CommandTimeout = 10,
-            NoResetOnClose = true,
-
-            // Where Npgsql 10.0 falls back to a connection without it, after a reset, that is broken inside: whatever it had prepared for its cancels is disposed of.
-            SslMode = SslMode.Disable,
-            GssEncryptionMode = GssEncryptionMode.Disable,
-        };
-        var odbc = new DbConnectionStringBuilder(useOdbcRules: true) { ConnectionString = _server.OdbcConnectionString, ["Port"] = worker.Gateway.Port, ["UID"] = Role };
-        worker.Start(npgsql.ConnectionString, odbc.ConnectionString, seed, sabotage, last =>
-        {
-            lock (_gate)
-            {
-                _ledger.Violate($"{worker} has ended by itself: {last}");
-            }
-        });
-    }
+            _ledger.Violate($"{worker} has ended by itself: {last}");
+        }
+    });
 
     // What is wrong on purpose need be found only once; and without a server there is nothing to find.
     private bool IsOver() => _isBroken || (sabotage.Length > 0 && _ledger.Violations.Count > 0);
@@ -206,7 +176,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
         }
 
         // The server is asked after the worker said it, and while it waits for the answer.
-        var view = words[0] is "enter" or "lost" or "left" or "failed" ? await _observer.LookAsync() : null;
+        var view = words[0] is "enter" or "lost" or "left" or "failed" ? await Observer.LookAsync() : null;
         lock (_gate)
         {
             // Said before it was killed.
@@ -265,7 +235,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
     {
         while (!_end.IsCancellationRequested)
         {
-            var view = await _observer.LookAsync();
+            var view = await Observer.LookAsync();
             lock (_gate)
             {
                 _ledger.Sweep(view, Observer.Now);
@@ -293,7 +263,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
         long? idleSince = null;
         while (true)
         {
-            var view = await _observer.LookAsync();
+            var view = await Observer.LookAsync();
             lock (_gate)
             {
                 var now = Observer.Now;
@@ -356,7 +326,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
     private static int MostSessions(string app) => app.EndsWith(".pool", StringComparison.Ordinal) ? 4 : 2;
 
     // Under the gate.
-    private void Note(string text)
+    protected void Note(string text)
     {
         var now = Observer.Now;
         _history.Enqueue((now, text));
@@ -367,7 +337,7 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
     }
 
     // Under the gate.
-    private void Count(string fault) => _faults[fault] = _faults.GetValueOrDefault(fault) + 1;
+    protected void Count(string fault) => _faults[fault] = _faults.GetValueOrDefault(fault) + 1;
 
     // Under the gate.
     private void Broken(string text)
@@ -420,13 +390,5 @@ internal sealed partial class Campaign(TimeSpan length, int seed, string sabotag
         Console.WriteLine($"{_ledger.Losses} losses were told while the lock was held, the latest {_ledger.LongestUntold} ms after the end of its session was seen (connections of the lock's own, network and process undisturbed); {_ledger.StaleRefused} stale readers and writers were refused by their token. {_ledger.EndsCompared} ends were compared with the server at that moment, {_ledger.LossesCompared} losses had to be explained.");
         Console.WriteLine($"{_ledger.Acquisitions} acquisitions, {_faults.Values.Sum()} faults, {_ledger.Violations.Count} violations");
         return _ledger.Violations.Count == 0 ? 0 : 1;
-    }
-
-    private async Task<object?> AskAsync(string sql)
-    {
-        await using var connection = new NpgsqlConnection(_server.ConnectionString + ";Pooling=false;Timeout=5;Command Timeout=5");
-        await connection.OpenAsync();
-        await using var command = new NpgsqlCommand(sql, connection);
-        return await command.ExecuteScalarAsync();
     }
 }

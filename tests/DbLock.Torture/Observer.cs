@@ -1,29 +1,14 @@
+using System.Data.Common;
 using System.Diagnostics;
-using System.Globalization;
-using Npgsql;
 
 namespace DbLock.Torture;
 
 /// <summary>Asks the server itself what is held, past the library and past every fault of the network.</summary>
-internal sealed class Observer(string connectionString) : IAsyncDisposable
+internal abstract class Observer : IAsyncDisposable
 {
-    // Not the key that a pool holds while it listens. An application without the lock that is told after it.
-    private static readonly string Question = string.Create(CultureInfo.InvariantCulture, $"""
-        select a.pid, (extract(epoch from a.backend_start) * 1000000)::bigint, pg_catalog.split_part(a.application_name, ' [', 1),
-          coalesce(a.state, ''),
-          (l.classid::bigint << 32) | l.objid::bigint, l.objsubid, l.mode
-        from pg_stat_activity as a
-        left join pg_locks as l on l.pid = a.pid and l.locktype = 'advisory' and l.granted and ((l.classid::bigint << 32) | l.objid::bigint) <> {LockKey.From("DbLock.LockPool listens").Number}
-        where a.usename = '{Campaign.Role}' and a.application_name like '{Campaign.App}%'
-        """);
-
     private readonly System.Threading.Lock _gate = new();
     private List<TaskCompletionSource<ServerView?>> _asked = [];
-    private NpgsqlConnection? _connection;
     private bool _isAsking;
-
-    /// <summary>Gets the process of its own session; null when there is none at this moment.</summary>
-    public int? ProcessId => _connection?.ProcessID;
 
     public static long Now => Stopwatch.GetTimestamp() / (Stopwatch.Frequency / 1000);
 
@@ -44,11 +29,29 @@ internal sealed class Observer(string connectionString) : IAsyncDisposable
         return answer.Task;
     }
 
-    public async ValueTask DisposeAsync()
+    /// <summary>Closes its connection; the next question opens another.</summary>
+    public abstract ValueTask DisposeAsync();
+
+    /// <summary>Asks once.</summary>
+    protected abstract Task<ServerView> AskOnceAsync();
+
+    /// <summary>Opens a connection, and leaves none behind that does not open.</summary>
+    protected static async Task<TConnection> OpenAsync<TConnection>(TConnection connection)
+        where TConnection : DbConnection
     {
-        if (_connection is not null)
+        var isOpen = false;
+        try
         {
-            await _connection.DisposeAsync();
+            await connection.OpenAsync();
+            isOpen = true;
+            return connection;
+        }
+        finally
+        {
+            if (!isOpen)
+            {
+                await connection.DisposeAsync();
+            }
         }
     }
 
@@ -73,53 +76,12 @@ internal sealed class Observer(string connectionString) : IAsyncDisposable
             {
                 view = await AskOnceAsync();
             }
-            catch (Exception e) when (e is NpgsqlException or TimeoutException or InvalidOperationException or IOException)
+            catch (Exception e) when (e is DbException or TimeoutException or InvalidOperationException or IOException)
             {
-                if (_connection is not null)
-                {
-                    await _connection.DisposeAsync();
-                    _connection = null;
-                }
+                await DisposeAsync();
             }
 
             asked.ForEach(answer => answer.SetResult(view));
         }
-    }
-
-    private async Task<ServerView> AskOnceAsync()
-    {
-        if (_connection is null)
-        {
-            var connection = new NpgsqlConnection($"{connectionString};Pooling=false;Timeout=5;Command Timeout=5");
-            try
-            {
-                await connection.OpenAsync();
-                _connection = connection;
-            }
-            finally
-            {
-                if (_connection is null)
-                {
-                    await connection.DisposeAsync();
-                }
-            }
-        }
-
-        var sessions = new Dictionary<ServerSession, (string, string)>();
-        var locks = new List<ServerLock>();
-        var askedAt = Now;
-        await using var command = new NpgsqlCommand(Question, _connection);
-        await using var reader = await command.ExecuteReaderAsync();
-        while (await reader.ReadAsync())
-        {
-            var session = new ServerSession(reader.GetInt32(0), reader.GetInt64(1));
-            sessions[session] = (reader.GetString(2), reader.GetString(3));
-            if (!await reader.IsDBNullAsync(4))
-            {
-                locks.Add(new ServerLock(session, reader.GetString(2), reader.GetInt64(4), reader.GetInt16(5) == 2, reader.GetString(6) == "ShareLock"));
-            }
-        }
-
-        return new ServerView(askedAt, sessions, locks);
     }
 }

@@ -7,7 +7,7 @@ if (args is ["worker", .. var words])
     return await Worker.RunAsync(words);
 }
 
-var (minutes, seed, sabotage) = (2.0, Random.Shared.Next(1_000_000), "");
+var (minutes, seed, sabotage, server) = (2.0, Random.Shared.Next(1_000_000), "", "");
 for (var i = 0; i < args.Length; i++)
 {
     var value = i + 1 < args.Length ? args[i + 1] : "";
@@ -15,6 +15,9 @@ for (var i = 0; i < args.Length; i++)
     {
         case "--minutes" when double.TryParse(value, CultureInfo.InvariantCulture, out minutes) && minutes is > 0 and <= 1440:
         case "--seed" when int.TryParse(value, CultureInfo.InvariantCulture, out seed):
+            break;
+        case "--server" when value is "postgresql" or "mariadb":
+            server = value;
             break;
         case "--sabotage" when value is "unlocked" or "deaf" or "leak":
             sabotage = value;
@@ -25,6 +28,7 @@ for (var i = 0; i < args.Length; i++)
                 '{string.Join(' ', args[i..])}' is not understood.
                 --minutes N    how long, from above 0 to 1440; 2 when left out
                 --seed S       a whole number, of which faults and attempts are drawn; by chance when left out
+                --server S     postgresql or mariadb; both when left out
                 --sabotage K   does what a faulty library would, and must be found out: unlocked, deaf or leak
                 """);
             return 2;
@@ -33,9 +37,11 @@ for (var i = 0; i < args.Length; i++)
     i++;
 }
 
-await using var campaign = new Campaign(TimeSpan.FromMinutes(minutes), seed, sabotage);
+await using var postgreSql = new PostgreSqlCampaign(TimeSpan.FromMinutes(minutes), seed, sabotage);
+await using var mariaDb = new MariaDbCampaign(TimeSpan.FromMinutes(minutes), seed, sabotage);
+Campaign[] campaigns = server switch { "postgresql" => [postgreSql], "mariadb" => [mariaDb], _ => [postgreSql, mariaDb] };
 
 // A worker that is paused at that moment would stay for ever.
-using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, _ => campaign.KillWorkers());
-using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, _ => campaign.KillWorkers());
-return await campaign.RunAsync();
+using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, _ => Array.ForEach(campaigns, campaign => campaign.KillWorkers()));
+using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, _ => Array.ForEach(campaigns, campaign => campaign.KillWorkers()));
+return (await Task.WhenAll(campaigns.Select(campaign => campaign.RunAsync()))).Max();

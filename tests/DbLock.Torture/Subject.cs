@@ -2,6 +2,7 @@ using System.Data;
 using System.Data.Common;
 using System.Data.Odbc;
 using System.Globalization;
+using MySqlConnector;
 using Npgsql;
 
 namespace DbLock.Torture;
@@ -16,12 +17,15 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
           and name not in ('application_name', 'transaction_isolation', 'transaction_read_only', 'transaction_deferrable'{0})
         """;
 
+    private const string SettingsOfMariaDbSql =
+        "select concat_ws(' ', @@max_statement_time, @@lock_wait_timeout, @@wait_timeout, @@autocommit, @@sql_mode, @@character_set_connection)";
+
     protected Sight Sight { get; } = sight;
 
     protected LockInterface Interface { get; } = sight.Driver switch
     {
         "Npgsql" => LockInterface.Npgsql,
-        "AdoNet" => LockInterface.AdoNet,
+        "AdoNet" or "MySqlConnector" => LockInterface.AdoNet,
         _ => LockInterface.Odbc,
     };
 
@@ -62,11 +66,19 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
 
     public abstract ValueTask DisposeAsync();
 
-    protected DbConnection Connect(string app) => Interface == LockInterface.Odbc ? new OdbcConnection(Sight.Odbc(app)) : new NpgsqlConnection(Sight.Npgsql(app) + ";Pooling=false");
+    protected DbConnection Connect(string app) => Sight.Driver switch
+    {
+        "Odbc" => new OdbcConnection(Sight.Odbc(app)),
+        "MySqlConnector" => new MySqlConnection(Sight.MySql(app) + ";Pooling=false"),
+        _ => new NpgsqlConnection(Sight.Npgsql(app) + ";Pooling=false"),
+    };
 
-    protected DbDataSource Source() => Interface == LockInterface.Odbc
-        ? OdbcFactory.Instance.CreateDataSource(Sight.Odbc(App))
-        : NpgsqlDataSource.Create(Sight.Npgsql(App) + ";Maximum Pool Size=2");
+    protected DbDataSource Source() => Sight.Driver switch
+    {
+        "Odbc" => OdbcFactory.Instance.CreateDataSource(Sight.Odbc(App)),
+        "MySqlConnector" => new MySqlDataSource(Sight.MySql(App) + ";Maximum Pool Size=2"),
+        _ => NpgsqlDataSource.Create(Sight.Npgsql(App) + ";Maximum Pool Size=2"),
+    };
 
     protected static async Task<string> AskAsync(DbConnection connection, DbTransaction? transaction, string sql)
     {
@@ -76,8 +88,8 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
         return Convert.ToString(await command.ExecuteScalarAsync(), CultureInfo.InvariantCulture) ?? "";
     }
 
-    protected Task<string> SettingsAsync(DbConnection connection) =>
-        AskAsync(connection, null, SettingsSql.Replace("{0}", Interface == LockInterface.Odbc ? ", 'statement_timeout'" : "", StringComparison.Ordinal));
+    protected Task<string> SettingsAsync(DbConnection connection) => AskAsync(
+        connection, null, Sight.IsMariaDb ? SettingsOfMariaDbSql : SettingsSql.Replace("{0}", Interface == LockInterface.Odbc ? ", 'statement_timeout'" : "", StringComparison.Ordinal));
 
     /// <summary>A lock that is held.</summary>
     internal abstract class Held
@@ -215,7 +227,7 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
             {
                 try
                 {
-                    await AskAsync(connection, transaction, fails ? "select 1 / 0" : "select 1");
+                    await AskAsync(connection, transaction, fails ? "select * from there_is_no_such_table" : "select 1");
                 }
                 catch (Exception) when (connection.State != ConnectionState.Open)
                 {

@@ -13,6 +13,11 @@ internal sealed record Sight(string Worker, int Generation, string Driver, strin
 
     public bool TrustsPooler => Via == "session";
 
+    public bool IsMariaDb => Driver == "MySqlConnector";
+
+    // Whatever stands for the connection's name is the user's there.
+    public string MySql(string app) => $"{_npgsql};User ID={app}";
+
     public string Npgsql(string app) => $"{_npgsql};Application Name={app}";
 
     public string Odbc(string app) => $"{_odbc};pqopt={{application_name={app}}}";
@@ -34,7 +39,10 @@ internal static class Worker
 
     /// <summary>Says whether an exception is one that a user of the library must expect when a server or a network fails.</summary>
     public static bool IsExpected(Exception error) => error is DbException or LockException or TimeoutException or IOException or SocketException
-        || (error is InvalidOperationException && error.InnerException is DbException);
+        || (error is InvalidOperationException && error.InnerException is DbException)
+
+        // So MySqlConnector says after some ends that its session is gone.
+        || (error is NullReferenceException && error.StackTrace?.Contains("at MySqlConnector.", StringComparison.Ordinal) == true);
 
     public static async Task<string> ReleaseAsync(Func<Task<bool>> release)
     {
@@ -84,7 +92,7 @@ internal static class Worker
     private static async Task AttemptAsync(Sight sight, Subject subject, string id, Random random)
     {
         var conductor = sight.Conductor;
-        var attempt = Attempt.Draw(random, hasConnection: sight.Kind == "connection", sight.Via == "transaction" ? LockScope.Transaction : null);
+        var attempt = Attempt.Draw(random, hasConnection: sight.Kind == "connection", sight.Via == "transaction" ? LockScope.Transaction : sight.IsMariaDb ? LockScope.Session : null, sight.IsMariaDb);
         await conductor.AskAsync("try", id, subject.App, string.Join(',', attempt.Targets.Select(target => Array.IndexOf(Target.All, target))), attempt.Shared, subject.IsOwn, attempt.Fails, attempt);
         Subject.Held? held = null;
         string outcome;

@@ -33,7 +33,7 @@ internal sealed class WorkerProcess(string name, string driver, string kind, str
     public override string ToString() => $"{Name} ({driver}, {Kind}{(Via.Length > 0 ? $", PgBouncer in {Via} mode" : "")})";
 
     /// <summary>Starts the process.</summary>
-    /// <param name="npgsql">Its connection string for Npgsql.</param>
+    /// <param name="npgsql">Its connection string for Npgsql, or for MySqlConnector.</param>
     /// <param name="odbc">The same for psqlODBC.</param>
     /// <param name="seed">The campaign's seed.</param>
     /// <param name="sabotage">What it does wrong on purpose; empty for nothing.</param>

@@ -65,6 +65,51 @@ internal static class Acquiring
             : await AskInSlices(conversation, request, async, cancellationToken).ConfigureAwait(false));
     }
 
+    /// <summary>Tries several keys until one is free: with one statement where the engine can.</summary>
+    /// <returns>Null when each of them is held, by this connection or elsewhere.</returns>
+    public static async ValueTask<Hold?> AcquireAny(
+        Conversation conversation, LockRequest request, IReadOnlyList<LockKey> keys, bool hasNewTransaction, bool async,
+        CancellationToken cancellationToken)
+    {
+        // What the connection holds would be granted to it again.
+        List<LockKey> others = [.. keys];
+        if (conversation.Dialect.HasAny)
+        {
+            others.RemoveAll(key => IsFree(conversation, key));
+            LockKey[] free = [.. keys.Except(others)];
+            if (free.Length > 0)
+            {
+                conversation.Key = LockKey.All(free);
+                var grant = await AskAndJudge(
+                    conversation, request with { Key = conversation.Key, Any = free }, async, cancellationToken).ConfigureAwait(false);
+                if (grant.Verdict == Verdict.Granted)
+                {
+                    conversation.Key = free[grant.Reply.Taken - 1];
+                    return ToHold(conversation, grant);
+                }
+            }
+        }
+
+        foreach (var key in others)
+        {
+            conversation.Key = key;
+            if (await Acquire(conversation, request with { Key = key }, hasNewTransaction, async, cancellationToken).ConfigureAwait(false)
+                is { } hold)
+            {
+                return hold;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Says whether the connection does not hold a key itself.</summary>
+    public static bool IsFree(Conversation conversation, LockKey key)
+    {
+        conversation.Key = key;
+        return conversation.Session.Find(conversation.Identity).Length == 0;
+    }
+
     private static void ThrowNotKept(Conversation conversation, Exception error, CancellationToken cancellationToken)
     {
         if (cancellationToken.IsCancellationRequested)

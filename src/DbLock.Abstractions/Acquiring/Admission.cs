@@ -18,6 +18,15 @@ internal static class Admission
         }
     }
 
+    /// <summary>Throws when a key with slots is asked for in a way that slots do not have.</summary>
+    public static void CheckSlots(LockKey key, bool isMore, string parameter)
+    {
+        if (key.SlotCount > 0 && isMore)
+        {
+            throw Refusals.ExclusiveSlots(key, parameter);
+        }
+    }
+
     public static void CheckOpen(Conversation conversation)
     {
         if (!conversation.IsOpen)
@@ -87,12 +96,25 @@ internal static class Admission
         };
     }
 
+    /// <summary>Checks that a lease can be acquired at all.</summary>
+    public static void AdmitLease(Conversation conversation, TimeSpan timeout)
+    {
+        CheckOpen(conversation);
+        conversation.Enlisted = FindEnlistment(conversation);
+        conversation.LookAtSession();
+        CheckTimeout(timeout, conversation.Key, TimeSpan.MaxValue, dialect: null);
+        if (conversation.IsInTransaction)
+        {
+            throw LeaseRefusals.InTransaction(conversation.Key, "acquired");
+        }
+    }
+
     // Returns the System.Transactions transaction in which the connection is enlisted. A lock of session scope is refused on such a
     // connection, because the transaction keeps the session until it ends.
     private static System.Transactions.Transaction? FindEnlistment(Conversation conversation)
     {
         var ambient = System.Transactions.Transaction.Current;
-        var isSession = conversation.Options.Scope == LockScope.Session;
+        var isSession = conversation.Options.Scope != LockScope.Transaction;
         if (conversation.HasOwnConnection || (ambient is null && (isSession || conversation.Transaction is not null)))
         {
             return null;
@@ -110,7 +132,8 @@ internal static class Admission
         var transaction = enlisted is null || enlisted.IsOpen() ? enlisted : enlisted == ambient ? ambient : null;
         if (transaction is not null && isSession)
         {
-            throw Refusals.EnlistedSession(conversation.Key);
+            throw conversation.Options.Scope == LockScope.Lease
+                ? LeaseRefusals.InTransaction(conversation.Key, "acquired") : Refusals.EnlistedSession(conversation.Key);
         }
 
         return transaction?.Clone();

@@ -34,7 +34,12 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
     public LockInterface Interface { get; } = lockInterface;
 
-    public LockKey Key { get; } = key;
+    /// <summary>Gets or sets the key that is asked for: of a key with slots, the key of one slot after the other.</summary>
+    public LockKey Key
+    {
+        get;
+        set => (field, _identity, _comment) = (value, null, null);
+    } = key;
 
     public LockOptions Options { get; } = options;
 
@@ -78,7 +83,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
     }
 
     /// <summary>Gets the dialect in which the lock was asked for, for telemetry; null before the first acquire.</summary>
-    public LockDialect? Spoken => _identity?.Dialect;
+    public LockDialect? Spoken => _identity?.Dialect ?? _dialect;
 
     /// <summary>Gets the caller's transaction, if it is open.</summary>
     public DbTransaction? Transaction => GivenTransaction is { } transaction && transaction.IsOpen() ? transaction : null;

@@ -7,8 +7,16 @@ internal static class Holders
 {
     public static async ValueTask<LockHolders> Ask(Conversation conversation, bool async, CancellationToken cancellationToken)
     {
+        Admission.CheckOpen(conversation);
         var dialect = conversation.Dialect;
-        var request = new LockRequest(conversation.Key)
+        if (conversation.Options.Scope == LockScope.Lease)
+        {
+            return await LeaseHolders.Ask(conversation, Leasing.Of(dialect), async).ConfigureAwait(false);
+        }
+
+        // Of the slots, the first that is held is told.
+        var key = conversation.Key.OnServer;
+        var request = new LockRequest(key)
         {
             Scope = LockScope.Transaction,
             Timeout = Timeout.InfiniteTimeSpan,
@@ -18,14 +26,18 @@ internal static class Holders
         var answer = await conversation.Ask(question, async, cancellationToken).ConfigureAwait(false);
         if (answer.Error is null)
         {
-            return dialect.ReadHolders(conversation.Key, answer.Value);
+            var holders = dialect.ReadHolders(key, answer.Value);
+            return key == conversation.Key ? holders : new LockHolders(conversation.Key, holders, holders.Waiting)
+            {
+                Hidden = holders.Hidden,
+            };
         }
 
         if (request.InTransaction && !answer.IsNotSent && answer.Outcome is LockOutcome.Refused or LockOutcome.Cancelled)
         {
             // The question has failed in the transaction, which goes back to the savepoint before it. The undo gets one key only: for
             // several keys it would let go of those that this session holds.
-            var undo = dialect.Undo(request with { Key = conversation.Key.Keys[0] }, LockOutcome.NotAcquired);
+            var undo = dialect.Undo(request with { Key = key.Keys[0] }, LockOutcome.NotAcquired);
             await conversation.Ask(undo, async, CancellationToken.None).ConfigureAwait(false);
         }
 

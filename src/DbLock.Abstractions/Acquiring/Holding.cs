@@ -9,43 +9,43 @@ namespace DbLock;
 /// <summary>
 /// What a <see cref="Lock"/> holds: it acquires, confirms and releases the lock, and notes its loss. It serves one call at a time.
 /// </summary>
-internal sealed class Holding(Conversation conversation)
+internal class Holding(Conversation conversation)
 {
     private Hold? _hold;
 
     // How many of the acquires that the hold counts were made by this lock. Re-entrant locks of one connection share a hold.
     private int _count;
-    private LockState _state;
     private int _inUse;
     private long _granted;
     private bool _isSinceTold;
 
     public Conversation Conversation => conversation;
 
+    protected LockState State { get; set; }
+
     /// <summary>Gets or sets whether a transaction was given to the lock since its last acquire.</summary>
     public bool HasNewTransaction { get; set; }
 
-    /// <inheritdoc cref="Lock.IsHeld"/>
-    public bool IsHeld => _hold is { } hold && _count > 0 && hold.Stands;
+    public virtual bool IsHeld => _hold is { } hold && _count > 0 && hold.Stands;
 
     /// <summary>Gets whether the lock is held with session scope: until it is released or its session ends.</summary>
-    public bool IsHeldForSession => IsHeld && _hold!.Options.Scope == LockScope.Session;
+    public bool IsHeldForSession => IsHeld && conversation.Options.Scope == LockScope.Session;
 
     /// <inheritdoc cref="Lock.Lost"/>
-    public CancellationToken Lost => _hold?.Lost ?? CancellationToken.None;
+    public virtual CancellationToken Lost => _hold?.Lost ?? CancellationToken.None;
 
-    /// <summary>Gets whether the hold, or the last one, was lost.</summary>
-    public bool IsLost => _hold is { IsLost: true };
+    public virtual bool IsLost => _hold is { IsLost: true };
 
     /// <inheritdoc cref="Lock.FencingToken"/>
-    public long? FencingToken => _hold is { FencingToken: not 0 and var token } ? token : null;
+    public virtual long? FencingToken => _hold is { FencingToken: not 0 and var token } ? token : null;
 
-    /// <inheritdoc cref="Conversation.Trust"/>
+    public virtual int? Slot => null;
+
     public ref TrustWindow Trust => ref conversation.Trust;
 
-    private LockKey Key => conversation.Key;
+    protected LockKey Key => conversation.Key;
 
-    private ILogger Logger => conversation.Logger;
+    protected ILogger Logger => conversation.Logger;
 
     /// <summary>Counts the lock as lost, because the server has not confirmed it for longer than its last answer is trusted.</summary>
     public void Distrust()
@@ -61,7 +61,7 @@ internal sealed class Holding(Conversation conversation)
     /// <param name="async">Whether it asks asynchronously.</param>
     /// <param name="orThrow">Whether the error of a server that lives and cannot say is thrown; else it is taken for a yes.</param>
     /// <param name="cancellationToken">Cancels the question.</param>
-    public async ValueTask<bool> Confirm(bool async, bool orThrow = false, CancellationToken cancellationToken = default)
+    public virtual async ValueTask<bool> Confirm(bool async, bool orThrow = false, CancellationToken cancellationToken = default)
     {
         cancellationToken.ThrowIfCancellationRequested();
         Enter();
@@ -136,9 +136,9 @@ internal sealed class Holding(Conversation conversation)
 
     /// <inheritdoc cref="Lock.Dispose()"/>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
-    public async ValueTask Dispose(bool async)
+    public virtual async ValueTask Dispose(bool async)
     {
-        if (_state == LockState.Disposed)
+        if (State == LockState.Disposed)
         {
             return;
         }
@@ -157,7 +157,7 @@ internal sealed class Holding(Conversation conversation)
         }
         finally
         {
-            _state = LockState.Disposed;
+            State = LockState.Disposed;
             Exit();
         }
     }
@@ -172,7 +172,8 @@ internal sealed class Holding(Conversation conversation)
         }
 
         return Telemetry.HearsAcquires
-            ? AcquireAndTell(timeout, async, cancellationToken) : AcquireOnConnection(timeout, async, cancellationToken);
+            ? AcquireAndTell(timeout, async, cancellationToken)
+            : AcquireOnConnection(timeout, Limit.Of(timeout, cancellationToken), async, cancellationToken);
     }
 
     private void RefuseAndTell(TimeSpan timeout) => Completed(Tell(() =>
@@ -182,16 +183,17 @@ internal sealed class Holding(Conversation conversation)
     }));
 
     private ValueTask<bool> AcquireAndTell(TimeSpan timeout, bool async, CancellationToken cancellationToken) =>
-        Tell(() => AcquireOnConnection(timeout, async, cancellationToken));
+        Tell(() => AcquireOnConnection(timeout, Limit.Of(timeout, cancellationToken), async, cancellationToken));
 
     private ValueTask<bool> Tell(Func<ValueTask<bool>> acquire) =>
         Telemetry.Tell(
             acquire, static acquired => acquired, () => (conversation.Connection.Database, conversation.Spoken), Key, conversation.Options);
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<bool> AcquireOnConnection(TimeSpan timeout, bool async, CancellationToken cancellationToken)
+    protected virtual async ValueTask<bool> AcquireOnConnection(
+        TimeSpan timeout, Limit limit, bool async, CancellationToken cancellationToken)
     {
-        if (_state == LockState.Disposed)
+        if (State == LockState.Disposed)
         {
             throw Refusals.Disposed();
         }
@@ -200,17 +202,17 @@ internal sealed class Holding(Conversation conversation)
         Enter();
         try
         {
-            conversation.Limit = Limit.Of(timeout, cancellationToken);
+            conversation.Limit = limit;
             var request = Admission.Admit(conversation, timeout);
             Admission.CheckDatabase(conversation, IsHeld ? _hold!.Identity.Database : null);
-            var hold = await Acquiring.Acquire(conversation, request, HasNewTransaction, async, cancellationToken).ConfigureAwait(false);
+            var hold = await Ask(request, async, cancellationToken).ConfigureAwait(false);
             if (hold is null)
             {
                 return false;
             }
 
             _count = _hold == hold ? _count + 1 : 1;
-            (_hold, _state, HasNewTransaction) = (hold, LockState.Held, false);
+            (_hold, State, HasNewTransaction) = (hold, LockState.Held, false);
             _granted = conversation.HasOwnConnection || conversation.Settings is not null ? Stopwatch.GetTimestamp() : 0;
             if (!conversation.IsOpen)
             {
@@ -228,7 +230,9 @@ internal sealed class Holding(Conversation conversation)
         }
     }
 
-    /// <inheritdoc cref="Lock.HandleError"/>
+    protected virtual ValueTask<Hold?> Ask(LockRequest request, bool async, CancellationToken cancellationToken) =>
+        Acquiring.Acquire(conversation, request, HasNewTransaction, async, cancellationToken);
+
     public async ValueTask HandleError(Exception error, bool async)
     {
         ArgumentNullException.ThrowIfNull(error);
@@ -260,21 +264,16 @@ internal sealed class Holding(Conversation conversation)
     }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<bool> ReleaseOnConnection(bool async)
+    protected virtual async ValueTask<bool> ReleaseOnConnection(bool async)
     {
         if (_hold is not { } hold || _count == 0)
         {
             return false;
         }
 
-        if (hold.IsLost)
+        if (hold.IsLost || hold.Options.Scope == LockScope.Transaction)
         {
-            return Lose(hold, null);
-        }
-
-        if (hold.Options.Scope == LockScope.Transaction)
-        {
-            return false;
+            return hold.IsLost && Lose(hold, null);
         }
 
         if (conversation.IsOpen && hold.Count > 1)
@@ -288,10 +287,15 @@ internal sealed class Holding(Conversation conversation)
         conversation.Limit = conversation.HasOwnConnection ? Limit.Of(TrustWindow.Length, CancellationToken.None) : default;
         var (verdict, error) = await Releasing.Release(conversation, hold, async).ConfigureAwait(false);
         conversation.Limit = default;
+        if (verdict is ReleaseVerdict.Released or ReleaseVerdict.KeptByTransaction)
+        {
+            (_count, State) = (0, LockState.Free);
+            hold.Release();
+        }
+
         switch (verdict)
         {
             case ReleaseVerdict.Released:
-                LetGo(hold);
                 Log.Released(Logger, Key);
                 if (isInTransaction && conversation.Transaction is not null)
                 {
@@ -300,7 +304,6 @@ internal sealed class Holding(Conversation conversation)
 
                 return true;
             case ReleaseVerdict.KeptByTransaction:
-                LetGo(hold);
                 Log.KeptByTransaction(Logger, Key);
                 return false;
             case ReleaseVerdict.Lost:
@@ -314,7 +317,7 @@ internal sealed class Holding(Conversation conversation)
     // caller means to roll the transaction back first, and to release then.
     private async ValueTask<bool> ReleaseRefused(Hold hold, Exception error, bool async)
     {
-        if (_state != LockState.HeldAfterError)
+        if (State != LockState.HeldAfterError)
         {
             ExceptionDispatchInfo.Throw(error);
         }
@@ -342,16 +345,10 @@ internal sealed class Holding(Conversation conversation)
     // After HandleError the caller's own exception is on its way, so that this returns false instead of throwing.
     private bool Lose(Hold hold, Exception? error)
     {
-        var isAfterError = _state == LockState.HeldAfterError;
-        (_count, _state) = (0, LockState.Free);
+        var isAfterError = State == LockState.HeldAfterError;
+        (_count, State) = (0, LockState.Free);
         NoteLoss(hold, error);
-        return isAfterError ? false : throw Refusals.Lost(Key, error);
-    }
-
-    private void LetGo(Hold hold)
-    {
-        (_count, _state) = (0, LockState.Free);
-        hold.Release();
+        return isAfterError ? false : throw Loss(error);
     }
 
     private void NoteLoss(Hold hold, Exception? error)
@@ -365,12 +362,16 @@ internal sealed class Holding(Conversation conversation)
         hold.Lose();
     }
 
-    private void NoteError() => _state = _state == LockState.Held ? LockState.HeldAfterError : _state;
+    public virtual ValueTask<bool> Renew(bool async, CancellationToken cancellationToken) => throw LeaseRefusals.NothingToRenew(Key);
+
+    public virtual LockLostException Loss(Exception? error) => Refusals.Lost(Key, error);
+
+    private void NoteError() => State = State == LockState.Held ? LockState.HeldAfterError : State;
 
     /// <inheritdoc cref="Lock.GetHolders()"/>
     public async ValueTask<LockHolders> GetHolders(bool async, CancellationToken cancellationToken)
     {
-        if (_state == LockState.Disposed)
+        if (State == LockState.Disposed)
         {
             throw Refusals.Disposed();
         }
@@ -379,7 +380,6 @@ internal sealed class Holding(Conversation conversation)
         Enter();
         try
         {
-            Admission.CheckOpen(conversation);
             return await Holders.Ask(conversation, async, cancellationToken).ConfigureAwait(false);
         }
         finally
@@ -388,7 +388,7 @@ internal sealed class Holding(Conversation conversation)
         }
     }
 
-    private void Enter()
+    protected void Enter()
     {
         if (Interlocked.Exchange(ref _inUse, 1) != 0)
         {
@@ -396,5 +396,5 @@ internal sealed class Holding(Conversation conversation)
         }
     }
 
-    private void Exit() => Volatile.Write(ref _inUse, 0);
+    protected void Exit() => Volatile.Write(ref _inUse, 0);
 }

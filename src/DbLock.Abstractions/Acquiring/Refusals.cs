@@ -39,6 +39,10 @@ internal static class Refusals
         "A lock of transaction scope has no fencing token, because its transaction may be older than the grant: leave "
             + "LockOptions.Fencing or LockOptions.Scope out.", parameter);
 
+    public static ArgumentException ExclusiveSlots(LockKey key, string parameter) => new(
+        $"A slot of '{key}' is exclusive and counts one acquire: leave shared and re-entrant out, and give the key more slots instead.",
+        parameter);
+
     public static NotSupportedException NoSeveral(LockDialect dialect) => new(
         $"{dialect.Name} cannot lock several keys at once here: use a lock for each, always in the same order.");
 

@@ -3,6 +3,14 @@ namespace DbLock;
 /// <summary>Runs the caller's code under a lock, and lets go of the lock after it, however the code ends.</summary>
 internal static class Running
 {
+    public static Func<CancellationToken, ValueTask> Body(Action body) => _ =>
+    {
+        body();
+        return ValueTask.CompletedTask;
+    };
+
+    public static Func<CancellationToken, ValueTask> Body(Func<CancellationToken, Task> body) => token => new ValueTask(body(token));
+
     /// <summary>Acquires the lock, and throws when it was held elsewhere for the whole timeout.</summary>
     public static async ValueTask AcquireOrThrow(
         Holding holding, TimeSpan? timeout, bool async, CancellationToken cancellationToken)

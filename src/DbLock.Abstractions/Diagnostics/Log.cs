@@ -119,4 +119,9 @@ internal static partial class Log
 
     [LoggerMessage(43, LogLevel.Warning, "{Count} leases, among them '{Key}', could not be renewed just now; they are tried again.")]
     public static partial void NotRenewed(ILogger logger, int count, LockKey key, Exception error);
+
+    [LoggerMessage(44, LogLevel.Warning,
+        "Lease '{Key}' was held to the end and could not be let go over its connection: it ends by itself, or the next call of its Lock "
+        + "over an open connection lets go of it.")]
+    public static partial void LeaseNotLetGo(ILogger logger, LockKey key, Exception? error);
 }

@@ -34,6 +34,17 @@ public abstract class LockDialect
     public virtual bool HasSeveral => false;
 
     /// <summary>
+    /// Gets whether one statement can try several keys until one is free (<see cref="LockRequest.Any"/>). With false (default) the slots of
+    /// a key are tried with a statement for each.
+    /// </summary>
+    public virtual bool HasAny => false;
+
+    /// <summary>
+    /// Gets what a grant's code is multiplied by where one of several keys is enough; which one is added, counted from 1.
+    /// </summary>
+    protected const int AnyFactor = 1024;
+
+    /// <summary>
     /// Gets whether a lock belongs to the database in which it was taken, so that an equal name in another database is another lock, and
     /// whether a connection can change its database; false by default.
     /// </summary>
@@ -160,4 +171,11 @@ public abstract class LockDialect
     /// long a session may be idle.
     /// </summary>
     public virtual bool IsSessionLimit(DbError codes) => false;
+
+    /// <summary>Takes a code apart that tells which of several keys is held.</summary>
+    /// <param name="request">What was asked.</param>
+    /// <param name="code">The answer.</param>
+    /// <returns>The code without that, and which key it is; 0 for none.</returns>
+    protected static (long Code, int Taken) ReadAny(in LockRequest request, long code) =>
+        request.Any is null || Math.Abs(code) < AnyFactor ? (code, 0) : (code >> 10, (int)(code & (AnyFactor - 1)));
 }

@@ -63,6 +63,27 @@ public abstract class LeaseDialect
     /// <param name="rows">The rows; those without a name ask for all leases.</param>
     public LockStatement Look(LeaseTable table, IReadOnlyList<LeaseRow> rows) => Say(Texts(table).Look, rows);
 
+    /// <summary>Gets whether keys can have slots.</summary>
+    /// <param name="table">The table.</param>
+    public bool HasSlots(LeaseTable table) => Texts(table).AcquireSlot.Length > 0;
+
+    /// <summary>Returns the statement that takes one slot that nobody has.</summary>
+    /// <param name="table">The table.</param>
+    /// <param name="row">The row, whose slot is the number of slots.</param>
+    public LockStatement AcquireSlot(LeaseTable table, LeaseRow row) => Say(Texts(table).AcquireSlot, [row]);
+
+    /// <summary>Returns the statement that makes the rows of slots that do not exist yet.</summary>
+    /// <param name="table">The table.</param>
+    /// <param name="rows">The rows, in the order of their slots.</param>
+    public LockStatement MakeSlots(LeaseTable table, IReadOnlyList<LeaseRow> rows) => Say(Texts(table).MakeSlots, rows);
+
+    /// <summary>
+    /// Returns the statement that fails, or answers with <see cref="LeaseReply.Uncommitted"/>, where what was written just before on the
+    /// same connection is not committed yet. It has no command where the answers to the others tell.
+    /// </summary>
+    /// <param name="table">The table.</param>
+    public LockStatement Committed(LeaseTable table) => Say(Texts(table).Committed, []);
+
     /// <summary>Returns the statement that deletes old rows, where tokens cannot go back without them.</summary>
     /// <param name="table">The table.</param>
     public LockStatement Clear(LeaseTable table) => Say(Texts(table).Clear, []);

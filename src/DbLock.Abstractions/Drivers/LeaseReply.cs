@@ -12,10 +12,14 @@ public sealed record LeaseReply(long Clock, IReadOnlyList<(string Owner, int Slo
     /// </summary>
     public const string Uncommitted = "uncommitted";
 
+    /// <summary>Gets how many rows of the key's slots exist, where one slot was asked for.</summary>
+    public int Slots { get; init; }
+
     private static readonly char[] Between = ['[', ']', '"', ','];
 
     /// <summary>
-    /// Reads an answer: the clock, then owner, slot and token of each row. Brackets and quotes of a JSON array are skipped.
+    /// Reads an answer: the clock, then owner, slot and token of each row. Brackets and quotes of a JSON array are skipped. The token of
+    /// the owner <c>-</c> is how many slots exist.
     /// </summary>
     /// <param name="answer">The value that came back; null when none did.</param>
     /// <exception cref="LockException">It is no such text.</exception>
@@ -34,15 +38,25 @@ public sealed record LeaseReply(long Clock, IReadOnlyList<(string Owner, int Slo
             throw NotAnswered();
         }
 
-        var rows = new (string Owner, int Slot, long Token)[parts.Length - 1];
-        for (var i = 0; i < rows.Length; i++)
+        var (rows, slots) = (new List<(string Owner, int Slot, long Token)>(parts.Length - 1), 0);
+        foreach (var part in parts.AsSpan(1))
         {
-            rows[i] = parts[i + 1].Split(' ') is [var owner, var slot, var token] && Number(slot, out var s) && Number(token, out var t)
-                ? (owner, (int)s, t)
-                : throw NotAnswered();
+            if (part.Split(' ') is not [var owner, var slot, var token] || !Number(slot, out var s) || !Number(token, out var t))
+            {
+                throw NotAnswered();
+            }
+
+            if (owner == "-")
+            {
+                slots = (int)t;
+            }
+            else
+            {
+                rows.Add((owner, (int)s, t));
+            }
         }
 
-        return new LeaseReply(clock, rows);
+        return new LeaseReply(clock, rows) { Slots = slots };
     }
 
     private static bool Number(string text, out long number) =>

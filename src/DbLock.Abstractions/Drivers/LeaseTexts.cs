@@ -37,6 +37,23 @@ public sealed record LeaseTexts
     public required LockSql[] Look { get; init; }
 
     /// <summary>
+    /// Gets what fails, or answers with <see cref="LeaseReply.Uncommitted"/>, where what was written just before on this connection is not
+    /// committed yet. It is asked on the connection of a caller, who may have begun a transaction. Empty where the answers to the other
+    /// texts tell that already.
+    /// </summary>
+    public LockSql[] Committed { get; init; } = [];
+
+    /// <summary>
+    /// Gets what takes one slot: of the row that is given, the slot is the number of slots. It takes the lowest from 1 that is free and
+    /// whose row exists, or the one that the owner has already. It answers with that row, if any, and with <c>- 0</c> and how many of the
+    /// rows exist. Empty where there are no slots.
+    /// </summary>
+    public LockSql[] AcquireSlot { get; init; } = [];
+
+    /// <summary>Gets what makes the rows that do not exist yet, so that they are free; it answers as a release does.</summary>
+    public LockSql[] MakeSlots { get; init; } = [];
+
+    /// <summary>
     /// Gets what deletes the rows that ended a day ago or earlier and whose token is less than that of a new row, and answers with their
     /// number as a text.
     /// </summary>

@@ -7,6 +7,9 @@ public readonly record struct LockReply(LockOutcome Outcome)
     /// <summary>Gets the fencing token of a grant that was asked for with one (<see cref="LockRequest.Fencing"/>); 0 for none.</summary>
     public long FencingToken { get; init; }
 
+    /// <summary>Gets which of <see cref="LockRequest.Any"/> is held now, counted from 1; 0 for none.</summary>
+    public int Taken { get; init; }
+
     /// <summary>
     /// Gets the number of the transaction that was granted the lock, in transaction scope. It is 0 when the answer does not tell: the
     /// server is asked later, then, whether the present transaction is the same.

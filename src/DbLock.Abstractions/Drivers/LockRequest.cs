@@ -7,6 +7,12 @@ public readonly record struct LockRequest(LockKey Key)
     /// <summary>Gets whether the lock is shared.</summary>
     public bool Shared { get; init; }
 
+    /// <summary>
+    /// Gets the keys of which one is enough, in the order in which they are tried; <see cref="Key"/> has all of them then, and nothing is
+    /// waited for. Null when the key is to be had. It is asked only where <see cref="LockDialect.HasAny"/>.
+    /// </summary>
+    public IReadOnlyList<LockKey>? Any { get; init; }
+
     /// <summary>Gets what ends the hold.</summary>
     public LockScope Scope { get; init; }
 

@@ -13,6 +13,9 @@ namespace DbLock;
 /// </remarks>
 public sealed class LockKey : IEquatable<LockKey>
 {
+    /// <summary>How many slots a key has at most.</summary>
+    public const int MostSlots = 1000;
+
     // A name may be a megabyte long, which would be no help in a message.
     private const int MostToShow = 200;
 
@@ -40,6 +43,12 @@ public sealed class LockKey : IEquatable<LockKey>
         _number = keys[0]._number;
     }
 
+    private LockKey(LockKey key, int count)
+    {
+        (Name, _number, _isPair, _textScheme) = (key.Name, key._number, key._isPair, key._textScheme);
+        (Keys, SlotCount) = ([this], count);
+    }
+
     /// <summary>
     /// Gets the name: the text as it was given, or the decimal text of a number ("42") or a pair ("1,2"). Of several keys: the names of the
     /// first three.
@@ -54,13 +63,19 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <summary>Gets whether this is several keys.</summary>
     public bool IsSeveral => Keys.Count > 1;
 
+    /// <summary>Gets how many slots it has, any one of which is acquired (<see cref="Slots"/>); 0 for a key without slots.</summary>
+    public int SlotCount { get; }
+
+    /// <summary>Gets what an engine's own locks know it by: of a key with slots, the keys of all slots.</summary>
+    internal LockKey OnServer => SlotCount == 0 ? this : All(Enumerable.Range(1, SlotCount).Select(Slot));
+
     /// <summary>Gets the number that PostgreSQL locks. For a pair: the first in the high 32 bits, the second in the low 32 bits.</summary>
-    /// <exception cref="InvalidOperationException">These are several keys.</exception>
-    public long Number => IsSeveral ? throw Several() : _number;
+    /// <exception cref="InvalidOperationException">These are several keys, or the key has slots.</exception>
+    public long Number => IsSeveral || SlotCount > 0 ? throw Several() : _number;
 
     /// <summary>Gets whether the key lives in PostgreSQL's space of pairs, which never meets the space of single numbers.</summary>
-    /// <exception cref="InvalidOperationException">These are several keys.</exception>
-    public bool IsPair => IsSeveral ? throw Several() : _isPair;
+    /// <exception cref="InvalidOperationException">These are several keys, or the key has slots.</exception>
+    public bool IsPair => IsSeveral || SlotCount > 0 ? throw Several() : _isPair;
 
     /// <summary>Gets the pair; (0, 0) has no meaning unless <see cref="IsPair"/>.</summary>
     public (int First, int Second) Pair => IsPair ? ((int)(Number >> 32), (int)Number) : default;
@@ -153,7 +168,7 @@ public sealed class LockKey : IEquatable<LockKey>
     /// The keys, in any order: they are locked in the order of their numbers, so that two programs that want the same ones do not wait for
     /// each other. One that is given twice is locked once. A single key is returned as it is.
     /// </param>
-    /// <exception cref="ArgumentException">There is no key.</exception>
+    /// <exception cref="ArgumentException">There is no key, or a key among several has slots.</exception>
     public static LockKey All(params IEnumerable<LockKey> keys)
     {
         ArgumentNullException.ThrowIfNull(keys);
@@ -167,9 +182,43 @@ public sealed class LockKey : IEquatable<LockKey>
         {
             0 => throw new ArgumentException("A lock needs a key: no keys would lock nothing.", nameof(keys)),
             1 => sorted[0],
+            _ when Array.Exists(sorted, static key => key.SlotCount > 0) => throw new ArgumentException(
+                "A key with slots cannot be one of several, because which of its slots is free is known only when it is acquired: acquire "
+                + "it by itself, and before or after the others in every program.",
+                nameof(keys)),
             _ => new LockKey(sorted),
         };
     }
+
+    /// <summary>
+    /// Makes a key with slots: its lock can be held so many times at once, each time in another slot. Acquiring it takes any slot that is
+    /// free.
+    /// </summary>
+    /// <param name="key">The key; a single one. Without slots it is another lock.</param>
+    /// <param name="count">How many slots, from 1 to <see cref="MostSlots"/>. Every program should give the same number.</param>
+    /// <exception cref="ArgumentException">These are several keys, or the key has slots already.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The number is less than 1 or more than <see cref="MostSlots"/>.</exception>
+    public static LockKey Slots(LockKey key, int count)
+    {
+        ArgumentNullException.ThrowIfNull(key);
+        if (key.IsSeveral || key.SlotCount > 0)
+        {
+            throw new ArgumentException($"'{key}' cannot have slots: only a single key without slots can.", nameof(key));
+        }
+
+        return count is >= 1 and <= MostSlots ? new LockKey(key, count) : throw new ArgumentOutOfRangeException(
+            nameof(count), count, $"'{key}' can have from 1 to {MostSlots.ToString(CultureInfo.InvariantCulture)} slots.");
+    }
+
+    /// <summary>
+    /// Returns the key that a slot is to an engine's own locks: the text <c>name#3</c>, under the key's own scheme, or under the default
+    /// one when it is a number (<c>42#3</c>) or a pair (<c>1,2#3</c>).
+    /// </summary>
+    /// <param name="slot">The slot, from 1 to <see cref="SlotCount"/>.</param>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such slot.</exception>
+    public LockKey Slot(int slot) => slot >= 1 && slot <= SlotCount
+        ? From(string.Create(CultureInfo.InvariantCulture, $"{Name}#{slot}"), _textScheme ?? KeyScheme.PostgresqlLock)
+        : throw new ArgumentOutOfRangeException(nameof(slot), slot, $"'{this}' has no such slot.");
 
     /// <summary>Makes a key from a Guid: its text of 36 lower-case characters.</summary>
     /// <param name="value">The Guid.</param>
@@ -210,6 +259,7 @@ public sealed class LockKey : IEquatable<LockKey>
     {
         ArgumentNullException.ThrowIfNull(prefix);
         return IsSeveral ? All(Keys.Select(key => key.WithPrefix(prefix)))
+            : SlotCount > 0 && _textScheme is { } own ? Slots(From(prefix + Name, own), SlotCount)
             : _textScheme is { } scheme ? From(prefix + Name, scheme)
             : throw new InvalidOperationException($"The key {Name} is a number and takes no prefix: make it a text first.");
     }
@@ -221,23 +271,26 @@ public sealed class LockKey : IEquatable<LockKey>
             && _number == other._number
             && _isPair == other._isPair
             && Name == other.Name
-            && Keys.Count == other.Keys.Count
+            && (SlotCount, Keys.Count) == (other.SlotCount, other.Keys.Count)
             && (!IsSeveral || Keys.SequenceEqual(other.Keys)));
 
     /// <inheritdoc />
     public override bool Equals(object? obj) => Equals(obj as LockKey);
 
     /// <inheritdoc />
-    public override int GetHashCode() => HashCode.Combine(_number, _isPair, Keys.Count);
+    public override int GetHashCode() => HashCode.Combine(_number, _isPair, Keys.Count, SlotCount);
 
     /// <summary>
-    /// Returns the name as messages show it. Of a name that is longer than 200 characters it has the beginning and the length.
+    /// Returns the name as messages show it. Of a name that is longer than 200 characters it has the beginning and the length; a key with
+    /// slots tells how many it has.
     /// </summary>
     public override string ToString() =>
-        Name.Length <= MostToShow ? Name : string.Create(CultureInfo.InvariantCulture, $"{Name[..MostToShow]}… ({Name.Length} characters)");
+        (Name.Length <= MostToShow
+            ? Name : string.Create(CultureInfo.InvariantCulture, $"{Name[..MostToShow]}… ({Name.Length} characters)"))
+        + (SlotCount == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $" (any of {SlotCount} slots)"));
 
     private InvalidOperationException Several() => new(
-        $"'{this}' stands for several keys, and each has a number of its own: take them from LockKey.Keys.");
+        $"'{this}' stands for several keys, and each has a number of its own: take them from LockKey.{(IsSeveral ? "Keys" : "Slot")}.");
 
     internal static byte[] Utf8(string text)
     {

@@ -10,6 +10,9 @@ internal readonly record struct LeaseAnswer(object? Value, long Asked, Exception
     /// <summary>Gets what the server has answered; null for an error.</summary>
     public LeaseReply? Reply { get; init; }
 
+    /// <summary>Gets whether the provider has sent nothing.</summary>
+    public bool IsNotSent { get; init; }
+
     /// <summary>Gets whether nobody knows whether the statement was done.</summary>
     public bool IsUnknown => Error is not null && Trouble == LeaseTrouble.Unknown;
 

@@ -48,6 +48,9 @@ internal sealed class LeaseHold
 
     public long Token { get; }
 
+    /// <summary>Gets which slot it is; null for a key without slots.</summary>
+    public int? Slot => Rows[0].Slot is > 0 and var slot ? slot : null;
+
     /// <summary>Gets or sets what is called when it is lost.</summary>
     public Action? WhenLost { get; set; }
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.ExceptionServices;
 using System.Text.Json;
 
 namespace DbLock;
@@ -13,10 +14,24 @@ internal static class LeaseHolders
     public static LockHolders Of(LockKey key, IEnumerable<LockLease> leases) => new(
         key,
         [
-            .. leases.Select(
+            .. leases.Where(lease => key.SlotCount == 0 ? lease.Slot == 0 : lease.Slot >= 1 && lease.Slot <= key.SlotCount).Select(
                 static lease => new LockHolder(null, Shared: false, null) { Lease = lease, HeldFor = lease.Clock - lease.Since }),
         ],
         waiting: 0);
+
+    /// <summary>Asks over the connection of a <see cref="Lock"/> who holds its lease.</summary>
+    public static async ValueTask<LockHolders> Ask(Conversation conversation, LeaseDialect leases, bool async)
+    {
+        var (key, options) = (conversation.Key, conversation.Options);
+        var answer = await conversation.Ask(
+            leases.Look(options.LeaseTable, Leasing.Rows(leases, key, options, "")), async).ConfigureAwait(false);
+        if (answer.Error is { } error)
+        {
+            ExceptionDispatchInfo.Throw(error);
+        }
+
+        return Read(key, answer.Value);
+    }
 
     /// <summary>Reads the answer to <see cref="LeaseDialect.Look"/>, in the order of the names.</summary>
     public static IReadOnlyList<LockLease> ReadAll(object? answer)

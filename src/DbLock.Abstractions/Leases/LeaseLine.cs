@@ -20,7 +20,7 @@ internal sealed class LeaseLine
     /// <summary>Joins the lines of all names at once.</summary>
     public Place Enter(LockKey key)
     {
-        var place = new Place([.. key.Keys.Select(one => one.Name).Distinct()]);
+        var place = new Place([.. key.Keys.Select(NameOf).Distinct()]);
         lock (_gate)
         {
             foreach (var name in place.Names)
@@ -30,6 +30,27 @@ internal sealed class LeaseLine
 
             place.IsFirst = IsFirst(place);
             return place;
+        }
+    }
+
+    /// <summary>Says whether somebody waits for a key whose last answer was that nothing of it is free.</summary>
+    public bool IsWaitedFor(LockKey key)
+    {
+        lock (_gate)
+        {
+            return _lines.TryGetValue(NameOf(key), out var line) && line.First!.Value.HasMissed;
+        }
+    }
+
+    /// <summary>Wakes who is the first to wait for a key with slots, one of which has come free.</summary>
+    public void Wake(LockKey key)
+    {
+        lock (_gate)
+        {
+            if (_lines.TryGetValue(NameOf(key), out var line))
+            {
+                line.First!.Value.First.Release();
+            }
         }
     }
 
@@ -63,6 +84,9 @@ internal sealed class LeaseLine
         }
     }
 
+    // A key with slots is another lock than the one without.
+    private static string NameOf(LockKey key) => key.SlotCount == 0 ? key.Name : key.Name + "\0slots";
+
     private bool IsFirst(Place place) => Array.TrueForAll(place.Names, name => _lines[name].First!.Value == place);
 
     /// <summary>The place of one acquire, from its beginning to the end of its hold.</summary>
@@ -75,13 +99,24 @@ internal sealed class LeaseLine
 
         public bool HasLeft { get; set; }
 
+        /// <summary>Gets or sets whether it has asked, and nothing was free.</summary>
+        public bool HasMissed { get; set; }
+
         /// <summary>Gets or sets whether it must wait for a moment, so that other processes can ask.</summary>
         public bool Pauses { get; set; }
 
         /// <summary>Gets or sets since when tasks of this process have handed it to each other; 0 before the grant.</summary>
         public long TurnBegan { get; set; }
 
-        /// <summary>Gets what is released when it becomes the first. It is not used by one that was first from the beginning.</summary>
+        /// <summary>Waits until it is the first in all its lines.</summary>
+        /// <returns>False when the limit came first.</returns>
+        public async ValueTask<bool> WaitUntilFirst(Limit limit, bool async)
+        {
+            var left = limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : Timeout.InfiniteTimeSpan;
+            return async ? await First.WaitAsync(left, limit.Token).ConfigureAwait(false) : First.Wait(left, CancellationToken.None);
+        }
+
+        /// <summary>Gets what is released when it becomes the first, and when a slot has come free.</summary>
         public SemaphoreSlim First { get; } = new(0);
     }
 }

@@ -6,6 +6,9 @@ internal static class LeaseRefusals
     public static NotSupportedException NoLeases(LockDialect dialect) => new(
         $"{dialect.Name} has no leases here: leave LockOptions.Scope at Session, or give LockOptions.Dialect one that has leases.");
 
+    public static NotSupportedException NoSlots() => new(
+        "The leases of this dialect have no slots: use a key for each, and try one after the other.");
+
     public static ArgumentException Exclusive(string parameter) => new(
         "A lease is exclusive and counts one acquire: leave LockOptions.Shared and LockOptions.Reentrant off, or use LockScope.Session.",
         parameter);
@@ -69,8 +72,31 @@ internal static class LeaseRefusals
             + "process stood still; or its row was changed by somebody else. The work under it may not have been alone: check it.",
         error);
 
-    public static ArgumentException NotOnConnection(string parameter) => new(
-        "A lease is taken from a data source, which renews it over connections that it borrows: call dataSource.AcquireLock with these "
-            + "options, or leave LockOptions.Scope at Session.",
-        parameter);
+    public static LockLostException NotRenewed(LockKey key, TimeSpan trusted) => new(
+        $"Lease '{key}' was lost: its Lock did not renew it (Lock.Renew) within {trusted.InWords()} of its grant or of the last renewal, "
+            + "or its row was changed by somebody else. The work under it may not have been alone: check it, and renew it more often, make "
+            + "LockOptions.Lease longer, or take the lease from a data source, which renews it.",
+        null);
+
+    public static InvalidOperationException InTransaction(LockKey key, string what) => new(
+        $"Lease '{key}' is not {what} inside a transaction, whose rollback would undo that, and for whose end others would wait: do it "
+            + "before the transaction begins or after it has ended, use LockScope.Transaction, or take the lease from a data source.");
+
+    public static LockException Uncommitted(LockKey key, string what, Exception? error) => new(
+        $"Lease '{key}' is not {what}, because this connection does not commit by itself: it is in a transaction that the lock does not "
+            + "know, whose rollback would undo that. End the transaction first, or turn autocommit on.",
+        error);
+
+    public static LockException CannotRenew(LockKey key, TimeSpan left, Exception error) => new(
+        $"Lease '{key}' could not be renewed just now: {error.Message} It is held for {left.InWords()} more: renew it again within that, "
+            + "over an open connection outside of transactions, or end the work.",
+        error);
+
+    public static LockException NotReleased(LockKey key, Exception error) => new(
+        $"Lease '{key}' is still held, because the server has refused to let go of it: {error.Message} If a transaction of this connection "
+            + "has failed, roll it back, then release again; else the lease ends by itself.",
+        error);
+
+    public static InvalidOperationException NothingToRenew(LockKey key) => new(
+        $"Lock '{key}' has no time that could be renewed: only a lease has (LockOptions.Scope = LockScope.Lease).");
 }

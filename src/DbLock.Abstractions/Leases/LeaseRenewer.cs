@@ -236,7 +236,8 @@ internal sealed class LeaseRenewer(LeaseServer server)
         try
         {
             var answer = await server.Ask(
-                (leases, table) => leases.Release(table, Leasing.Rows(leases, key, options, owner, slot)),
+                (leases, table) => leases.Release(table, slot == 0
+                    ? Leasing.AllRows(leases, key, options, owner) : Leasing.Rows(leases, key, options, owner, slot)),
                 key, options, Limit.Of(Limit.Way, CancellationToken.None), async: true).ConfigureAwait(false);
             leftover.IsDone = answer.Reply is { Rows.Count: > 0 };
         }

@@ -99,7 +99,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
             var trouble = answer.Outcome == LockOutcome.ConnectionLost ? LeaseTrouble.Unknown : leases.Read(answer.Codes);
             if (trouble != LeaseTrouble.Again || attempt == Attempts || conversation.Limit.Token.IsCancellationRequested)
             {
-                return new(null, asked, answer.Error, trouble);
+                return new(null, asked, answer.Error, trouble) { IsNotSent = answer.IsNotSent };
             }
         }
     }

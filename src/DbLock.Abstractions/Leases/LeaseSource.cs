@@ -10,12 +10,7 @@ internal sealed class LeaseSource
 {
     private static readonly ConditionalWeakTable<DbDataSource, Dictionary<object, LeaseSource>> Sources = [];
 
-    private static readonly TimeSpan ShortestPoll = TimeSpan.FromMilliseconds(20);
-    private static readonly TimeSpan LongestPoll = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(10);
-
-    // How often it is asked for what was given too late to be trusted.
-    private const int Attempts = 3;
 
     private readonly LeaseServer _server;
     private readonly LeaseRenewer _renewer;
@@ -51,32 +46,44 @@ internal sealed class LeaseSource
     {
         cancellationToken.ThrowIfCancellationRequested();
         var limit = Limit.Of(timeout, cancellationToken);
-        var place = _line.Enter(key);
-        var asking = new Asking(key, options, Leasing.NewOwner());
+        if (key.SlotCount > 0 && timeout == TimeSpan.Zero && _line.IsWaitedFor(key))
+        {
+            return null;
+        }
+
+        // A try of one of several slots does not wait for those who ask, because there may be enough for all.
+        var isInLine = key.SlotCount == 0 || timeout != TimeSpan.Zero;
+        var place = isInLine ? _line.Enter(key) : new LeaseLine.Place([]) { IsFirst = true, HasLeft = true };
+        var asking = new Asking(this, key, options) { Place = key.SlotCount > 0 ? place : null };
         var hold = default(LeaseHold);
         try
         {
-            if (!place.IsFirst && (timeout == TimeSpan.Zero || !await WaitUntilFirst(place, limit, async).ConfigureAwait(false)))
+            if (!place.IsFirst && (timeout == TimeSpan.Zero || !await place.WaitUntilFirst(limit, async).ConfigureAwait(false)))
             {
                 return null;
             }
 
             if (place.Pauses)
             {
-                await Pause(Moment, limit, async).ConfigureAwait(false);
+                await LeaseAsking.Pause(Moment, limit, async).ConfigureAwait(false);
             }
 
-            hold = await AskUntilOver(asking, timeout, limit, async).ConfigureAwait(false);
+            hold = await asking.AskUntilOver(timeout, limit, async).ConfigureAwait(false);
             if (hold is not null)
             {
                 place.TurnBegan = place.TurnBegan == 0 ? Stopwatch.GetTimestamp() : place.TurnBegan;
+                hold.WhenReleased = () => LeaveOrWake(place, key);
                 hold.WhenLost = () =>
                 {
                     _renewer.Remove(hold);
-                    _line.Leave(place);
+                    LeaveOrWake(place, key);
                 };
-                hold.WhenReleased = () => _line.Leave(place);
                 _renewer.Add(hold);
+                if (key.SlotCount > 0)
+                {
+                    _line.Leave(place);
+                }
+
                 Log.Acquired(QuietLogger.Of(options.Logger), key);
             }
 
@@ -169,125 +176,6 @@ internal sealed class LeaseSource
         return LockNotAcquiredException.Within(timeout, key, "", null, holders, "TryAcquireLock to go on without it");
     }
 
-    private async ValueTask<LeaseHold?> AskUntilOver(Asking asking, TimeSpan timeout, Limit limit, bool async)
-    {
-        var start = Stopwatch.GetTimestamp();
-        var (wasAnswered, mayAskAgain) = (false, true);
-        while (true)
-        {
-            var wasInDoubt = asking.IsInDoubt;
-            var answer = await Ask(asking, limit, async).ConfigureAwait(false);
-            asking.IsInDoubt = answer.IsUnsent ? wasInDoubt : asking.IsInDoubt;
-            if (answer.Reply is { } reply && await Judge(asking, answer, reply, limit, async).ConfigureAwait(false) is { } hold)
-            {
-                return hold;
-            }
-
-            Check(asking, answer);
-            if (answer is { IsUnknown: true, IsUnsent: false } && mayAskAgain && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
-            {
-                // The pool has given out a session that had ended while it was idle. What was given already is ours by the owner's id.
-                mayAskAgain = false;
-                continue;
-            }
-
-            wasAnswered |= answer.Error is null || answer.IsNotNow;
-            var mayGoOn = timeout != TimeSpan.Zero && wasAnswered;
-            if (!mayGoOn || limit is { Timeout.Ticks: > 0, LeftToWait.Ticks: 0 })
-            {
-                return answer.Error is null || answer.IsNotNow ? null
-                    : answer.IsUnsent && asking.IsInDoubt ? throw LeaseRefusals.Unknown(asking.Key, answer.Error)
-                    : throw Refusal(asking, answer);
-            }
-
-            // What has waited for long is asked for less often, and not by all processes at the same moments.
-            var poll = Stopwatch.GetElapsedTime(start) / 8;
-            poll = poll < ShortestPoll ? ShortestPoll : poll > LongestPoll ? LongestPoll : poll;
-            poll *= 0.75 + (Random.Shared.NextDouble() / 2);
-            await Pause(poll, limit, async).ConfigureAwait(false);
-        }
-    }
-
-    private async ValueTask<LeaseAnswer> Ask(Asking asking, Limit limit, bool async)
-    {
-        var (key, options, owner) = asking;
-        asking.IsInDoubt = true;
-        if (!async || key.IsSeveral)
-        {
-            return await _server.Ask(
-                (leases, table) => leases.Acquire(
-                    table, Leasing.Rows(leases, key, options, owner, leastToken: asking.LeastToken), allOrNone: key.IsSeveral),
-                key, options, limit, async).ConfigureAwait(false);
-        }
-
-        asking.Round = _rounds.Ask(key, options, owner);
-        try
-        {
-            return await asking.Round.WaitAsync(limit.LeftToAnswer, limit.Token).ConfigureAwait(false);
-        }
-        catch (TimeoutException e)
-        {
-            return new(null, Stopwatch.GetTimestamp(), e, LeaseTrouble.Unknown);
-        }
-    }
-
-    // An answer that comes after the caller's cancel is no grant.
-    private async ValueTask<LeaseHold?> Judge(Asking asking, LeaseAnswer answer, LeaseReply reply, Limit limit, bool async)
-    {
-        var (key, options, owner) = asking;
-        for (var late = 0; ;)
-        {
-            var mine = reply.Rows.Where(row => row.Owner == owner).ToList();
-            limit.Token.ThrowIfCancellationRequested();
-            var dialect = _server.Dialect!;
-            var rows = Leasing.Rows(Leasing.Of(dialect), key, options, owner);
-            if (mine.Count < rows.Length)
-            {
-                // The server has answered that nothing of it is ours.
-                asking.IsInDoubt = mine.Count > 0;
-                return null;
-            }
-
-            var (least, most) = (mine.Min(row => row.Token), mine.Max(row => row.Token));
-            var hold = new LeaseHold(key, options, rows, most, answer.Asked, (_server.Database, dialect));
-            if (least == most)
-            {
-                if (hold.IsInTime(Stopwatch.GetTimestamp()) || ++late == Attempts)
-                {
-                    return hold.IsInTime(Stopwatch.GetTimestamp()) ? hold : null;
-                }
-
-                // It came too late to be trusted, and nobody else has it: it is asked for again, under the same id.
-            }
-            else
-            {
-                // A token of one of the rows is ahead of the clock. All must have one that is larger, because the next one of each row
-                // grows from its own.
-                asking.LeastToken = most + 1;
-            }
-
-            answer = await Ask(asking, limit, async).ConfigureAwait(false);
-            if (answer.Reply is null)
-            {
-                return null;
-            }
-
-            reply = answer.Reply;
-        }
-    }
-
-    private void Check(Asking asking, LeaseAnswer answer)
-    {
-        asking.IsInDoubt = answer.IsUnsent ? asking.IsInDoubt : answer.IsUnknown || (asking.IsInDoubt && answer.Error is null);
-        if (answer is { Error: not null, Trouble: LeaseTrouble.NoTable or LeaseTrouble.NoRight or LeaseTrouble.Refused })
-        {
-            throw Refusal(asking, answer);
-        }
-    }
-
-    private Exception Refusal(Asking asking, LeaseAnswer answer) =>
-        LeaseRefusals.Of(asking.Key, answer, _server.Table, _server.Ddl);
-
     // Nobody has run under what is let go of here, so that it is free for the next one at once.
     private void LetGo(Asking asking)
     {
@@ -306,35 +194,49 @@ internal sealed class LeaseSource
         }
     }
 
-    /// <returns>False when the limit came first.</returns>
-    private static async ValueTask<bool> WaitUntilFirst(LeaseLine.Place place, Limit limit, bool async)
+    // Who holds a slot has left the line, so that the next one could ask for another.
+    private void LeaveOrWake(LeaseLine.Place place, LockKey key)
     {
-        var left = limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : Timeout.InfiniteTimeSpan;
-        return async
-            ? await place.First.WaitAsync(left, limit.Token).ConfigureAwait(false) : place.First.Wait(left, CancellationToken.None);
-    }
-
-    private static async ValueTask Pause(TimeSpan pause, Limit limit, bool async)
-    {
-        pause = limit.Timeout > TimeSpan.Zero && limit.LeftToWait < pause ? limit.LeftToWait : pause;
-        if (async)
+        if (key.SlotCount > 0)
         {
-            await Task.Delay(pause, limit.Token).ConfigureAwait(false);
+            _line.Wake(key);
         }
         else
         {
-            using var never = new SemaphoreSlim(0);
-            never.Wait(pause, CancellationToken.None);
+            _line.Leave(place);
         }
     }
 
-    private sealed record Asking(LockKey Key, LockOptions Options, string Owner)
+    private sealed class Asking(LeaseSource source, LockKey key, LockOptions options) : LeaseAsking(key, options)
     {
-        public long LeastToken { get; set; }
+        /// <summary>Gets the statement that is under way for this and other acquires; null for one of its own.</summary>
+        public Task<LeaseAnswer>? Round { get; private set; }
 
-        /// <summary>Gets or sets whether something may have been given that nobody has.</summary>
-        public bool IsInDoubt { get; set; }
+        protected override bool MayAskAgain => true;
 
-        public Task<LeaseAnswer>? Round { get; set; }
+        protected override LeaseTable Table => source._server.Table;
+
+        protected override string? Database => source._server.Database;
+
+        protected override LockDialect? Dialect => source._server.Dialect;
+
+        protected override async ValueTask<LeaseAnswer> Ask(
+            Func<LeaseDialect, LeaseTable, LockStatement> say, Limit limit, bool async)
+        {
+            if (!async || Key.IsSeveral || Key.SlotCount > 0)
+            {
+                return await source._server.Ask(say, Key, Options, limit, async).ConfigureAwait(false);
+            }
+
+            Round = source._rounds.Ask(Key, Options, Owner);
+            try
+            {
+                return await Round.WaitAsync(limit.LeftToAnswer, limit.Token).ConfigureAwait(false);
+            }
+            catch (TimeoutException e)
+            {
+                return new(null, Stopwatch.GetTimestamp(), e, LeaseTrouble.Unknown);
+            }
+        }
     }
 }

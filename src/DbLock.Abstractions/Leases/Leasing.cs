@@ -36,6 +36,14 @@ internal static class Leasing
         return rows is [_] ? rows : [.. rows.DistinctBy(row => row.Name).OrderBy(row => row.Name, StringComparer.Ordinal)];
     }
 
+    /// <summary>Returns a row for each slot of a key, in their order.</summary>
+    public static LeaseRow[] Slots(LeaseDialect dialect, LockKey key, LockOptions options, string owner) =>
+        [.. Enumerable.Range(1, key.SlotCount).SelectMany(slot => Rows(dialect, key, options, owner, slot))];
+
+    /// <summary>Returns the rows that an acquire may have been given: one for each key, or one for each slot.</summary>
+    public static LeaseRow[] AllRows(LeaseDialect dialect, LockKey key, LockOptions options, string owner) =>
+        key.SlotCount > 0 ? Slots(dialect, key, options, owner) : Rows(dialect, key, options, owner);
+
     /// <summary>Throws when a lease cannot be as the options ask, or when another lock asks for what leases alone have.</summary>
     /// <param name="options">The options.</param>
     /// <param name="parameter">The name of the parameter that they came in.</param>

@@ -14,6 +14,8 @@ internal sealed class OwnLease(LeaseSource source, LeaseHold hold) : IOwnHold
 
     public long? FencingToken => hold.Token;
 
+    public int? Slot => hold.Slot;
+
     /// <summary>Acquires a lease from a data source.</summary>
     /// <returns>Null when it was held elsewhere for the whole timeout.</returns>
     public static async ValueTask<IOwnHold?> TryAcquire(

@@ -36,8 +36,8 @@ internal sealed class PoolReports(LockOptions options)
         + $"Acquire '{key}' alone, use a pool without LockPoolOptions.Fencing, or dataSource.AcquireLock, which asks the server each time.",
         parameter);
 
-    /// <summary>Throws when a shared lock cannot be had.</summary>
-    public void CheckShared(LockKey key, bool shared, string parameter)
+    /// <summary>Throws when a shared lock, or a slot, cannot be had.</summary>
+    public void CheckRequest(LockKey key, bool shared, string parameter)
     {
         if (shared && options.Fencing)
         {
@@ -47,6 +47,13 @@ internal sealed class PoolReports(LockOptions options)
         if (shared && options.Scope == LockScope.Lease)
         {
             throw NoSharedLeases(key);
+        }
+
+        if (key.SlotCount > 0 && options.Scope == LockScope.Lease)
+        {
+            throw new NotSupportedException(
+                $"A pool of leases has no slots, and '{key}' asks for one: acquire it from the data source (dataSource.AcquireLockAsync), "
+                + "or in a pool of session scope.");
         }
     }
 

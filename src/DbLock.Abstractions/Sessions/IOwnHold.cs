@@ -11,6 +11,8 @@ internal interface IOwnHold
 
     long? FencingToken { get; }
 
+    int? Slot { get; }
+
     void ThrowIfLost();
 
     ValueTask<bool> Release(bool async);

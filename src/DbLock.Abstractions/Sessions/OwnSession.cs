@@ -9,6 +9,9 @@ namespace DbLock;
 [SuppressMessage("Design", "CA1001", Justification = "The watch ends with the hold, or when HeldLock is finalized.")]
 internal sealed class OwnSession : IOwnHold
 {
+    // Who waits for slots of which keys, so that one task of the process asks for all, first come, first served.
+    private static readonly ConditionalWeakTable<DbDataSource, LeaseLine> Lines = [];
+
     private readonly DbConnection _connection;
     private readonly Lock _lock;
     private readonly OwnWatch _watch;
@@ -28,13 +31,58 @@ internal sealed class OwnSession : IOwnHold
 
     public long? FencingToken => _lock.FencingToken;
 
+    public int? Slot => _lock.Slot;
+
+    private LeaseLine? Line { get; init; }
+
     /// <summary>Acquires a lock on a connection from a data source.</summary>
     /// <returns>Null when the lock was held elsewhere for the whole timeout.</returns>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    public static async ValueTask<IOwnHold?> TryAcquire(
+    public static ValueTask<IOwnHold?> TryAcquire(
         DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow,
-            bool async,
-        CancellationToken cancellationToken)
+        bool async, CancellationToken cancellationToken) => key.SlotCount == 0
+            ? TryAcquire(dataSource, key, timeout, lockInterface, options, (orThrow, null, null), async, cancellationToken)
+            : TryAcquireSlot(dataSource, key, timeout, lockInterface, options, orThrow, async, cancellationToken);
+
+    private static async ValueTask<IOwnHold?> TryAcquireSlot(
+        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options, bool orThrow,
+        bool async, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        var (line, limit) = (Lines.GetOrCreateValue(dataSource), Limit.Of(timeout, cancellationToken));
+        if (timeout == TimeSpan.Zero)
+        {
+            return !orThrow && line.IsWaitedFor(key) ? null : await TryAcquire(
+                dataSource, key, timeout, lockInterface, options, (orThrow, line, null), async, cancellationToken).ConfigureAwait(false);
+        }
+
+        var place = line.Enter(key);
+        try
+        {
+            if (!place.IsFirst && !await place.WaitUntilFirst(limit, async).ConfigureAwait(false))
+            {
+                return !orThrow ? null : throw LockNotAcquiredException.Within(
+                    timeout, key, "", "all slots are held, and other tasks of this process wait for one", null,
+                    "TryAcquireLock to go on without it");
+            }
+
+            return await TryAcquire(
+                dataSource, key, limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : timeout, lockInterface, options, (orThrow, line, place),
+                async, cancellationToken).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException e) when (cancellationToken.IsCancellationRequested)
+        {
+            throw Refusals.Cancelled(key, e, cancellationToken);
+        }
+        finally
+        {
+            line.Leave(place);
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private static async ValueTask<IOwnHold?> TryAcquire(
+        DbDataSource dataSource, LockKey key, TimeSpan timeout, LockInterface? lockInterface, LockOptions? options,
+        (bool OrThrow, LeaseLine? Line, LeaseLine.Place? Place) how, bool async, CancellationToken cancellationToken)
     {
         var limit = Limit.Of(timeout, cancellationToken);
         for (var isSecond = false; ; isSecond = true)
@@ -45,14 +93,15 @@ internal sealed class OwnSession : IOwnHold
             try
             {
                 @lock = new Lock(connection, key, lockInterface, options) { HasOwnConnection = true };
+                (@lock.Holding as SlotHolding)?.Place = how.Place;
                 var left = limit.Timeout > TimeSpan.Zero ? limit.LeftToWait : timeout;
                 if (!await Acquire(@lock, left, async, cancellationToken).ConfigureAwait(false))
                 {
-                    return orThrow ? throw await Running.NotAcquired(
+                    return how.OrThrow ? throw await Running.NotAcquired(
                         @lock.Holding, timeout, "", "TryAcquireLock to go on without it", async).ConfigureAwait(false) : null;
                 }
 
-                return held = new OwnSession(connection, @lock);
+                return held = new OwnSession(connection, @lock) { Line = how.Line };
             }
             catch (Exception) when (!isSecond && @lock?.Holding.Conversation.IsSessionDead == true
                 && Stopwatch.GetElapsedTime(start) < TrustWindow.Beat)
@@ -126,6 +175,7 @@ internal sealed class OwnSession : IOwnHold
         await End(async).ConfigureAwait(false);
         await _lock.Holding.Dispose(async).ConfigureAwait(false);
         await GiveBack(_connection, _lock, Limit.Of(TrustWindow.Length, CancellationToken.None), async).ConfigureAwait(false);
+        Line?.Wake(Key);
     }
 
     private ValueTask End(bool async)

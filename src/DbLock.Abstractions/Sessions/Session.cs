@@ -1,5 +1,6 @@
 using System.Data;
 using System.Data.Common;
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 
 namespace DbLock;
@@ -15,6 +16,7 @@ internal sealed class Session
     private readonly Dictionary<LockIdentity.Name, Hold> _holds = [];
     private readonly Dictionary<LockInterface, LockDialect> _dialects = [];
     private readonly List<Hold> _inTransaction = [];
+    private readonly List<LeaseHold> _leases = [];
     private PhysicalSession? _current;
     private int _sweepAt = 16;
 
@@ -102,6 +104,27 @@ internal sealed class Session
             {
                 _holds[name] = hold;
             }
+        }
+    }
+
+    public void Add(LeaseHold hold)
+    {
+        lock (_leases)
+        {
+            _leases.RemoveAll(static ended => ended.IsEnded);
+            _leases.Add(hold);
+        }
+    }
+
+    /// <summary>Says whether the connection has all there is of one of some rows. A lease outlives the session.</summary>
+    public bool HasLease(LeaseTable table, LeaseRow[] rows, int slots)
+    {
+        lock (_leases)
+        {
+            var now = Stopwatch.GetTimestamp();
+            return Array.Exists(rows, row => _leases.Count(
+                hold => hold.IsHeld(now) && hold.Options.LeaseTable == table && hold.Key.SlotCount == slots
+                    && Array.Exists(hold.Rows, own => own.Name == row.Name)) >= Math.Max(1, slots));
         }
     }
 

@@ -18,6 +18,10 @@ internal sealed class KeyClear(Database database, PgSignal signal)
         IReadOnlyList<LockKey> keys, int[] pids, TimeSpan grace, bool yes, bool dry, string format, CancellationToken cancellationToken)
     {
         UsageException.ThrowIf(
+            database is SqliteDatabase,
+            "SQLite has no sessions that could be ended: a lease ends by itself, or when its row is given an earlier end (update "
+            + "dblock_leases set expires = 0 where key = …)");
+        UsageException.ThrowIf(
             signal == PgSignal.Cancel && database is not MySqlDatabase,
             $"{database.Engine} cancels no statement of another session: dblock terminate ends the session");
         var asks = ClearCommand.Asks(yes, dry, format);

@@ -141,11 +141,10 @@ internal sealed class FilterOptions
     public IReadOnlyList<LockKey> KeysAlone(ParseResult parsed, Database database)
     {
         database.RefuseOptionsOfPostgreSql(parsed, All().Where(option => option != _keys));
-        UsageException.ThrowIf(
-            database is SqliteDatabase, "SQLite has no locks of sessions: its leases are the rows of the table dblock_leases");
         var keys = parsed.GetValue(_keys) ?? [];
         UsageException.ThrowIf(
-            keys.Length == 0, $"{database.Engine} does not tell of all locks: say which are meant, with --key KEY");
+            keys.Length == 0 && database is not SqliteDatabase,
+            $"{database.Engine} does not tell of all locks: say which are meant, with --key KEY");
         return [.. keys.Select(key => (LockKey)key)];
     }
 

@@ -6,11 +6,15 @@ namespace DbLock.Cli;
 internal static class KeyHolders
 {
     private static readonly string[] Columns =
-        ["pid", "key", "mode", "waiting", "user", "application", "client", "database", "state", "state_s", "query", "partial"];
+    [
+        "pid", "type", "key", "mode", "waiting", "user", "application", "client", "database", "state", "state_s", "query", "partial",
+        "held_s", "slot", "host", "process", "since", "until", "token", "note",
+    ];
 
-    private static readonly string[] Important = ["pid", "key", "waiting", "state", "user", "client", "query", "application", "state_s"];
+    private static readonly string[] Important =
+        ["pid", "key", "waiting", "state", LockRows.InWords, "user", "client", "application", "state_s", "type"];
 
-    /// <summary>Writes a row for each holder.</summary>
+    /// <summary>Writes a row for each holder, of a session's lock or a lease.</summary>
     /// <exception cref="UnavailableException">The server hides the holders from this user.</exception>
     public static async Task ListAsync(
         Database database, IReadOnlyList<LockKey> keys, string format, bool wide, CancellationToken cancellationToken)
@@ -18,8 +22,15 @@ internal static class KeyHolders
         var connection = await database.OpenAsync(cancellationToken).ConfigureAwait(false);
         await using (connection.ConfigureAwait(false))
         {
-            var holders = await AskAsync(database, connection, keys, cancellationToken).ConfigureAwait(false);
-            Output.Write(format, Columns, [.. holders.Select(one => Row(one.Key, one.Holder, one.Waiting))], wide ? null : Important);
+            var holders = database is SqliteDatabase
+                ? [] : await AskAsync(database, connection, keys, cancellationToken).ConfigureAwait(false);
+            var leases = await LeasesAsync(database, connection, keys, cancellationToken).ConfigureAwait(false);
+            object?[][] rows =
+            [
+                .. holders.Select(one => Row(one.Key, one.Holder, one.Waiting)),
+                .. leases.Select(lease => LeaseRows.Row(lease, connection.Database, Columns)),
+            ];
+            Output.Write(format, Columns, rows, wide ? null : Important);
         }
     }
 
@@ -43,10 +54,37 @@ internal static class KeyHolders
         return all;
     }
 
-    private static object?[] Row(LockKey key, LockHolder holder, int waiting) =>
-    [
-        holder.Session?.Id, key.Name, holder.Shared ? "Share" : "Exclusive", waiting, holder.Session?.User, holder.Session?.Application,
-        holder.Session?.Client, holder.Session?.Database, holder.Session?.State, LockRows.Seconds(holder.Session?.StateAge),
-        holder.Session?.Query, holder.Session?.IsPartial ?? false,
-    ];
+    // A database in which nobody takes leases has no such table, and a user may have no right to read it.
+    private static async Task<IReadOnlyList<LockLease>> LeasesAsync(
+        Database database, DbConnection connection, IReadOnlyList<LockKey> keys, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await LeaseTable.Default.GetLeasesAsync(
+                connection, keys.Count == 0 ? null : keys, database.Interface, cancellationToken).ConfigureAwait(false);
+        }
+        catch (LockException)
+        {
+            return [];
+        }
+    }
+
+    private static object?[] Row(LockKey key, LockHolder holder, int waiting) => [.. Columns.Select(column => column switch
+    {
+        "pid" => holder.Session?.Id,
+        "type" => "session",
+        "key" => key.Name,
+        "mode" => holder.Shared ? "Share" : "Exclusive",
+        "waiting" => waiting,
+        "user" => holder.Session?.User,
+        "application" => holder.Session?.Application,
+        "client" => holder.Session?.Client,
+        "database" => holder.Session?.Database,
+        "state" => holder.Session?.State,
+        "state_s" => LockRows.Seconds(holder.Session?.StateAge),
+        "query" => holder.Session?.Query,
+        "partial" => holder.Session?.IsPartial ?? false,
+        "held_s" => LockRows.Seconds(holder.HeldFor),
+        _ => (object?)null,
+    })];
 }

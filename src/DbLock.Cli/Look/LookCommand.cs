@@ -10,7 +10,7 @@ internal static class LookCommand
         "list",
         "Lists the locks of the server, those that are waited for first, and then the leases in the table dblock_leases of the database. "
         + "Options of one kind add up, options of different kinds must all match. Nothing found is an empty list and exit code 0. On "
-        + "MariaDB, MySQL and SQL Server, which do not tell of all locks, it lists who holds those of --key.",
+        + "MariaDB, MySQL and SQL Server, which do not tell of all locks, it lists who holds those of --key, and on SQLite the leases.",
         ShowLocksAsync,
         withLeases: true);
 

@@ -15,6 +15,8 @@ internal sealed class HoldWatch(DbConnection connection, Lock @lock, long sessio
 
     public long? FencingToken => @lock.FencingToken;
 
+    public int? Slot => @lock.Slot;
+
     public Task ReleaseAsync() => @lock.ReleaseAsync().AsTask();
 
     /// <summary>Asks the server once more, if it was not asked this very moment: before something is started on its answer.</summary>

@@ -9,6 +9,9 @@ internal interface IRunHold
     /// <summary>Gets the fencing token; null where the server has none to give.</summary>
     long? FencingToken { get; }
 
+    /// <summary>Gets which slot is held; null for a key without slots.</summary>
+    int? Slot { get; }
+
     /// <summary>Makes sure that it is held: before something is started on that.</summary>
     /// <returns>Null when it is held, else why it is lost.</returns>
     Task<string?> ConfirmAsync();

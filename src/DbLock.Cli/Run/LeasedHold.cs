@@ -14,6 +14,8 @@ internal sealed class LeasedHold : IRunHold, IAsyncDisposable
 
     public long? FencingToken => _held.FencingToken;
 
+    public int? Slot => _held.Slot;
+
     /// <summary>Acquires the lease.</summary>
     /// <exception cref="LockNotAcquiredException">It was held elsewhere for the whole timeout.</exception>
     /// <exception cref="UnavailableException">There is no way to the database.</exception>

@@ -21,6 +21,7 @@ internal static class RunCommand
         The command sees:
           DBLOCK_KEY            what is locked: on PostgreSQL the number, or the pair 1,2, elsewhere the name
           DBLOCK_NAME           KEY as it was given
+          DBLOCK_SLOT           with --slots: which slot it has, from 1
           DBLOCK_PID            the server's session that holds the lock; none holds a lease
           DBLOCK_FENCING_TOKEN  a number larger than that of every holder before; always there on PostgreSQL and
                                 with --lease, on MariaDB and SQL Server where there is the sequence dblock_fencing
@@ -38,6 +39,7 @@ internal static class RunCommand
           dblock run --nonblock import:42 -- ./import 42 || echo "somebody else is at it"
           dblock run --nonblock --quiet --conflict-exit-code 0 cleanup -- ./cleanup      in a crontab
           dblock run --wait yield --timeout 10m migrations -- ./migrate
+          dblock run --slots 4 import -- sh -c './import --scratch "/tmp/$DBLOCK_SLOT"'    four at once, on all hosts
           dblock run --lease 1m --at-least 22h --nonblock nightly-report -- ./report     once a night, on many hosts
           dblock run -c sqlite:locks.db --lease 1m nightly-report -- ./report            without a server
         """;

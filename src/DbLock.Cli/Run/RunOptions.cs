@@ -39,6 +39,13 @@ internal sealed class RunOptions
     {
         Description = "Others may hold the lock at the same time, if they too ask for it shared",
     };
+    private readonly Option<int?> _slots = new("--slots")
+    {
+        Description = "So many may hold the lock at once, each in a slot of its own (DBLOCK_SLOT). Every program should give the same "
+            + "number",
+        HelpName = "count",
+        CustomParser = ParseSlots,
+    };
     private readonly Option<TimeSpan?> _lease = Duration.Option(
         "Hold a lease instead of a session's lock: a row of a table (dblock lease-table), renewed while the command runs, that ends this "
         + "long after the last renewal (30s). It passes every pooler, and outlives a restart or a failover of the server",
@@ -126,6 +133,8 @@ internal sealed class RunOptions
         UsageException.ThrowIf(
             parsed.GetValue(_lease) is { } lease && (lease < LeaseTimes.Shortest || lease > LeaseTimes.Longest),
             "--lease takes from 2s to 10d");
+        UsageException.ThrowIf(
+            parsed.GetValue(_slots) is not null && parsed.GetValue(_shared), "a slot is exclusive: give --slots or --shared, not both");
         UsageException.ThrowIf(parsed.GetValue(_atLeast) > LeaseTimes.LongestLeast, "--at-least takes no more than 365d");
         UsageException.ThrowIf(parsed.GetValue(_grace) > TimeSpan.FromDays(1), "--grace takes no more than 1d");
         var key = KeyOption.Parse(name, parsed.GetValue(_scheme)!);
@@ -143,7 +152,7 @@ internal sealed class RunOptions
         {
             Database = ConnectionOption.Database(parsed.GetValue(_connection)),
             Name = name,
-            Key = key,
+            Key = parsed.GetValue(_slots) is { } slots ? LockKey.Slots(key, slots) : key,
             Options = new LockOptions
             {
                 Shared = parsed.GetValue(_shared),
@@ -201,9 +210,21 @@ internal sealed class RunOptions
         return 0;
     }
 
+    private static int? ParseSlots(ArgumentResult result)
+    {
+        if (int.TryParse(result.Tokens[^1].Value, NumberStyles.None, CultureInfo.InvariantCulture, out var slots)
+            && slots is >= 1 and <= LockKey.MostSlots)
+        {
+            return slots;
+        }
+
+        result.AddError(string.Create(CultureInfo.InvariantCulture, $"--slots takes a number from 1 to {LockKey.MostSlots}"));
+        return null;
+    }
+
     private IEnumerable<Option> All() =>
     [
-        _connection, _scheme, _nonblock, _timeout, _wait, _shared, _lease, _atLeast, _conflict, _onLost, _grace,
+        _connection, _scheme, _nonblock, _timeout, _wait, _shared, _slots, _lease, _atLeast, _conflict, _onLost, _grace,
         _close, _pass, _noName, _trust,
         _quiet, _verbose,
     ];

@@ -112,7 +112,7 @@ public sealed class EngineTests : IDisposable
     [InlineData("watch -c mysql://h/d", "dblock list --key KEY")]
     [InlineData("cancel -y -c sqlserver://h/d --key KEY", "dblock terminate")]
     [InlineData("terminate -y -c mysql://h/d --key KEY --max 3", "leave --max out")]
-    [InlineData("list -c sqlite:x.db --key KEY", "dblock_leases")]
+    [InlineData("terminate -y -c sqlite:x.db --key KEY", "dblock_leases")]
     [InlineData("list -c mysql://u:hush@h:0/d", "from 1 to 65535")]
     [InlineData("list -c mysql://u:hush@h/d?nonsense=hush", "mysql:Server=")]
     [InlineData("list -c mysql:Server=h;Nonsense=hush", "mysql:Server=")]
@@ -143,6 +143,23 @@ public sealed class EngineTests : IDisposable
         Assert.DoesNotContain("hush", error, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", error, StringComparison.Ordinal);
         Assert.Single(error.TrimEnd('\n').Split('\n'));
+    }
+
+    [Fact]
+    public async Task Leases_of_a_file_are_listed()
+    {
+        var file = $"sqlite:{Folder}/locks.db";
+        await using var dblock = DblockProcess.Start([], "run", "-c", file, "--lease", "1m", Key, "--", "sh", "-c", "echo started; read x");
+        await dblock.UntilAsync("started");
+        foreach (var keys in new string[][] { [], ["--key", Key] })
+        {
+            using var json = JsonDocument.Parse((await DblockProcess.RunAsync([], ["list", "-c", file, "-o", "json", .. keys])).Output);
+            var row = Assert.Single(json.RootElement.EnumerateArray());
+            Assert.Equal((Key, "lease", dblock.Pid), (row.GetProperty("key").GetString(), row.GetProperty("type").GetString(), row.GetProperty("process").GetInt32()));
+        }
+
+        await dblock.TypeAsync("\n");
+        await dblock.ExitAsync();
     }
 
     [Theory]

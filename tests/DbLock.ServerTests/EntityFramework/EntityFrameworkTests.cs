@@ -68,6 +68,28 @@ public sealed class EntityFrameworkTests : IAsyncLifetime
     }
 
     [Theory, InlineData(false), InlineData(true)]
+    public async Task A_lease_of_a_context_is_renewed_and_let_go_over_its_connection(bool async)
+    {
+        await using var shop = await Shop.CreateAsync(_database);
+        await LeaseTable.Default.CreateAsync(_observer);
+        await using var @lock = shop.Database.CreateLock(LockKey.Slots(Key, 2), options: new() { Scope = LockScope.Lease });
+        var connection = shop.Database.GetDbConnection();
+        Assert.True(await AcquireAsync(@lock, TimeSpan.Zero, async));
+        Assert.Equal((1, ConnectionState.Open), (@lock.Slot, connection.State));
+        Assert.True(async ? await @lock.RenewAsync() : @lock.Renew());
+        await using (var transaction = await shop.Database.BeginTransactionAsync())
+        {
+            await Assert.ThrowsAsync<InvalidOperationException>(async () => _ = async ? await @lock.RenewAsync() : @lock.Renew());
+        }
+
+        Assert.True(async ? await @lock.ReleaseAsync() : @lock.Release());
+        Assert.Equal((false, ConnectionState.Closed), (@lock.IsHeld, connection.State));
+        await using var other = await Shop.CreateAsync(_database);
+        await using var same = other.Database.CreateLock(LockKey.Slots(Key, 1), options: new() { Scope = LockScope.Lease });
+        Assert.True(await AcquireAsync(same, TimeSpan.Zero, async));
+    }
+
+    [Theory, InlineData(false), InlineData(true)]
     public async Task The_transaction_of_the_context_is_the_locks(bool async)
     {
         await using var shop = await Shop.CreateAsync(_database);

@@ -90,6 +90,21 @@ public sealed class HostingTests
         await host.StopAsync();
     }
 
+    [Fact]
+    public async Task A_network_that_is_silent_at_the_start_is_logged()
+    {
+        var server = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        await using var network = new SilentRelay(server.Host!, server.Port);
+        network.FallSilent();
+        (server.Host, server.Port, server.Timeout) = ("127.0.0.1", network.Port, 60);
+        var log = new RecordingLogger();
+        using var host = await StartAsync(NpgsqlDataSource.Create(server), null, log);
+        Assert.Contains(log.Texts, line => line.Contains("cannot be asked", StringComparison.Ordinal));
+        network.GoOn();
+        await using var held = await host.Services.GetRequiredService<ILockSource>().AcquireLockAsync(Key, TimeSpan.FromSeconds(30));
+        await host.StopAsync();
+    }
+
     private static async Task<IHost> StartAsync(DbDataSource source, Action<DbLockOptions>? configure = null, RecordingLogger? log = null)
     {
         var builder = Host.CreateEmptyApplicationBuilder(null);

@@ -314,7 +314,7 @@ public sealed class LeaseRefusalTests
         Assert.Throws<ArgumentException>(() => source.AcquireLock(Key, null, null, Options with { Shared = true }));
         Assert.Throws<ArgumentException>(() => source.CreateLockSource(null, Options with { Reentrant = true }));
         await using var connection = source.CreateConnection();
-        Assert.Throws<ArgumentException>(() => new Lock(connection, Key, null, Options));
+        Assert.Throws<ArgumentException>(() => new Lock(connection, Key, null, Options with { Reentrant = true }));
 
         // A session's lock would be given again at once.
         var least = new LockOptions { AtLeast = TimeSpan.FromHours(1) };

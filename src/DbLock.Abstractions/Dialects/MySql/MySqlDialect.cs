@@ -32,6 +32,8 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override bool HasSeveral => true;
 
+    public override bool HasAny => true;
+
     public override LeaseDialect? Leases { get; } = new MySqlLeases(isMariaDb);
 
     public override LockStatement? EndSession => Kill;
@@ -65,6 +67,12 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
         {
             throw new NotSupportedException(
                 $"{Name} has no locks that end with a transaction: use LockScope.Session, and release after the commit.");
+        }
+
+        if (request.Any is not null)
+        {
+            return new LockStatement(
+                Command(request.Fencing ? static texts => texts.AcquireAnyFenced : static texts => texts.AcquireAny, request));
         }
 
         // MySQL rounds to whole seconds, so that 0.4 s would be no wait at all. It is rounded up here.
@@ -102,8 +110,12 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
             return new(LockOutcome.Cancelled);
         }
 
-        var code = Convert.ToInt64(answer, CultureInfo.InvariantCulture);
-        return new(code > 0 ? LockOutcome.Acquired : LockOutcome.NotAcquired) { FencingToken = request.Fencing ? code : 0 };
+        var (code, taken) = ReadAny(request, Convert.ToInt64(answer, CultureInfo.InvariantCulture));
+        return new(code > 0 ? LockOutcome.Acquired : LockOutcome.NotAcquired)
+        {
+            FencingToken = request.Fencing ? code : 0,
+            Taken = taken,
+        };
     }
 
     // https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html and https://mariadb.com/kb/en/mariadb-error-code-reference/
@@ -123,7 +135,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     // Keys that the server takes for one name are locked once.
     private LockCommand Command(Func<MySqlTexts, LockSql> text, in LockRequest request, params ReadOnlySpan<LockParameter> more)
     {
-        var names = ServerNames(request.Key);
+        var names = request.Any is { } any ? [.. any.Select(ServerName)] : ServerNames(request.Key);
         if (names.Length > MostKeys)
         {
             throw new NotSupportedException(string.Create(
@@ -133,7 +145,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
         var isHex = !Array.TrueForAll(names, static name => MySqlTexts.IsPlain(name));
         var parameters = names.Select(name => MySqlTexts.Parameter(name, isHex));
-        var texts = names.Length > 1 ? Several.For((isMariaDb, isHex), names.Length) : isHex ? OneInHex : One;
+        var texts = names.Length > 1 || request.Any is not null ? Several.For((isMariaDb, isHex), names.Length) : isHex ? OneInHex : One;
         return new(text(texts), [.. parameters, .. more]);
     }
 

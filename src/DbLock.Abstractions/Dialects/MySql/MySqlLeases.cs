@@ -23,6 +23,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             + "h varchar(255) character set utf8mb4 path '$.h', n varchar(255) character set utf8mb4 path '$.n')) as q";
         var own = $"l.`key` = q.k collate {collation} and l.slot = q.s and l.owner = q.o collate {collation}";
         var isCommitted = isMariaDb ? "@@autocommit = 1 and @@in_transaction = 0" : "@@autocommit = 1";
+        var slots = $"`key` = {Asked("k", "char(512)")} collate {collation} and slot between 1 and {Asked("s", "signed")}";
         var answer = $"select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), "
             + "coalesce(json_arrayagg(concat(l.owner, ' ', l.slot, ' ', l.token)), '')) "
             + $"from {rows} straight_join {name} as l on {own} and l.expires > {Now}";
@@ -82,6 +83,36 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
                       {"{0}"} = '[]' or l.`key` in (select q.k collate {collation} from {rows}))
                     """),
             ],
+
+            // One table can be updated with a limit, several cannot, so that the one row that is asked for is read value by value.
+            AcquireSlot =
+            [
+                new($"""
+                    {Set("innodb_lock_wait_timeout=2, wsrep_retry_autocommit=0, wsrep_sync_wait=3")}update {name}
+                    set owner = {Asked("o", "char(64)")}, token = greatest(token + 1, {Asked("t", "signed")}, {Clock}), taken = {Now},
+                      expires = {Now} + interval greatest({Asked("d", "signed")}, {Asked("a", "signed")}) microsecond,
+                      holder = {Asked("h", "char(255)")}, note = {Asked("n", "char(255)")}
+                    where {slots} and (expires <= {Now} or owner = {Asked("o", "char(64)")} collate {collation})
+                    order by owner = {Asked("o", "char(64)")} collate {collation} desc, slot limit 1
+                    """),
+                new($"""
+                    select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), coalesce(
+                      (select json_arrayagg(concat(owner, ' ', slot, ' ', token)) from {name}
+                        where {slots} and owner = {Asked("o", "char(64)")} collate {collation} and expires > {Now}), ''),
+                      ',- 0 ', (select count(*) from {name} where {slots}))
+                    """),
+            ],
+            MakeSlots =
+            [
+                new($"""
+                    {Set("innodb_lock_wait_timeout=2, wsrep_retry_autocommit=0")}insert ignore into {name}
+                      (`key`, slot, owner, token, taken, expires, holder) select q.k, q.s, '', 0, {Now}, {Now}, '' from {rows}
+                    """),
+                new($"select concat({Clock}, ',- 0 ', row_count())"),
+            ],
+
+            // https://dev.mysql.com/doc/refman/8.4/en/set-transaction.html: it is refused in a transaction. MariaDB's answers tell.
+            Committed = isMariaDb ? [] : [new("set transaction read write")],
             Clear =
             [
                 new($"delete from {name} where expires < {Now} - interval 1 day and token < {Clock}"),
@@ -102,6 +133,9 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
         <= 0 => LeaseTrouble.Unknown, // the client's own, as the -1 of MySqlConnector when a command's time is over
         _ => LeaseTrouble.Refused,
     };
+
+    private static string Asked(string name, string type) =>
+        $"cast(json_unquote(json_extract({{0}}, '$[0].{name}')) as {type}{(type[0] == 'c' ? " character set utf8mb4" : "")})";
 
     private static string Microseconds(string time) => $"timestampdiff(microsecond, '1970-01-01', {time})";
 

@@ -48,6 +48,7 @@ internal sealed class MySqlTexts
         var wait = isMariaDb ? left : $"ceil({left})";
         var giveBack = $"concat({Each(", ", GiveBack)})";
         (Acquire, AcquireFenced) = (AcquireAll("1"), AcquireAll(Token));
+        (AcquireAny, AcquireAnyFenced) = (Any("1"), Any(Token));
         IsHeld = new LockSql($"select case when {Each(" and ", name => $"is_used_lock({name}) = connection_id()")} then 1 else 0 end");
         Undo = new LockSql($"select case when locate('1', {giveBack}) > 0 then 1 else 0 end");
         var released = $"concat({Each(", ", name => $"coalesce(release_lock({name}), 0)")})";
@@ -57,6 +58,10 @@ internal sealed class MySqlTexts
             $"select case taken.all_of_them when 1 then {granted} else taken.all_of_them + 0 * length({giveBack}) end from (select "
             + $"{Each(" and ", name => $"get_lock({name}, {wait}) = 1")} as all_of_them "
             + "from (select sysdate(6) as at limit 1) as began limit 1) as taken");
+
+        // The parts of a CASE run in their order, until one is true.
+        LockSql Any(string granted) => new("select case " + string.Join(" ", Enumerable.Range(0, count).Select(n => string.Create(
+            CultureInfo.InvariantCulture, $"when get_lock({Name(n, isHex)}, 0) = 1 then ({granted}) * 1024 + {n + 1}"))) + " else 0 end");
 
         string Each(string between, Func<string, string> text) =>
             string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));
@@ -68,6 +73,12 @@ internal sealed class MySqlTexts
     /// Gets the acquire that answers with a fencing token. Where there is no sequence, it fails before anything is taken.
     /// </summary>
     public LockSql AcquireFenced { get; }
+
+    /// <summary>Gets the try of several keys of which one is enough; null for the commands of a single key.</summary>
+    public LockSql AcquireAny { get; } = null!;
+
+    /// <summary>Gets the same with a fencing token.</summary>
+    public LockSql AcquireAnyFenced { get; } = null!;
 
     public LockSql IsHeld { get; }
 

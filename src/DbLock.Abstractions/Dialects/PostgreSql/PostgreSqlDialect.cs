@@ -57,6 +57,8 @@ internal sealed class PostgreSqlDialect : LockDialect
 
     public override bool HasSeveral => true;
 
+    public override bool HasAny => true;
+
     public override LeaseDialect? Leases { get; } = new PostgreSqlLeases();
 
     public override bool HasFencing => true;
@@ -89,7 +91,10 @@ internal sealed class PostgreSqlDialect : LockDialect
 
         if (request.Try)
         {
-            var once = Command(isSession ? texts.Try : texts.TryTransaction, request, parameters);
+            var once = Command(
+                request.Any is not null ? (isSession ? texts.TryAny : texts.TryAnyTransaction)!
+                : isSession ? texts.Try : texts.TryTransaction,
+                request, parameters);
             return HasSavepoint(request) ? new LockStatement(Savepoint, once, ReleaseSavepoint) : new LockStatement(once);
         }
 
@@ -148,7 +153,8 @@ internal sealed class PostgreSqlDialect : LockDialect
             return new(LockOutcome.Unknown);
         }
 
-        var (isSession, code) = (request.Scope == LockScope.Session, Convert.ToInt64(answer, CultureInfo.InvariantCulture));
+        var isSession = request.Scope == LockScope.Session;
+        var (code, taken) = ReadAny(request, Convert.ToInt64(answer, CultureInfo.InvariantCulture));
         var outcome = code switch
         {
             1 or PostgreSqlAnswer.AfterWait => LockOutcome.Acquired,
@@ -159,6 +165,8 @@ internal sealed class PostgreSqlDialect : LockDialect
         var isGranted = outcome == LockOutcome.Acquired;
         return new(outcome)
         {
+            Taken = taken,
+
             // In session scope a session that is not the client's is refused. In transaction scope the transaction's number is negative in
             // such a session.
             IsDirect = request.SessionId is not null
@@ -192,7 +200,7 @@ internal sealed class PostgreSqlDialect : LockDialect
     public override bool IsSessionLimit(DbError codes) => codes.SqlState is "25P03" or "25P04" or "57P05";
 
     private static PostgreSqlTexts For(in LockRequest request) =>
-        request.Key.IsSeveral ? (request.Shared ? SeveralShared : Several)
+        request.Key.IsSeveral || request.Any is not null ? (request.Shared ? SeveralShared : Several)
         : request.Key.IsPair ? (request.Shared ? PairShared : Pair)
         : request.Shared ? NumberShared
         : Number;
@@ -200,21 +208,21 @@ internal sealed class PostgreSqlDialect : LockDialect
     // A try of several keys has a savepoint, too: if it fails with an error it may leave some locks, and the transaction must stay usable
     // to let go of them.
     private static bool HasSavepoint(in LockRequest request) =>
-        request.InTransaction && (!request.Try || request.Key.IsSeveral);
+        request.InTransaction && (!request.Try || request.Key.IsSeveral || request.Any is not null);
 
     private static LockCommand Command(LockSql sql, in LockRequest request, params IReadOnlyCollection<LockParameter> more)
     {
-        LockParameter[] parameters = request.Key.IsSeveral
-            ? [.. Arrays(request.Key), .. more]
+        LockParameter[] parameters = request.Key.IsSeveral || request.Any is not null
+            ? [.. Arrays(request.Any ?? request.Key.Keys), .. more]
             : request.Key.IsPair ? [new(DbType.Int32, request.Key.Pair.First), new(DbType.Int32, request.Key.Pair.Second), .. more]
             : [new(DbType.Int64, request.Key.Number), .. more];
         return new LockCommand(sql, parameters);
     }
 
     // The numbers of the keys, each once, and whether they are pairs, as texts of arrays, because every provider can send texts.
-    private static LockParameter[] Arrays(LockKey key)
+    private static LockParameter[] Arrays(IReadOnlyList<LockKey> keys)
     {
-        var numbers = key.Keys.Select(one => (one.Number, one.IsPair)).Distinct().ToList();
+        var numbers = keys.Select(one => (one.Number, one.IsPair)).Distinct().ToList();
         return
         [
             new(DbType.String, $"{{{string.Join(",", numbers.Select(one => one.Number.ToString(CultureInfo.InvariantCulture)))}}}"),

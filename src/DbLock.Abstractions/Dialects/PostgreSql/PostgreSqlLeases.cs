@@ -117,6 +117,44 @@ internal sealed class PostgreSqlLeases : LeaseDialect
                         select a.k from pg_catalog.json_to_recordset({"{0}"}::pg_catalog.text::pg_catalog.json) as a (k text)))
                     """),
             ],
+
+            // Who else takes a slot at this moment has its row, which is passed over. Its own row is first, after an answer that was lost.
+            AcquireSlot =
+            [
+                new($"""
+                    with {Asked}, free as materialized (
+                      select l.key, l.slot, q.o, q.d, q.a, q.t, q.h, q.n
+                      from {name} as l join asked as q on l.key = q.k and l.slot between 1 and q.s cross join durable
+                      where l.expires <= {Now} or l.owner = q.o order by l.owner = q.o desc, l.slot limit 1
+                      for update of l skip locked),
+                    granted as (
+                      update {name} as l set owner = f.o, token = greatest(l.token + 1, f.t, {Clock}), taken = {Now},
+                        expires = {Now} + greatest(f.d, f.a), holder = f.h, note = f.n
+                      from free as f where l.key = f.key and l.slot = f.slot returning l.slot, l.owner, l.token)
+                    select {Clock} || coalesce(pg_catalog.string_agg(',' || g.owner || ' ' || g.slot || ' ' || g.token, ''), '') || (
+                      select ',- 0 ' || pg_catalog.count(*) from {name} as l join asked as q on l.key = q.k and l.slot between 1 and q.s)
+                    from granted as g
+                    """),
+            ],
+            MakeSlots =
+            [
+                new($"""
+                    with {Asked}, made as (
+                      insert into {name} as l (key, slot, owner, token, taken, expires, holder)
+                      select q.k, q.s, '', 0, {Now}, {Now}, '' from asked as q
+                      where not exists (select from {name} as b where b.key = q.k and b.slot = q.s) order by q.k collate "C", q.s
+                      on conflict do nothing returning l.slot)
+                    select {Clock} || ',- 0 ' || pg_catalog.count(*) from made
+                    """),
+            ],
+
+            // A transaction that has written has a number, and a question by itself has none.
+            Committed =
+            [
+                new($"""
+                    select case when pg_catalog.pg_current_xact_id_if_assigned() is not null then '{LeaseReply.Uncommitted}' else '' end
+                    """),
+            ],
             Clear =
             [
                 new($"""

@@ -124,7 +124,17 @@ internal sealed class PostgreSqlTexts
                   when pg_catalog.set_config('lock_timeout', before.lock_timeout, true) is null then null
                   else {guard.Acquired} end
                 from (select pg_catalog.current_setting('lock_timeout') as lock_timeout offset 0) as before
-                """));
+                """))
+        {
+            TryAny = new($"{guard.InSession}  when true then {Any("pg_try_advisory_lock", guard.Granted)} end"),
+            TryAnyTransaction = new($"{guard.InTransaction}  when true then {Any("pg_try_advisory_xact_lock", guard.Acquired)} end"),
+        };
+
+        // The rows end at the first key that is free. A grant answers with its place among the keys as well.
+        string Any(string function, string granted) => $"""
+            (select case when taken.n is null then 0 else ({granted})::bigint * 1024 + taken.n end
+                from (select (select u.n from {Keys} where {Call(function, suffix)} limit 1) as n offset 0) as taken)
+            """;
 
         const string IsKey = """
             (l.objsubid, (l.classid::bigint << 32) | l.objid::bigint) = (case when u.p then 2 else 1 end, u.k)
@@ -180,5 +190,12 @@ internal sealed class PostgreSqlTexts
     public LockSql Holders { get; }
 
     /// <summary>The commands that acquire.</summary>
-    public sealed record AcquireTexts(LockSql Try, LockSql TryTransaction, LockSql Wait, LockSql WaitTransaction);
+    public sealed record AcquireTexts(LockSql Try, LockSql TryTransaction, LockSql Wait, LockSql WaitTransaction)
+    {
+        /// <summary>Gets the try of several keys of which one is enough; null for the commands of a single key.</summary>
+        public LockSql? TryAny { get; init; }
+
+        /// <summary>Gets the same in transaction scope.</summary>
+        public LockSql? TryAnyTransaction { get; init; }
+    }
 }

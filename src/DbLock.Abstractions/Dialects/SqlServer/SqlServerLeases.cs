@@ -72,6 +72,30 @@ internal sealed class SqlServerLeases : LeaseDialect
                     where l.expires > @now and ({"{0}"} = N'[]' or l.[key] in (select q.k from {Asked})) for json path), N'[]')
                     """),
             ],
+            AcquireSlot =
+            [
+                new($"""
+                    {Declare}with free as (
+                      select top (1) l.*, q.o as q_o, q.d as q_d, q.a as q_a, q.t as q_t, q.h as q_h, q.n as q_n
+                      from {name} as l with (updlock, rowlock, readpast) join {Asked} on l.[key] = q.k and l.slot between 1 and q.s
+                      where l.expires <= @now or l.owner = q.o order by iif(l.owner = q.o, 0, 1), l.slot)
+                    update free set owner = q_o, token = (select max(v) from (values (token + 1), (q_t), ({Clock})) as m (v)), taken = @now,
+                      expires = {End("@now", "iif(q_d > q_a, q_d, q_a)")}, holder = q_h, note = q_n;
+                    {answer.Replace("select concat(", "declare @mine nvarchar(max) = (select concat(", StringComparison.Ordinal)
+                        .Replace("l.slot = q.s", "l.slot between 1 and q.s", StringComparison.Ordinal)});
+                    select concat(@mine, ',- 0 ', count(*)) from {name} as l join {Asked} on l.[key] = q.k and l.slot between 1 and q.s
+                    """),
+            ],
+            MakeSlots =
+            [
+                new($"""
+                    {Declare}insert into {name} ([key], slot, owner, token, taken, expires, holder)
+                    select q.k, q.s, '', 0, @now, @now, N'' from {Asked}
+                    where not exists (select 1 from {name} as l with (updlock, holdlock) where l.[key] = q.k and l.slot = q.s);
+                    select concat({Clock}, ',- 0 ', @@rowcount)
+                    """),
+            ],
+            Committed = [new($"select case when @@trancount > 0 then '{LeaseReply.Uncommitted}' else '' end")],
             Clear =
             [
                 new($"{Declare}delete from {name} where expires < dateadd(day, -1, @now) and token < {Clock}; "

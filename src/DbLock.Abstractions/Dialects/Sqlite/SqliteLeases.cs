@@ -68,6 +68,33 @@ internal sealed class SqliteLeases : LeaseDialect
                       {"{0}"} = '[]' or l.key in (select json_extract(value, '$.k') from json_each({"{0}"})))
                     """),
             ],
+
+            AcquireSlot =
+            [
+                new($"""
+                    update {name} as l set owner = q.o, token = max(l.token + 1, q.t, {Clock}), taken = {Clock},
+                      expires = {Clock} + max(q.d, q.a), holder = q.h, note = q.n
+                    from {Asked} where l.key = q.k and l.slot = (
+                      select f.slot from {name} as f where f.key = q.k and f.slot between 1 and q.s
+                        and (f.expires <= {Clock} or f.owner = q.o) order by f.owner = q.o desc, f.slot limit 1)
+                    """),
+                new($"""
+                    select {Clock} || coalesce(group_concat(case when l.owner = q.o and l.expires > {Clock}
+                      then ',' || l.owner || ' ' || l.slot || ' ' || l.token end, ''), '') || ',- 0 ' || count(l.slot)
+                    from {Asked} left join {name} as l on l.key = q.k and l.slot between 1 and q.s
+                    """),
+            ],
+            MakeSlots =
+            [
+                new($"""
+                    insert or ignore into {name} (key, slot, owner, token, taken, expires, holder)
+                    select q.k, q.s, '', 0, {Clock}, {Clock}, '' from {Asked}
+                    """),
+                new($"select {Clock} || ',- 0 ' || changes()"),
+            ],
+
+            // https://www.sqlite.org/lang_transaction.html: it fails in a transaction, and harms none. Without a read it locks nothing.
+            Committed = [new("begin"), new("commit")],
             Clear =
             [
                 new($"delete from {name} where expires < {Clock} - 86400000000 and token < {Clock}"),
