@@ -25,6 +25,7 @@ public sealed class EnginesPageTests : IDisposable
         new("who holds it", HoldersAsync, dialect => dialect.Holders(Request()) ?? throw new NotSupportedException()),
         new("fencing tokens", FencingAsync, dialect => dialect.HasFencing ? true : throw new NotSupportedException()),
         new("leases, with tokens", LeaseAsync, dialect => dialect.Leases ?? throw new NotSupportedException()),
+        new("a pool of leases", LeasePoolAsync, dialect => dialect.Leases ?? throw new NotSupportedException()),
     ];
 
     private static readonly string[] Short = ["a lock of a session", "a lock of a transaction", "shared", "a pool", "who holds it", "fencing tokens", "leases, with tokens"];
@@ -168,6 +169,13 @@ public sealed class EnginesPageTests : IDisposable
         Assert.True(held.FencingToken > 0);
     }
 
+    private static async Task LeasePoolAsync(DbDataSource source)
+    {
+        await using var pool = new LockPool(source, options: new LockPoolOptions { Scope = LockScope.Lease });
+        await using var held = await pool.AcquireLockAsync(Key());
+        Assert.True(held.FencingToken > 0);
+    }
+
     private static async Task HoldAsync(DbDataSource source, LockKey key, LockOptions options)
     {
         await using var connection = await source.OpenConnectionAsync();
@@ -179,7 +187,8 @@ public sealed class EnginesPageTests : IDisposable
     // Each class of the specification that runs here, with the number of its rules. SQL Server's are skipped where there is none.
     private static IEnumerable<string[]> Specifications() =>
         from type in typeof(EnginesPageTests).Assembly.GetTypes()
-        where !type.IsAbstract && (typeof(LockSpecification).IsAssignableFrom(type) || typeof(PoolSpecification).IsAssignableFrom(type))
+        where !type.IsAbstract && (typeof(LockSpecification).IsAssignableFrom(type) || typeof(PoolSpecification).IsAssignableFrom(type)
+            || typeof(LeaseSpecification).IsAssignableFrom(type))
         orderby Engine(type.Name), type.Name
         select new[]
         {
@@ -191,6 +200,7 @@ public sealed class EnginesPageTests : IDisposable
     private static string Engine(string type) =>
         type.Contains("MariaDb", StringComparison.Ordinal) ? "MariaDB"
             : type.Contains("SqlServer", StringComparison.Ordinal) ? "SQL Server"
+            : type.Contains("Sqlite", StringComparison.Ordinal) ? "SQLite"
             : type.Contains("InMemory", StringComparison.Ordinal) ? "in memory" : "PostgreSQL";
 
     private static string Table(string[] header, IEnumerable<string[]> rows)

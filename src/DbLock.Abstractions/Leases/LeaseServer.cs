@@ -18,8 +18,8 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
     /// <summary>Gets the dialect; null before the first connection, unless it was named.</summary>
     public LockDialect? Dialect => _dialect;
 
-    /// <summary>Gets the DDL of the table; empty before the first connection.</summary>
-    public string Ddl => _dialect is { } known ? table.Ddl(known) : "";
+    /// <summary>Gets the DDL of the table; empty before the first connection, and where there are no leases.</summary>
+    public string Ddl => _dialect?.Leases is { } leases ? leases.Create(table) : "";
 
     /// <summary>Gets the name of the database; null before the first connection.</summary>
     public string? Database { get; private set; }

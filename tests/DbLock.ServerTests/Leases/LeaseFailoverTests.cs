@@ -32,8 +32,9 @@ public sealed class LeaseFailoverTests
         LockKey[] keys = [.. Enumerable.Range(0, 3).Select(n => (LockKey)$"{Key}:{n}")];
         var ledger = new LeaseLedger(keys);
         var (grants, isOver, pause, lastGrant) = (0, false, TimeSpan.Zero, 0L);
+        var lasting = Options with { Lease = TimeSpan.FromSeconds(8) };
         await using var own = new NpgsqlDataSourceBuilder(address.ConnectionString).BuildMultiHost().WithTargetSession(TargetSessionAttributes.Primary);
-        var kept = await own.AcquireLockAsync(Key, null, null, Options with { Lease = TimeSpan.FromMinutes(1) });
+        var kept = await own.AcquireLockAsync(Key, null, null, lasting);
         var working = Task.WhenAll(Enumerable.Range(0, 4).Select(async number =>
         {
             await using var source = new NpgsqlDataSourceBuilder(address.ConnectionString).BuildMultiHost().WithTargetSession(TargetSessionAttributes.Primary);
@@ -66,6 +67,7 @@ public sealed class LeaseFailoverTests
         }));
         await UntilGrantsAsync(100);
 
+        var crashed = Stopwatch.GetTimestamp();
         await primary.DisposeAsync();
         await using (var second = NpgsqlDataSource.Create(standby.ConnectionString))
         {
@@ -77,7 +79,12 @@ public sealed class LeaseFailoverTests
         await working;
 
         ledger.Check();
+
+        // By now it was renewed on the other server, or it would have ended.
+        await TestServer.UntilAsync(() => Task.FromResult(Stopwatch.GetElapsedTime(crashed) > lasting.Lease), "the lease would have ended");
         Assert.True(kept.IsHeld);
+        Assert.False(kept.Lost.IsCancellationRequested);
+        Assert.Null(await own.TryAcquireLockAsync(Key, default, null, lasting));
         Assert.True(await kept.ReleaseAsync());
         await using var next = await own.AcquireLockAsync(Key, TimeSpan.FromSeconds(20), null, Options);
         Assert.True(next.FencingToken > kept.FencingToken);

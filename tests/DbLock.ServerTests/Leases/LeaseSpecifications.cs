@@ -24,9 +24,9 @@ public sealed class LeasesThroughPgBouncerInTransactionMode() : Leases("PgBounce
 
 public sealed class LeasesThroughPgBouncerInStatementMode() : Leases("PgBouncer, statement");
 
-public sealed class LeasesOverMySqlConnector() : Leases("MySqlConnector");
+public sealed class LeasesOverMySqlConnectorOnMariaDb() : Leases("MySqlConnector");
 
-public sealed class LeasesOverMySqlData() : Leases("MySql.Data");
+public sealed class LeasesOverMySqlDataOnMariaDb() : Leases("MySql.Data");
 
 public sealed class LeasesOverOdbcOnMariaDb() : Leases("Odbc on MariaDB");
 
