@@ -10,7 +10,7 @@ namespace DbLock.ServerTests;
 /// <summary>Leases from a data source, on every engine and through every pooler.</summary>
 public sealed class LeaseTests
 {
-    private static readonly LockOptions Options = new() { Scope = LockScope.Lease, Lease = TimeSpan.FromSeconds(10) };
+    private static readonly LockOptions Options = new() { Scope = LockScope.Lease, Lease = TimeSpan.FromMinutes(1) };
 
     private LockKey Key { get; } = "lease:" + Guid.NewGuid();
 
