@@ -82,8 +82,8 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
     }
 
-    /// <summary>Gets the dialect in which the lock was asked for, for telemetry; null before the first acquire.</summary>
-    public LockDialect? Spoken => _identity?.Dialect ?? _dialect;
+    /// <summary>Gets the database (null where ODBC would wait for an owed answer) and the dialect (null at first), for telemetry.</summary>
+    public (string? Database, LockDialect? Dialect) Where => (IsAbandoned ? null : Connection.Database, _identity?.Dialect ?? _dialect);
 
     /// <summary>Gets the caller's transaction, if it is open.</summary>
     public DbTransaction? Transaction => GivenTransaction is { } transaction && transaction.IsOpen() ? transaction : null;

@@ -187,7 +187,7 @@ internal class Holding(Conversation conversation)
 
     private ValueTask<bool> Tell(Func<ValueTask<bool>> acquire) =>
         Telemetry.Tell(
-            acquire, static acquired => acquired, () => (conversation.Connection.Database, conversation.Spoken), Key, conversation.Options);
+            acquire, static acquired => acquired, () => conversation.Where, Key, conversation.Options);
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     protected virtual async ValueTask<bool> AcquireOnConnection(

@@ -27,7 +27,7 @@ internal sealed class Patience : IValueTaskSource<object?>
     private ConfiguredValueTaskAwaitable<object?>.ConfiguredValueTaskAwaiter _pending;
     private int _state;
     private long _end;
-    private bool _isLastLook;
+    private int _looks;
 
     /// <summary>Initializes a new instance.</summary>
     /// <param name="onEnd">Is called when the patience has ended; who waits is told when it has ended, too, or some time later.</param>
@@ -50,7 +50,7 @@ internal sealed class Patience : IValueTaskSource<object?>
         lock (_timer)
         {
             _first.Reset();
-            (_state, _isLastLook) = (Waiting, false);
+            (_state, _looks) = (Waiting, 0);
             if (limit.LeftToAnswer is var left && left != Timeout.InfiniteTimeSpan)
             {
                 EndAfter(left);
@@ -183,11 +183,12 @@ internal sealed class Patience : IValueTaskSource<object?>
                 return;
             }
 
-            if (!_isLastLook)
+            var isLate = left < -Late;
+            if (_looks == 0 || (_looks == 1 && isLate))
             {
                 // Where the machine had no time for the timer, it had none for the answer either, which may lie there unread.
-                _isLastLook = true;
-                EndAfter(left < -Late ? Limit.Way : LastLook);
+                _looks++;
+                EndAfter(isLate ? Limit.Way : LastLook);
                 return;
             }
 

@@ -27,6 +27,7 @@ internal sealed class Carrier
     private Carrier(DbConnection connection, ILockDriver driver, LockDialect dialect, LockCarrier says, bool isDirect, bool fencing)
     {
         (Connection, Driver, Dialect, Says, _isDirect, _fencing) = (connection, driver, dialect, says, isDirect, fencing);
+        Where = (connection.Database, dialect);
         _lastAnswer = _lastCount = Stopwatch.GetTimestamp();
         _trust.Ask(_lastAnswer);
         _trust.Confirm();
@@ -40,8 +41,11 @@ internal sealed class Carrier
 
     public LockCarrier Says { get; }
 
-    /// <summary>Gets the database and the dialect, for telemetry.</summary>
-    public (string? Database, LockDialect? Dialect) Where => (Connection.Database, Dialect);
+    /// <summary>
+    /// Gets the database and the dialect, for telemetry. The database is read when nothing is asked: an ODBC connection tells it only after
+    /// the answer that it waits for.
+    /// </summary>
+    public (string? Database, LockDialect? Dialect) Where { get; }
 
     /// <summary>Gets how long ago the server last answered, in ticks.</summary>
     public long SinceAnswer => Stopwatch.GetElapsedTime(_lastAnswer).Ticks;

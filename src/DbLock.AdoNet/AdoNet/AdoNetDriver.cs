@@ -45,7 +45,7 @@ internal sealed class AdoNetDriver : IEnlistingDriver
         // Dapper keeps something for each text for ever, and statements with comments have many texts.
         var flags = statement.Comment is null ? CommandFlags.Buffered : CommandFlags.NoCache;
         var command = new CommandDefinition(
-            OneText.Named(statement), parameters, transaction, statement.CommandTimeout, flags: flags,
+            OneText.Named(statement), parameters, transaction, TimeoutOf(connection, statement, async), flags: flags,
             cancellationToken: cancellationToken);
         var reader = async
             ? await connection.ExecuteReaderAsync(command).ConfigureAwait(false)
@@ -106,6 +106,12 @@ internal sealed class AdoNetDriver : IEnlistingDriver
     }
 
     public void Discard(DbConnection connection) => ClearPoolAndClose(connection);
+
+    // When a command's time is over, MySqlConnector cancels it on a timer's thread, where it throws if the connection was torn meanwhile,
+    // and that ends the process (measured with 2.6.2). What has a time here is ended by DbLock's own limit, which throws at nobody.
+    private static int? TimeoutOf(DbConnection connection, LockStatement statement, bool async) =>
+        async && statement.CommandTimeout is not null && Wrapper.Innermost(connection).GetType().Namespace == "MySqlConnector"
+            ? 0 : statement.CommandTimeout;
 
     internal static void ClearPoolAndClose(DbConnection connection)
     {
