@@ -84,7 +84,11 @@ public static class LeaseTableExtensions
         return await table.GetLeasesAsync(connection, keys, lockInterface, cancellationToken).ConfigureAwait(false);
     }
 
-    /// <inheritdoc cref="GetLeasesAsync(LeaseTable, DbDataSource, IEnumerable{LockKey}?, LockInterface?, CancellationToken)"/>
+    /// <summary>Says who has the leases of a table, over a connection of the caller's.</summary>
+    /// <returns>What is not free at the moment when the server was asked, in the order of the names.</returns>
+    /// <exception cref="NotSupportedException">The server's dialect has no leases.</exception>
+    /// <exception cref="LockException">There is no such table, or the user may not read it.</exception>
+    /// <exception cref="DbException">The server has refused.</exception>
     /// <param name="table">The table.</param>
     /// <param name="connection">An open connection, of any provider, outside a transaction.</param>
     /// <param name="keys">The keys that are asked for; null asks for all.</param>
@@ -131,7 +135,11 @@ public static class LeaseTableExtensions
         return await table.ClearAsync(connection, lockInterface, cancellationToken).ConfigureAwait(false);
     }
 
-    /// <inheritdoc cref="ClearAsync(LeaseTable, DbDataSource, LockInterface?, CancellationToken)"/>
+    /// <summary>Deletes the rows of leases that ended a day ago or earlier, over a connection of the caller's.</summary>
+    /// <returns>How many rows were deleted.</returns>
+    /// <exception cref="NotSupportedException">The server's dialect has no leases.</exception>
+    /// <exception cref="LockException">There is no such table, or the user may not delete from it.</exception>
+    /// <exception cref="DbException">The server has refused.</exception>
     /// <param name="table">The table.</param>
     /// <param name="connection">An open connection, of any provider, outside a transaction.</param>
     /// <param name="lockInterface">The driver's name; null finds it from the connection.</param>
