@@ -36,7 +36,7 @@ internal sealed record LockDatabase(string? Name)
         var options = Options(provider);
         return options.Scope == LockScope.Lease
             ? throw new InvalidOperationException(
-                $"{this} takes leases (DbLockOptions.Scope), which no LockPool carries: ask for an ILockSource.")
+                $"{this} takes leases (DbLockOptions.Scope) from the data source, so that there is no LockPool: ask for an ILockSource.")
             : new LockPool(DataSource(provider), options.Interface, new LockPoolOptions
             {
                 Fencing = options.Fencing,

@@ -103,7 +103,7 @@ internal static class Acquiring
         return null;
     }
 
-    /// <summary>Says whether the connection does not hold a key itself.</summary>
+    /// <summary>Makes a key the conversation's, and says whether the connection does not hold it itself.</summary>
     public static bool IsFree(Conversation conversation, LockKey key)
     {
         conversation.Key = key;

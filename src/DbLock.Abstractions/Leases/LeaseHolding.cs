@@ -325,7 +325,7 @@ internal sealed class LeaseHolding(Conversation conversation) : Holding(conversa
     {
         protected override LeaseTable Table => holding.Table;
 
-        protected override string? Database => holding.Conversation.Connection.Database;
+        protected override string? Database => holding.Conversation.Where.Database;
 
         protected override LockDialect? Dialect => holding.Dialect;
 

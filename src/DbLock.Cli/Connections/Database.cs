@@ -22,7 +22,8 @@ internal abstract class Database(string connectionString)
     public abstract string Place { get; }
 
     /// <summary>Gets how long the provider's opening takes at the longest; infinite for no limit.</summary>
-    public abstract TimeSpan ConnectTimeout { get; }
+    public TimeSpan ConnectTimeout => ConnectSeconds == 0
+        ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(ConnectSeconds) + RunLimit.OnTheWay;
 
     /// <summary>Gets what the database is not asked for, as its engine has no such lock; null when it has.</summary>
     public abstract string? Lack(RunJob job);
@@ -87,6 +88,9 @@ internal abstract class Database(string connectionString)
     public abstract Task<bool> PrepareAsync(DbConnection connection, LockOptions options, CancellationToken cancellationToken);
 
     protected abstract DbProviderFactory Factory { get; }
+
+    /// <summary>Gets the provider's own timeout for connecting, in seconds; 0 for none.</summary>
+    protected abstract long ConnectSeconds { get; }
 
     /// <summary>Returns why a connection failed.</summary>
     protected virtual Task<string> ReasonAsync(Exception failure, CancellationToken cancellationToken) =>

@@ -15,9 +15,7 @@ internal sealed class MySqlDatabase(string connectionString) : Database(connecti
 
     public override string Place => string.Create(CultureInfo.InvariantCulture, $"{_address.Server}, port {_address.Port}");
 
-    public override TimeSpan ConnectTimeout => _address.ConnectionTimeout == 0
-        ? Timeout.InfiniteTimeSpan
-        : TimeSpan.FromSeconds(_address.ConnectionTimeout) + RunLimit.OnTheWay;
+    protected override long ConnectSeconds => _address.ConnectionTimeout;
 
     protected override DbProviderFactory Factory => MySqlConnectorFactory.Instance;
 

@@ -18,9 +18,7 @@ internal sealed class PostgreSqlDatabase(string connectionString) : Database(con
         : string.Create(CultureInfo.InvariantCulture, $"{_address.Host}, port {_address.Port}");
 
     // Npgsql's own timeout is for one host, and does not end the wait for a server that takes the connection and says nothing.
-    public override TimeSpan ConnectTimeout => _address.Timeout == 0
-        ? Timeout.InfiniteTimeSpan
-        : TimeSpan.FromSeconds(_address.Timeout) * _address.Host!.Split(',').Length + RunLimit.OnTheWay;
+    protected override long ConnectSeconds => (long)_address.Timeout * _address.Host!.Split(',').Length;
 
     protected override DbProviderFactory Factory => NpgsqlFactory.Instance;
 

@@ -14,9 +14,7 @@ internal sealed class SqlServerDatabase(string connectionString) : Database(conn
 
     public override string Place => _address.DataSource;
 
-    public override TimeSpan ConnectTimeout => _address.ConnectTimeout == 0
-        ? Timeout.InfiniteTimeSpan
-        : TimeSpan.FromSeconds(_address.ConnectTimeout) + RunLimit.OnTheWay;
+    protected override long ConnectSeconds => _address.ConnectTimeout;
 
     protected override DbProviderFactory Factory => SqlClientFactory.Instance;
 

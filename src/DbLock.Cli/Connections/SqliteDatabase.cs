@@ -32,7 +32,7 @@ internal sealed class SqliteDatabase(string connectionString) : Database(connect
 
     public override string Place => $"the file {_address.DataSource}";
 
-    public override TimeSpan ConnectTimeout => Timeout.InfiniteTimeSpan;
+    protected override long ConnectSeconds => 0;
 
     protected override DbProviderFactory Factory => Library != 0 ? SqliteFactory.Instance : throw new UnavailableException(
         "SQLite's library is not on this machine: install it (Debian's libsqlite3-0), or take the .NET tool, which brings it (dotnet tool "

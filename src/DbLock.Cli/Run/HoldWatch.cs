@@ -42,8 +42,7 @@ internal sealed class HoldWatch(DbConnection connection, Lock @lock, long sessio
             return;
         }
 
-        using var pause = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        pause.CancelAfter(beat);
+        using var pause = new TimedCancel(beat, stop);
         try
         {
             await driver.Hear(connection, static _ => { }, pause.Token).ConfigureAwait(false);
