@@ -68,10 +68,19 @@ internal sealed class LeaseRounds(LeaseServer server)
     {
         lock (_gate)
         {
-            List<Asking> round = [];
-            while (round.Count < MostInOne && _asked.TryDequeue(out var asking))
+            // One statement takes a row once. Who was cancelled after it asked is still here, beside the next one for the same key.
+            var (round, names) = (new List<Asking>(), new HashSet<string>());
+            for (var left = _asked.Count; left > 0 && round.Count < MostInOne; left--)
             {
-                round.Add(asking);
+                var asking = _asked.Dequeue();
+                if (names.Add(asking.Key.Name))
+                {
+                    round.Add(asking);
+                }
+                else
+                {
+                    _asked.Enqueue(asking);
+                }
             }
 
             _underWay -= round.Count == 0 ? 1 : 0;

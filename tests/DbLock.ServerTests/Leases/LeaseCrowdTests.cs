@@ -54,4 +54,37 @@ public sealed class LeaseCrowdTests
         }));
         Assert.Equal(100, turns);
     }
+
+    /// <summary>Who is cancelled has asked already, and the next one asks for the same key beside it, while others ask for theirs.</summary>
+    [Theory, MemberData(nameof(LeaseServers.Engines), MemberType = typeof(LeaseServers))]
+    public async Task Waits_that_are_cancelled_cost_nobody_else_a_lease(string way)
+    {
+        await LeaseServers.SourceAsync(way);
+        await using var source = await LeaseServers.NewSourceAsync(way);
+        var options = new LockOptions { Scope = LockScope.Lease, Lease = TimeSpan.FromMinutes(1) };
+        await Task.WhenAll(Enumerable.Range(0, 40).Select(async task =>
+        {
+            var key = task < 20 ? Key : (LockKey)$"{Key}:{task}";
+            for (var round = 0; round < 20; round++)
+            {
+                using var cancel = new CancellationTokenSource();
+                var wait = source.AcquireLockAsync(key, null, null, options, cancel.Token).AsTask();
+                await Task.Yield();
+                if (task < 20)
+                {
+                    await cancel.CancelAsync();
+                }
+
+                try
+                {
+                    await (await wait).DisposeAsync();
+                }
+                catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+                {
+                }
+            }
+        }));
+        await using var last = await source.AcquireLockAsync(Key, TimeSpan.FromMinutes(1), null, options);
+        Assert.True(last.IsHeld);
+    }
 }
