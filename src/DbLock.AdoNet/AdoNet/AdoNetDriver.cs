@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Net.Sockets;
 using System.Reflection;
 using System.Runtime.CompilerServices;
 using System.Transactions;
@@ -92,11 +93,24 @@ internal sealed class AdoNetDriver : IEnlistingDriver
     public bool TryFindEnlistment(DbConnection connection, out Transaction? transaction) =>
         Enlistment.TryFind(connection, out transaction);
 
-    public bool CanAbort(DbConnection connection) => Wrapper.Innermost(connection).GetType().Namespace == "Npgsql";
+    public bool CanAbort(DbConnection connection) =>
+        Wrapper.Innermost(connection) is var inner && (inner.GetType().Namespace == "Npgsql" || SocketOf(inner) is not null);
 
     public void Abort(DbConnection connection)
     {
-        if (PhysicalConnection(Wrapper.Innermost(connection)) is { } connector)
+        var inner = Wrapper.Innermost(connection);
+        if (SocketOf(inner) is { } socket)
+        {
+            try
+            {
+                socket.Shutdown(SocketShutdown.Both);
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
+            {
+                // The connection has been torn, which ends the command as well.
+            }
+        }
+        else if (PhysicalConnection(inner) is { } connector)
         {
             // This does what NpgsqlDriver.Abort does.
             var reason = new TimeoutException("DbLock has given the connection up, because the server did not answer in time.");
@@ -108,10 +122,23 @@ internal sealed class AdoNetDriver : IEnlistingDriver
     public void Discard(DbConnection connection) => ClearPoolAndClose(connection);
 
     // When a command's time is over, MySqlConnector cancels it on a timer's thread, where it throws if the connection was torn meanwhile,
-    // and that ends the process (measured with 2.6.2). What has a time here is ended by DbLock's own limit, which throws at nobody.
+    // and that ends the process (measured with 2.6.2). What has a time here is ended by DbLock's own limit, which throws at nobody; a call
+    // that blocks can be ended so where the connection's socket is known.
     private static int? TimeoutOf(DbConnection connection, LockStatement statement, bool async) =>
-        async && statement.CommandTimeout is not null && Wrapper.Innermost(connection).GetType().Namespace == "MySqlConnector"
+        statement.CommandTimeout is not null
+        && Wrapper.Innermost(connection) is var inner
+        && inner.GetType().Namespace == "MySqlConnector"
+        && (async || SocketOf(inner) is not null)
             ? 0 : statement.CommandTimeout;
+
+    // MySqlConnector has it in private members. It is null while the connection is closed, and over a named pipe.
+    private static Socket? SocketOf(DbConnection connection) =>
+        connection.GetType() is { Namespace: "MySqlConnector" } type && Private(type, "m_session", connection) is { } session
+            ? Private(session.GetType(), "m_socket", session) as Socket
+            : null;
+
+    private static object? Private(Type type, string field, object from) =>
+        type.GetField(field, BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(from);
 
     internal static void ClearPoolAndClose(DbConnection connection)
     {
