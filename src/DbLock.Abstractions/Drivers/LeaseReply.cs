@@ -15,11 +15,17 @@ public sealed record LeaseReply(long Clock, IReadOnlyList<(string Owner, int Slo
     /// <summary>Gets how many rows of the key's slots exist, where one slot was asked for.</summary>
     public int Slots { get; init; }
 
+    /// <summary>
+    /// Gets the number of the server's session that has answered; 0 where it is not told. If the client knows its session by the same
+    /// number (<see cref="ILockDriver.SessionId"/>), no pooler stands between, and the next statements may be prepared.
+    /// </summary>
+    public long Session { get; init; }
+
     private static readonly char[] Between = ['[', ']', '"', ','];
 
     /// <summary>
     /// Reads an answer: the clock, then owner, slot and token of each row. Brackets and quotes of a JSON array are skipped. The token of
-    /// the owner <c>-</c> is how many slots exist.
+    /// the owner <c>-</c> is how many slots exist, and that of the owner <c>+</c> the number of the session.
     /// </summary>
     /// <param name="answer">The value that came back; null when none did.</param>
     /// <exception cref="LockException">It is no such text.</exception>
@@ -38,7 +44,8 @@ public sealed record LeaseReply(long Clock, IReadOnlyList<(string Owner, int Slo
             throw NotAnswered();
         }
 
-        var (rows, slots) = (new List<(string Owner, int Slot, long Token)>(parts.Length - 1), 0);
+        var rows = new List<(string Owner, int Slot, long Token)>(parts.Length - 1);
+        var (slots, session) = (0, 0L);
         foreach (var part in parts.AsSpan(1))
         {
             if (part.Split(' ') is not [var owner, var slot, var token] || !Number(slot, out var s) || !Number(token, out var t))
@@ -46,17 +53,21 @@ public sealed record LeaseReply(long Clock, IReadOnlyList<(string Owner, int Slo
                 throw NotAnswered();
             }
 
-            if (owner == "-")
+            switch (owner)
             {
-                slots = (int)t;
-            }
-            else
-            {
-                rows.Add((owner, (int)s, t));
+                case "-":
+                    slots = (int)t;
+                    break;
+                case "+":
+                    session = t;
+                    break;
+                default:
+                    rows.Add((owner, (int)s, t));
+                    break;
             }
         }
 
-        return new LeaseReply(clock, rows) { Slots = slots };
+        return new LeaseReply(clock, rows) { Slots = slots, Session = session };
     }
 
     private static bool Number(string text, out long number) =>

@@ -8,7 +8,8 @@ namespace DbLock.Drivers;
 /// <remarks>
 /// All but <see cref="Look"/> and <see cref="Clear"/> answer with one text: the server's clock in microseconds since 1970, then for each
 /// row that is now as it was asked a comma and owner, slot and token with spaces between (<see cref="LeaseReply"/>); <see cref="Release"/>
-/// answers with the rows that were let go, and needs no token.
+/// answers with the rows that were let go, and needs no token. Where a session can be known by its number, <c>+ 0</c> and that number stand
+/// behind the rows (<see cref="LeaseReply.Session"/>).
 /// </remarks>
 public sealed record LeaseTexts
 {

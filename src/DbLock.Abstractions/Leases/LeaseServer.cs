@@ -79,7 +79,11 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
             await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         }
 
-        var statement = say(leases, table) with { Limit = TrustWindow.Length };
+        var statement = say(leases, table);
+        statement = statement with
+        {
+            Limit = TrustWindow.Length, MayPrepare = statement.IsWorthPreparing && conversation.PhysicalSession.IsOne,
+        };
         for (var attempt = 1; ; attempt++)
         {
             var asked = Stopwatch.GetTimestamp();
@@ -113,6 +117,8 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
         }
 
         var reply = LeaseReply.Read(answer.Value);
+        var session = conversation.PhysicalSession;
+        session.IsOne |= reply.Session != 0 && reply.Session == session.Id(conversation.Connection, conversation.Driver);
         var (options, server) = (conversation.Options, conversation.Connection.DataSource);
         var margin = options.ClockMargin ?? Leasing.Of(conversation.Dialect).ClockMargin;
         if (margin > TimeSpan.Zero

@@ -28,6 +28,16 @@ internal sealed class PhysicalSession
     /// </summary>
     public bool IsDirect { get; set; }
 
+    /// <summary>
+    /// Gets or sets whether it is known that what is sent goes to this one session, so that it may be prepared. That says nothing of the
+    /// server's locks.
+    /// </summary>
+    public bool IsOne
+    {
+        get => field || IsDirect;
+        set;
+    }
+
     /// <summary>Returns the session's number as the client knows it (<see cref="ILockDriver.SessionId"/>).</summary>
     public int? Id(DbConnection connection, ILockDriver driver)
     {

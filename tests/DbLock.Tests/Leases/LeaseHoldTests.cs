@@ -103,11 +103,12 @@ public sealed class LeaseHoldTests
     [Theory]
     [InlineData("17", 17, 0)]
     [InlineData("17,o 0 5,p 2 -6", 17, 2)]
+    [InlineData("17,o 0 5,+ 0 1234,- 0 3", 17, 1, 3, 1234)]
     [InlineData("17[\"o 0 5\", \"p 2 6\"]", 17, 2)]
-    public void An_answer_is_read_from_a_text_or_a_json_array(string answer, long clock, int rows)
+    public void An_answer_is_read_from_a_text_or_a_json_array(string answer, long clock, int rows, int slots = 0, long session = 0)
     {
         var reply = LeaseReply.Read(answer);
-        Assert.Equal((clock, rows), (reply.Clock, reply.Rows.Count));
+        Assert.Equal((clock, rows, slots, session), (reply.Clock, reply.Rows.Count, reply.Slots, reply.Session));
     }
 
     [Theory]
