@@ -82,7 +82,8 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
         var statement = say(leases, table);
         statement = statement with
         {
-            Limit = TrustWindow.Length, MayPrepare = statement.IsWorthPreparing && conversation.PhysicalSession.IsOne,
+            Limit = TrustWindow.Length,
+            MayPrepare = statement.IsWorthPreparing && conversation.PhysicalSession.IsOne,
         };
         for (var attempt = 1; ; attempt++)
         {

@@ -69,6 +69,7 @@ internal sealed class PostgreSqlLeases : LeaseDialect
                     {Granted}
                     """),
             ],
+            // The clock is read once, when the rows are locked, because all of them get one token.
             AcquireAll =
             [
                 new($"""
@@ -79,12 +80,13 @@ internal sealed class PostgreSqlLeases : LeaseDialect
                       where (select w.busy from looked as w) = 0 order by l.key, l.slot for update of l),
                     state as materialized (
                       select pg_catalog.count(*) filter (where l.expires > {Now} and l.owner <> (select q.o from asked as q limit 1))
-                        + (select w.busy from looked as w) as busy, coalesce(pg_catalog.max(l.token), 0) + 1 as token from locked as l),
+                        + (select w.busy from looked as w) as busy, coalesce(pg_catalog.max(l.token), 0) + 1 as token,
+                        {Now} as now, {Clock} as us from locked as l),
                     granted as (
                       insert into {name} as l (key, slot, owner, token, taken, expires, holder, note)
                       select q.k, q.s, q.o, q.token, q.now, q.now + greatest(q.d, q.a), q.h, q.n
-                      from (select a.*, c.now, greatest(a.t, c.us, s.token) as token from asked as a cross join state as s
-                        cross join (select {Now} as now, {Clock} as us) as c cross join durable where s.busy = 0 offset 0) as q
+                      from (select a.*, s.now, greatest(a.t, s.us, s.token) as token from asked as a cross join state as s
+                        cross join durable where s.busy = 0 offset 0) as q
                       order by q.k collate "C", q.s
                       {onConflict})
                     select case when a.count in (0, (select pg_catalog.count(*) from asked)) then a.text
