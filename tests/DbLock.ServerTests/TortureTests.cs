@@ -6,16 +6,19 @@ namespace DbLock.ServerTests;
 public sealed class TortureTests
 {
     [Theory]
-    [InlineData("postgresql", "unlocked", "the server does not hold it|Two at a time|Not told in time")]
-    [InlineData("postgresql", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
-    [InlineData("postgresql", "deaf", "Not told of a loss|Not told in time|Two at a time")]
-    [InlineData("mariadb", "unlocked", "the server does not hold it|Two at a time|Not told in time")]
-    [InlineData("mariadb", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
-    [InlineData("mariadb", "deaf", "Not told of a loss|Not told in time|Two at a time")]
-    public async Task A_faulty_library_is_found_out(string server, string fault, string oracles)
+    [InlineData("postgresql", "sessions", "unlocked", "the server does not hold it|Two at a time|Not told in time")]
+    [InlineData("postgresql", "sessions", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
+    [InlineData("postgresql", "sessions", "deaf", "Not told of a loss|Not told in time|Two at a time")]
+    [InlineData("mariadb", "sessions", "unlocked", "the server does not hold it|Two at a time|Not told in time")]
+    [InlineData("mariadb", "sessions", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
+    [InlineData("mariadb", "sessions", "deaf", "Not told of a loss|Not told in time|Two at a time")]
+    [InlineData("postgresql", "leases", "unlocked", "the server does not hold it|Two at a time|A token")]
+    [InlineData("postgresql", "leases", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
+    [InlineData("postgresql", "leases", "deaf", "Not told of a loss|Not told in time|Two at a time|A paused process went on")]
+    public async Task A_faulty_library_is_found_out(string server, string locks, string fault, string oracles)
     {
         // It ends with the first violation.
-        using var campaign = Process.Start(new ProcessStartInfo(BuiltPrograms.Path("DbLock.Torture", "DbLock.Torture"), ["--minutes", "2", "--server", server, "--sabotage", fault])
+        using var campaign = Process.Start(new ProcessStartInfo(BuiltPrograms.Path("DbLock.Torture", "DbLock.Torture"), ["--minutes", "2", "--server", server, "--locks", locks, "--sabotage", fault])
         {
             RedirectStandardOutput = true,
         })!;

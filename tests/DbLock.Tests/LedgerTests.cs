@@ -11,7 +11,7 @@ public sealed class LedgerTests
     private static readonly Target[] Both = [Plain, Fenced];
     private static readonly bool[] Modes = [false, true];
 
-    private readonly Ledger _ledger = new(_ => { });
+    private Ledger _ledger = new(_ => { }, Rules.OfSessions);
     private long _now = 1_000_000;
 
     private IEnumerable<string> Violations => _ledger.Violations.Select(violation => violation.Text);
@@ -113,13 +113,34 @@ public sealed class LedgerTests
         Assert.Contains(Violations, text => text.StartsWith("A loss was told that was none", StringComparison.Ordinal));
     }
 
-    [Theory, InlineData(Ledger.SilenceLoses - 1, true), InlineData(Ledger.SilenceLoses, false)]
-    public void A_short_silence_explains_no_loss(long silence, bool isFound)
+    [Theory, InlineData(-1, true), InlineData(0, false)]
+    public void A_short_silence_explains_no_loss(long more, bool isFound)
     {
         Enter("a", Plain);
         var disturbance = _ledger.Disturb("a", _now);
-        _now += silence;
+        _now += Rules.OfSessions.SilenceLoses + more;
         disturbance.End(_now);
+        _ledger.Lost("a", View("a"), _now);
+        Assert.Equal(isFound, Violations.Any(text => text.StartsWith("A loss was told that was none", StringComparison.Ordinal)));
+    }
+
+    [Theory, InlineData("network", 0, true), InlineData("silence", 1, true), InlineData("silence", 2, false)]
+    public void A_lease_is_lost_by_short_silences_together_and_not_by_a_torn_connection(string cause, int times, bool isFound)
+    {
+        _ledger = new(_ => { }, Rules.OfLeases);
+        Enter("a", Plain);
+        if (cause == "network")
+        {
+            _ledger.Disturb("a", _now).End(_now, tears: true);
+        }
+
+        for (var n = 0; n < times; n++)
+        {
+            var silence = _ledger.Disturb("a", _now);
+            _now += Rules.OfLeases.SilenceLoses / 2;
+            silence.End(_now);
+        }
+
         _ledger.Lost("a", View("a"), _now);
         Assert.Equal(isFound, Violations.Any(text => text.StartsWith("A loss was told that was none", StringComparison.Ordinal)));
     }
@@ -146,9 +167,10 @@ public sealed class LedgerTests
         Assert.Empty(Violations);
     }
 
-    [Theory, InlineData(true, false, Ledger.KilledIsTold), InlineData(true, true, Ledger.SilentIsTold), InlineData(false, false, Ledger.SilentIsTold)]
-    public void A_loss_must_be_told_in_time(bool isOwn, bool isSilent, long limit)
+    [Theory, InlineData(true, false), InlineData(true, true), InlineData(false, false)]
+    public void A_loss_must_be_told_in_time(bool isOwn, bool isSilent)
     {
+        var limit = isOwn && !isSilent ? Rules.OfSessions.KilledIsTold : Rules.OfSessions.SilentIsTold;
         Enter("a", Plain, isOwn: isOwn);
         if (isSilent)
         {
@@ -194,7 +216,7 @@ public sealed class LedgerTests
     {
         Enter("a", Plain);
         Leave("a");
-        for (var seconds = 0; seconds <= Ledger.SessionEnds / 1000; seconds++)
+        for (var seconds = 0; seconds <= Rules.OfSessions.SessionEnds / 1000; seconds++)
         {
             Assert.Empty(Violations);
             _ledger.Sweep(View("a"), _now);
@@ -205,14 +227,14 @@ public sealed class LedgerTests
         Assert.Contains(Violations, text => text.StartsWith("A lock is left behind", StringComparison.Ordinal));
     }
 
-    [Theory, InlineData(Ledger.PausedIsTold + 1, true), InlineData(Ledger.PausedIsTold - 1, false)]
-    public void A_process_that_was_paused_may_not_go_on(long pause, bool isFound)
+    [Theory, InlineData(1, true), InlineData(-1, false)]
+    public void A_process_that_was_paused_may_not_go_on(long more, bool isFound)
     {
         Enter("a", Plain);
         _ledger.Read("a");
         _now += 1;
         var disturbance = _ledger.Disturb("a", _now, isPause: true);
-        _now += pause;
+        _now += Rules.OfSessions.PausedIsTold + more;
         disturbance.End(_now);
         _now += 1;
         _ledger.Write("a", checkedAt: _now);

@@ -60,13 +60,13 @@ internal sealed record Attempt(Target[] Targets, TimeSpan Timeout)
             _ => TimeSpan.FromSeconds(5),
         })
         {
-            Shared = !fenced && !isLong && random.Next(4) == 0 && !isPlain,
+            Shared = !fenced && !isLong && random.Next(4) == 0 && !isPlain && scope != LockScope.Lease,
             Scope = scope ?? (transaction && random.Next(2) == 0 ? LockScope.Transaction : LockScope.Session),
             InTransaction = transaction,
             CommitsFirst = random.Next(4) != 0,
             Fails = hasConnection && random.Next(12) == 0,
             Async = async,
-            Wait = random.Next(7) == 0 ? LockWait.Yielding : LockWait.Queue,
+            Wait = random.Next(7) == 0 && scope != LockScope.Lease ? LockWait.Yielding : LockWait.Queue,
             CancelAfter = wait is >= 60 and < 75 ? TimeSpan.FromMilliseconds(random.Next(1, 60)) : null,
             Work = TimeSpan.FromMilliseconds(isLong ? random.Next(3000, 15_000) : random.Next(200) switch
             {

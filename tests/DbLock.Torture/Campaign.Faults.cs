@@ -25,7 +25,7 @@ internal abstract partial class Campaign
     [
         (6, KillWorkerAsync),
         (8, random => PauseAsync(random, random.Next(50, 1500))),
-        (1, random => PauseAsync(random, random.Next((int)Ledger.PausedIsTold + 500, (int)Ledger.PausedIsTold + 2500))),
+        (1, random => PauseAsync(random, random.Next((int)rules.PausedIsTold + 500, (int)rules.PausedIsTold + 2500))),
         (14, random => SignalSessionAsync(random, ends: true)),
         (14, random => SignalSessionAsync(random, ends: false)),
         (2, _ => RestartAsync(immediate: true)),
@@ -158,8 +158,9 @@ internal abstract partial class Campaign
             return;
         }
 
-        // Mostly one that holds a lock.
-        var session = view.Locks.Count > 0 && random.Next(4) != 0 ? view.Locks[random.Next(view.Locks.Count)].Session : view.Sessions.Keys.ElementAt(random.Next(view.Sessions.Count));
+        // Mostly one that holds a lock; a lease is in no session.
+        var holding = view.Locks.Select(one => one.Session).Where(view.Sessions.ContainsKey).ToList();
+        var session = holding.Count > 0 && random.Next(4) != 0 ? holding[random.Next(holding.Count)] : view.Sessions.Keys.ElementAt(random.Next(view.Sessions.Count));
         var what = ends ? "session ended" : "statement cancelled";
         lock (_gate)
         {

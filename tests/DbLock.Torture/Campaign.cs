@@ -4,7 +4,7 @@ namespace DbLock.Torture;
 
 /// <summary>The campaign: workers that fight for a few locks, faults that hit them, and oracles that compare what they say with what the server says.</summary>
 /// <remarks>Storms of faults alternate with calms, in which everything must come back to its baseline, and with fair weather, in which nothing may fail.</remarks>
-internal abstract partial class Campaign(TimeSpan length, int seed, string sabotage, string prefix) : IAsyncDisposable
+internal abstract partial class Campaign(TimeSpan length, int seed, string sabotage, string prefix, Rules rules) : IAsyncDisposable
 {
     public const string Role = "torture";
 
@@ -39,7 +39,7 @@ internal abstract partial class Campaign(TimeSpan length, int seed, string sabot
     /// <returns>The exit code: 1 when there was a violation.</returns>
     public async Task<int> RunAsync()
     {
-        _ledger = new Ledger(Note);
+        _ledger = new Ledger(Note, rules);
         await StartAsync();
         var sweeping = SweepAsync();
         var end = Observer.Now + (long)length.TotalMilliseconds;
@@ -82,6 +82,9 @@ internal abstract partial class Campaign(TimeSpan length, int seed, string sabot
     protected System.Threading.Lock Gate => _gate;
 
     protected Ledger Ledger => _ledger;
+
+    /// <summary>Gets whether the locks are leases.</summary>
+    protected bool IsOfLeases => rules.IsLease;
 
     protected IReadOnlyList<WorkerProcess> Workers => _workers;
 
@@ -292,7 +295,7 @@ internal abstract partial class Campaign(TimeSpan length, int seed, string sabot
                         return;
                     }
 
-                    if (now - since > Ledger.SessionEnds)
+                    if (now - since > rules.SessionEnds)
                     {
                         left.ForEach(text => _ledger.Violate(text));
                         Show();

@@ -6,23 +6,8 @@ namespace DbLock.Torture;
 /// <remarks>
 /// Times are milliseconds of one monotonic clock, which all processes of the machine share. <b>Threads.</b> Not for several at once.
 /// </remarks>
-internal sealed class Ledger(Action<string> note)
+internal sealed class Ledger(Action<string> note, Rules rules)
 {
-    /// <summary>How long after the end of a session a lock on a connection of its own may go on believing (promised: a second; the machine is busy).</summary>
-    public const long KilledIsTold = 5_000;
-
-    /// <summary>The same on a network that has gone silent (promised: 15 seconds), and for who must use the connection to notice.</summary>
-    public const long SilentIsTold = 25_000;
-
-    /// <summary>How long a session may outlive its client.</summary>
-    public const long SessionEnds = 5_000;
-
-    /// <summary>How long a network must have been silent, or a process paused, to explain a loss: a command may have run into its own timeout.</summary>
-    public const long SilenceLoses = 9_000;
-
-    /// <summary>How long a process must have been paused at least to have to know that its lock is not trusted any more (promised: 15 seconds).</summary>
-    public const long PausedIsTold = 16_000;
-
     private const long Remembered = 120_000;
 
     // A disturbance so shortly before may still be under way.
@@ -148,7 +133,7 @@ internal sealed class Ledger(Action<string> note)
             return false;
         }
 
-        foreach (var pause in _disturbances.Where(one => one.IsPause && one.Worker == hold.Worker && one.From > hold.EnteredAt && one.To < checkedAt && one.To - one.From > PausedIsTold))
+        foreach (var pause in _disturbances.Where(one => one.IsPause && one.Worker == hold.Worker && one.From > hold.EnteredAt && one.To < checkedAt && one.To - one.From > rules.PausedIsTold))
         {
             if (hold.IsOwn)
             {
@@ -196,10 +181,10 @@ internal sealed class Ledger(Action<string> note)
 
         hold.IsTold = true;
         if (view is not null && hold.Session is { } session && view.Locks.Any(one => one.Session == session && hold.Has(one))
-            && !_doomed.Contains(session) && _allDoomedAt < now - SessionEnds)
+            && !_doomed.Contains(session) && _allDoomedAt < now - rules.SessionEnds)
         {
             LossesCompared++;
-            if (_disturbances.Any(one => one.Worker == hold.Worker && one.To >= hold.EnteredAt && (one.Tears || Math.Min(one.To, now) - one.From >= SilenceLoses)))
+            if (IsExplained(hold, now))
             {
                 return;
             }
@@ -312,7 +297,7 @@ internal sealed class Ledger(Action<string> note)
             var (since, time) = _strays.GetValueOrDefault(key, (now, 0));
             time += Math.Min(now - Math.Max(since, _lastSweep), 1000);
             var worker = WorkerOf(one.App);
-            if (time > SessionEnds && !IsDisturbed(worker, now - SessionEnds, now))
+            if (time > rules.SessionEnds && !IsDisturbed(worker, now - rules.SessionEnds, now))
             {
                 Violate($"A lock is left behind: {(one.IsPair ? "pair " : "")}{one.Number} in session {one.Session.Pid} of {one.App}, which nobody has had for {time} ms");
                 time = 0;
@@ -341,6 +326,15 @@ internal sealed class Ledger(Action<string> note)
     public bool IsDisturbed(string worker, long from, long to) => _disturbances.Any(one => one.Worker == worker && one.From <= to && one.To >= from);
 
     public static string WorkerOf(string app) => app[Campaign.App.Length..].Split('.')[0];
+
+    // A torn connection costs no lease, but one short silence after another does.
+    private bool IsExplained(Hold hold, long now)
+    {
+        var disturbed = _disturbances.Where(one => one.Worker == hold.Worker && one.To >= hold.EnteredAt).ToList();
+        return rules.IsLease
+            ? disturbed.Sum(one => Math.Max(0, Math.Min(one.To, now) - Math.Max(one.From, now - Rules.Lease))) >= rules.SilenceLoses
+            : disturbed.Exists(one => one.Tears || Math.Min(one.To, now) - one.From >= rules.SilenceLoses);
+    }
 
     private Hold? Find(string id, Hold.StateOf state)
     {
@@ -439,8 +433,14 @@ internal sealed class Ledger(Action<string> note)
 
     private void NotHeld(Hold hold, string outcome, bool isOpen, ServerView? view, long now)
     {
+        // A lease whose release the server did not hear is let go of a little later. While nothing is disturbed it is heard.
+        if (rules.IsLease && (outcome != "released" || hold.TriedAt < _calmSince))
+        {
+            return;
+        }
+
         // Another session with the same name may be one that was given up, and that the server could not be told of.
-        var isLate = hold.IsOwn && IsDisturbed(hold.Worker, now - SilentIsTold, now);
+        var isLate = hold.IsOwn && IsDisturbed(hold.Worker, now - rules.SilentIsTold, now);
         if (view is null || !isOpen || (isLate && hold.Session is null)
             || _holds.Values.Any(other => other != hold && other.Worker == hold.Worker && (other.State != Hold.StateOf.Ended || other.EndedAt >= view.AskedAt)
                 && other.Targets.Intersect(hold.Targets).Any()))
@@ -462,10 +462,10 @@ internal sealed class Ledger(Action<string> note)
         var isQuick = hold.IsOwn && hold.Overlaps.Count == 0 && !IsDisturbed(hold.Worker, from - Shadow, long.MaxValue - 1);
         foreach (var pause in _disturbances.Where(one => one.IsPause && one.Worker == hold.Worker && one.To >= from))
         {
-            from = pause.To == long.MaxValue ? long.MaxValue - SilentIsTold : Math.Max(from, pause.To);
+            from = pause.To == long.MaxValue ? long.MaxValue - rules.SilentIsTold : Math.Max(from, pause.To);
         }
 
-        return from + (isQuick ? KilledIsTold : SilentIsTold);
+        return from + (isQuick ? rules.KilledIsTold : rules.SilentIsTold);
     }
 
     private sealed class Resource

@@ -1,12 +1,13 @@
 using System.Data.Common;
 using System.Globalization;
+using DbLock.Drivers;
 using DbLock.LocalServers;
 using MySqlConnector;
 
 namespace DbLock.Torture;
 
-/// <summary>The campaign on MariaDB over MySqlConnector: plain locks of sessions, which have no tokens that outlive a crash.</summary>
-internal sealed class MariaDbCampaign(TimeSpan length, int seed, string sabotage) : Campaign(length, seed, sabotage, "m")
+/// <summary>The campaign on MariaDB over MySqlConnector: plain locks of sessions, which have no tokens that outlive a crash; or leases, which have.</summary>
+internal sealed class MariaDbCampaign(TimeSpan length, int seed, string sabotage, Rules rules) : Campaign(length, seed, sabotage, rules.IsLease ? "n" : "m", rules)
 {
     private readonly string _password = Guid.NewGuid().ToString("N");
     private MariaDbServer? _server;
@@ -23,17 +24,22 @@ internal sealed class MariaDbCampaign(TimeSpan length, int seed, string sabotage
     protected override async Task StartAsync()
     {
         _server = await MariaDbServer.StartPrivateAsync();
-        Observer = new MariaDbObserver(_server.ConnectionString);
+        Observer = new MariaDbObserver(_server.ConnectionString, IsOfLeases);
 
         // Whatever name a session gives itself, it is let in as nobody: the server shows the name.
         await AskAsync($"create or replace user ''@'127.0.0.1' identified by '{_password}'");
-        await AskAsync("grant select on dblock.* to ''@'127.0.0.1'");
-        foreach (var kind in new[] { "connection", "source", "pool" })
+        await AskAsync("grant select, insert, update on dblock.* to ''@'127.0.0.1'");
+        if (IsOfLeases)
+        {
+            await AskAsync(LeaseTable.Default.Ddl(LockDialect.MariaDb));
+        }
+
+        foreach (var kind in IsOfLeases ? ["lease source", "lease pool"] : new[] { "connection", "source", "pool" })
         {
             Add("MySqlConnector", kind, "", _server.Port);
         }
 
-        StartWorkers("MariaDB");
+        StartWorkers(IsOfLeases ? "Leases on MariaDB" : "MariaDB");
     }
 
     protected override void Start(WorkerProcess worker) => Start(

@@ -5,13 +5,15 @@ using MySqlConnector;
 namespace DbLock.Torture;
 
 /// <summary>Asks MariaDB, whose sessions have the worker's name as their user.</summary>
-internal sealed class MariaDbObserver(string connectionString) : Observer
+internal sealed class MariaDbObserver(string connectionString, bool ofLeases) : Observer
 {
     private static readonly string Question = string.Create(CultureInfo.InvariantCulture, $"""
         select {string.Join(", ", Target.All.Select(target => $"is_used_lock('{LockDialect.MariaDb.Identify(target.Key)}')"))},
           unix_timestamp() - (select variable_value from information_schema.global_status where variable_name = 'UPTIME');
         select p.id, p.user from information_schema.processlist as p where p.user like '{Campaign.App}%'
         """);
+
+    private const string Leases = $"select token, note, cast(`key` as char) from {LeaseTable.DefaultName} where owner <> '' and expires > utc_timestamp(6)";
 
     private MySqlConnection? _connection;
     private long _start;
@@ -41,6 +43,14 @@ internal sealed class MariaDbObserver(string connectionString) : Observer
         while (await reader.ReadAsync())
         {
             sessions[new ServerSession((int)reader.GetInt64(0), _start)] = (reader.GetString(1), "");
+        }
+
+        await reader.CloseAsync();
+        if (ofLeases)
+        {
+            command.CommandText = Leases;
+            await using var leases = await command.ExecuteReaderAsync();
+            return new ServerView(askedAt, sessions, await ReadLeasesAsync(leases));
         }
 
         // Who has ended between the two questions holds nothing any more.

@@ -55,6 +55,19 @@ internal abstract class Observer : IAsyncDisposable
         }
     }
 
+    /// <summary>Reads leases: token, note and name. A grant is told from the next one by its token, and its note says whose it is.</summary>
+    protected static async Task<List<ServerLock>> ReadLeasesAsync(DbDataReader reader)
+    {
+        var locks = new List<ServerLock>();
+        while (await reader.ReadAsync())
+        {
+            var target = Array.Find(Target.All, target => target.Key.Name == reader.GetString(2));
+            locks.Add(new ServerLock(new ServerSession(0, reader.GetInt64(0)), reader.GetString(1), target?.Number ?? 0, target?.IsPair == true, Shared: false));
+        }
+
+        return locks;
+    }
+
     private async Task AskAsync()
     {
         while (true)

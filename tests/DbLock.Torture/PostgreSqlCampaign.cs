@@ -1,13 +1,14 @@
 using System.Data.Common;
 using System.Diagnostics;
 using System.Globalization;
+using DbLock.Drivers;
 using DbLock.LocalServers;
 using Npgsql;
 
 namespace DbLock.Torture;
 
 /// <summary>The campaign on PostgreSQL, with poolers, and with what only its server can suffer.</summary>
-internal sealed class PostgreSqlCampaign(TimeSpan length, int seed, string sabotage) : Campaign(length, seed, sabotage, "w")
+internal sealed class PostgreSqlCampaign(TimeSpan length, int seed, string sabotage, Rules rules) : Campaign(length, seed, sabotage, rules.IsLease ? "l" : "w", rules)
 {
     private readonly SemaphoreSlim _poolerTurn = new(1);
     private PostgreSqlServer? _server;
@@ -31,10 +32,23 @@ internal sealed class PostgreSqlCampaign(TimeSpan length, int seed, string sabot
     protected override async Task StartAsync()
     {
         _server = await PostgreSqlServer.StartPrivateAsync(["max_connections = 80", "max_locks_per_transaction = 20", "max_prepared_transactions = 0"]);
-        Observer = _observer = new PostgreSqlObserver(_server!.ConnectionString);
+        Observer = _observer = new PostgreSqlObserver(_server!.ConnectionString, IsOfLeases);
         var password = new NpgsqlConnectionStringBuilder(_server!.ConnectionString).Password;
         await AskAsync($"create role {Role} login password '{password}'");
         _poolers = [await PgBouncer.StartAsync(_server, "session", 8, Role), await PgBouncer.StartAsync(_server, "transaction", 4, Role)];
+        var behindPooler = new NpgsqlConnectionStringBuilder(_poolers[1].ConnectionString).Port;
+        if (IsOfLeases)
+        {
+            await AskAsync(LeaseTable.Default.Ddl(LockDialect.PostgreSql));
+            await AskAsync($"grant select, insert, update on {LeaseTable.DefaultName} to {Role}");
+            Add("Npgsql", "lease source", "", _server!.Port);
+            Add("Odbc", "lease source", "", _server.Port);
+            Add("AdoNet", "lease source", "transaction", behindPooler);
+            Add("Npgsql", "lease pool", "", _server.Port);
+            StartWorkers($"Leases on PostgreSQL {_server.Version}");
+            return;
+        }
+
         foreach (var kind in new[] { "connection", "source", "pool" })
         {
             foreach (var driver in new[] { "Npgsql", "AdoNet", "Odbc" })
@@ -44,7 +58,7 @@ internal sealed class PostgreSqlCampaign(TimeSpan length, int seed, string sabot
         }
 
         Add("Npgsql", "connection", "session", new NpgsqlConnectionStringBuilder(_poolers[0].ConnectionString).Port);
-        Add("AdoNet", "connection", "transaction", new NpgsqlConnectionStringBuilder(_poolers[1].ConnectionString).Port);
+        Add("AdoNet", "connection", "transaction", behindPooler);
         StartWorkers($"PostgreSQL {_server.Version}");
     }
 

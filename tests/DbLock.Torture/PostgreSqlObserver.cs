@@ -4,7 +4,7 @@ using Npgsql;
 namespace DbLock.Torture;
 
 /// <summary>Asks PostgreSQL.</summary>
-internal sealed class PostgreSqlObserver(string connectionString) : Observer
+internal sealed class PostgreSqlObserver(string connectionString, bool ofLeases) : Observer
 {
     // Not the key that a pool holds while it listens. An application without the lock that is told after it.
     private static readonly string Question = string.Create(CultureInfo.InvariantCulture, $"""
@@ -15,6 +15,8 @@ internal sealed class PostgreSqlObserver(string connectionString) : Observer
         left join pg_locks as l on l.pid = a.pid and l.locktype = 'advisory' and l.granted and ((l.classid::bigint << 32) | l.objid::bigint) <> {LockKey.From("DbLock.LockPool listens").Number}
         where a.usename = '{Campaign.Role}' and a.application_name like '{Campaign.App}%'
         """);
+
+    private const string Leases = $"select token, note, key from {LeaseTable.DefaultName} where owner <> '' and expires > clock_timestamp()";
 
     private NpgsqlConnection? _connection;
 
@@ -45,6 +47,14 @@ internal sealed class PostgreSqlObserver(string connectionString) : Observer
             {
                 locks.Add(new ServerLock(session, reader.GetString(2), reader.GetInt64(4), reader.GetInt16(5) == 2, reader.GetString(6) == "ShareLock"));
             }
+        }
+
+        await reader.CloseAsync();
+        if (ofLeases)
+        {
+            command.CommandText = Leases;
+            await using var leases = await command.ExecuteReaderAsync();
+            locks = await ReadLeasesAsync(leases);
         }
 
         return new ServerView(askedAt, sessions, locks);

@@ -7,7 +7,7 @@ if (args is ["worker", .. var words])
     return await Worker.RunAsync(words);
 }
 
-var (minutes, seed, sabotage, server) = (2.0, Random.Shared.Next(1_000_000), "", "");
+var (minutes, seed, sabotage, server, locks) = (2.0, Random.Shared.Next(1_000_000), "", "", "");
 for (var i = 0; i < args.Length; i++)
 {
     var value = i + 1 < args.Length ? args[i + 1] : "";
@@ -19,6 +19,9 @@ for (var i = 0; i < args.Length; i++)
         case "--server" when value is "postgresql" or "mariadb":
             server = value;
             break;
+        case "--locks" when value is "sessions" or "leases":
+            locks = value;
+            break;
         case "--sabotage" when value is "unlocked" or "deaf" or "leak":
             sabotage = value;
             break;
@@ -29,6 +32,7 @@ for (var i = 0; i < args.Length; i++)
                 --minutes N    how long, from above 0 to 1440; 2 when left out
                 --seed S       a whole number, of which faults and attempts are drawn; by chance when left out
                 --server S     postgresql or mariadb; both when left out
+                --locks L      sessions or leases; both when left out
                 --sabotage K   does what a faulty library would, and must be found out: unlocked, deaf or leak
                 """);
             return 2;
@@ -37,11 +41,28 @@ for (var i = 0; i < args.Length; i++)
     i++;
 }
 
-await using var postgreSql = new PostgreSqlCampaign(TimeSpan.FromMinutes(minutes), seed, sabotage);
-await using var mariaDb = new MariaDbCampaign(TimeSpan.FromMinutes(minutes), seed, sabotage);
-Campaign[] campaigns = server switch { "postgresql" => [postgreSql], "mariadb" => [mariaDb], _ => [postgreSql, mariaDb] };
+List<Campaign> campaigns = [];
+foreach (var rules in new[] { Rules.OfSessions, Rules.OfLeases }.Where(rules => locks.Length == 0 || rules.IsLease == (locks == "leases")))
+{
+    if (server != "mariadb")
+    {
+        campaigns.Add(new PostgreSqlCampaign(TimeSpan.FromMinutes(minutes), seed, sabotage, rules));
+    }
+
+    if (server != "postgresql")
+    {
+        campaigns.Add(new MariaDbCampaign(TimeSpan.FromMinutes(minutes), seed, sabotage, rules));
+    }
+}
 
 // A worker that is paused at that moment would stay for ever.
-using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, _ => Array.ForEach(campaigns, campaign => campaign.KillWorkers()));
-using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, _ => Array.ForEach(campaigns, campaign => campaign.KillWorkers()));
-return (await Task.WhenAll(campaigns.Select(campaign => campaign.RunAsync()))).Max();
+using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, _ => campaigns.ForEach(campaign => campaign.KillWorkers()));
+using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, _ => campaigns.ForEach(campaign => campaign.KillWorkers()));
+try
+{
+    return (await Task.WhenAll(campaigns.Select(campaign => campaign.RunAsync()))).Max();
+}
+finally
+{
+    await Task.WhenAll(campaigns.Select(campaign => campaign.DisposeAsync().AsTask()));
+}

@@ -20,6 +20,8 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
     private const string SettingsOfMariaDbSql =
         "select concat_ws(' ', @@max_statement_time, @@lock_wait_timeout, @@wait_timeout, @@autocommit, @@sql_mode, @@character_set_connection)";
 
+    private static readonly TimeSpan Lease = TimeSpan.FromMilliseconds(Rules.Lease);
+
     protected Sight Sight { get; } = sight;
 
     protected LockInterface Interface { get; } = sight.Driver switch
@@ -40,7 +42,7 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
     public static Subject Make(Sight sight, int task) => sight.Kind switch
     {
         "connection" => new OnConnection(sight, task),
-        "source" => new FromSource(sight, task),
+        "source" or "lease source" => new FromSource(sight, task),
         _ => new FromPool(sight, task),
     };
 
@@ -324,7 +326,7 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
 
         public override async Task<Held?> AcquireAsync(Attempt attempt, CancellationToken cancellationToken)
         {
-            var options = new LockOptions { Shared = attempt.Shared, Fencing = attempt.Fenced, Wait = attempt.Wait };
+            var options = new LockOptions { Shared = attempt.Shared, Fencing = attempt.Fenced, Wait = attempt.Wait, Scope = attempt.Scope, Lease = Lease, Note = Sight.IsLease ? App : "" };
             var held = attempt.Async
                 ? await _source.TryAcquireLockAsync(attempt.Key, attempt.Timeout, Interface, options, cancellationToken)
                 : _source.TryAcquireLock(attempt.Key, attempt.Timeout, Interface, options);
@@ -358,7 +360,7 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
         {
             lock (Gate)
             {
-                s_pool ??= new LockPool(Source(), Interface);
+                s_pool ??= new LockPool(Source(), Interface, Sight.IsLease ? new LockPoolOptions { Scope = LockScope.Lease, Lease = Lease, Note = App } : null);
                 s_fenced ??= new LockPool(Source(), Interface, new LockPoolOptions { Fencing = true });
             }
 
@@ -366,7 +368,7 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
         }
 
         public override async Task<Held?> AcquireAsync(Attempt attempt, CancellationToken cancellationToken) =>
-            await (attempt.Fenced ? s_fenced! : s_pool!).TryAcquireLockAsync(attempt.Key, attempt.Timeout, attempt.Shared, cancellationToken) is { } held
+            await (attempt.Fenced && !Sight.IsLease ? s_fenced! : s_pool!).TryAcquireLockAsync(attempt.Key, attempt.Timeout, attempt.Shared, cancellationToken) is { } held
                 ? new HeldFromPool(held)
                 : null;
 

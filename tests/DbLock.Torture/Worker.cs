@@ -13,6 +13,8 @@ internal sealed record Sight(string Worker, int Generation, string Driver, strin
 
     public bool TrustsPooler => Via == "session";
 
+    public bool IsLease => Kind.StartsWith("lease", StringComparison.Ordinal);
+
     public bool IsMariaDb => Driver == "MySqlConnector";
 
     // Whatever stands for the connection's name is the user's there.
@@ -92,7 +94,7 @@ internal static class Worker
     private static async Task AttemptAsync(Sight sight, Subject subject, string id, Random random)
     {
         var conductor = sight.Conductor;
-        var attempt = Attempt.Draw(random, hasConnection: sight.Kind == "connection", sight.Via == "transaction" ? LockScope.Transaction : sight.IsMariaDb ? LockScope.Session : null, sight.IsMariaDb);
+        var attempt = Attempt.Draw(random, hasConnection: sight.Kind == "connection", Scope(sight), sight.IsMariaDb && !sight.IsLease);
         await conductor.AskAsync("try", id, subject.App, string.Join(',', attempt.Targets.Select(target => Array.IndexOf(Target.All, target))), attempt.Shared, subject.IsOwn, attempt.Fails, attempt);
         Subject.Held? held = null;
         string outcome;
@@ -161,6 +163,9 @@ internal static class Worker
             await conductor.AskAsync("left", id, sight.Sabotage == "deaf" && outcome == "lost" ? "released" : outcome, held.IsOpen && !(outcome == "lost" && subject.IsOwn));
         }
     }
+
+    private static LockScope? Scope(Sight sight) =>
+        sight.IsLease ? LockScope.Lease : sight.Via == "transaction" ? LockScope.Transaction : sight.IsMariaDb ? LockScope.Session : null;
 
     private static bool IsGivenUp(Exception error) =>
         error.Message.Contains("session was ended", StringComparison.Ordinal) || error.Message.Contains("has not answered", StringComparison.Ordinal);

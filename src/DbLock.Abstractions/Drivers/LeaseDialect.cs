@@ -90,15 +90,9 @@ public abstract class LeaseDialect
 
     private LeaseTexts Texts(LeaseTable table) => _texts.GetOrAdd(table, static (table, dialect) => dialect.Write(table), this);
 
-    // What takes many rows is planned anew each time, for a table that may have grown: a plan that was made while it was small would read
-    // all of it for each row.
     private static LockStatement Say(LockSql[] texts, IReadOnlyList<LeaseRow> rows)
     {
-        ArgumentNullException.ThrowIfNull(rows);
         var json = new LockParameter(DbType.String, LeaseRow.ToJson(rows));
-        return new LockStatement(Array.ConvertAll(texts, text => new LockCommand(text, text.Order.Count == 0 ? [] : [json])))
-        {
-            IsWorthPreparing = rows.Count == 1,
-        };
+        return new LockStatement(Array.ConvertAll(texts, text => new LockCommand(text, text.Order.Count == 0 ? [] : [json])));
     }
 }

@@ -40,9 +40,6 @@ public sealed record LockStatement(params LockCommand[] Commands)
     /// </summary>
     public bool MayPrepare { get; init; }
 
-    /// <summary>Gets whether it is of use to prepare a statement about leases, where that is allowed.</summary>
-    internal bool IsWorthPreparing { get; init; }
-
     /// <summary>
     /// Gets a comment that shows the lock's name to those who look at the server, with a space after it; null for none. It stands before
     /// the first command that has parameters.
