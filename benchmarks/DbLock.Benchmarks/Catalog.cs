@@ -7,7 +7,7 @@ using Npgsql;
 namespace DbLock.Benchmarks;
 
 /// <summary>All that is measured.</summary>
-internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
+internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb, Leases leases)
 {
     private static readonly TimeSpan TenSeconds = TimeSpan.FromSeconds(10);
     private static readonly (string Name, TimeSpan Timeout, LockScope Scope, bool InTransaction, bool Shared, bool HeldElsewhere)[] Modes =
@@ -48,7 +48,7 @@ internal sealed class Catalog(PostgreSqlServer server, MariaDbServer mariaDb)
             }
         }
 
-        foreach (var row in FromSource().Concat(OfPool()).Concat(Many()).Concat(Crowded()).Concat(Cold()).Concat(Others()))
+        foreach (var row in FromSource().Concat(OfPool()).Concat(Many()).Concat(Crowded()).Concat(Cold()).Concat(Others()).Concat(leases.Rows()))
         {
             yield return row;
         }

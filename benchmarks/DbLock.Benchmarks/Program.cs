@@ -37,6 +37,8 @@ var crowds = new Crowd(server.ConnectionString, mariaDb.ConnectionString, span, 
 var crowd = only.Length == 0 ? await crowds.MeasureAsync() : "MariaDB".Contains(only, StringComparison.Ordinal) ? await crowds.OnMariaDbAsync() : [];
 var scale = new Scale(server.ConnectionString, span, isShort ? 1 : 5);
 var figures = only.Length > 0 ? [] : await scale.MeasureAsync();
+var leases = new Leases(server.ConnectionString, mariaDb.ConnectionString, span, isShort ? 3 : 9);
+var leased = only.Length == 0 || only == "lease" ? await leases.MeasureAsync() : [];
 await PinAsync(server);
 IReadOnlyList<Peers.Comparison> comparisons;
 await using (var peers = new Peers(server.ConnectionString, isShort ? 30 : 200))
@@ -44,7 +46,7 @@ await using (var peers = new Peers(server.ConnectionString, isShort ? 30 : 200))
     comparisons = await peers.MeasureAsync();
 }
 
-var rows = new Catalog(server, mariaDb).All().Where(row => row.ToString().Contains(only, StringComparison.Ordinal)).ToList();
+var rows = new Catalog(server, mariaDb, leases).All().Where(row => row.ToString().Contains(only, StringComparison.Ordinal)).ToList();
 Benchmarks.Rows = rows;
 
 // All are run in turn, several times over, so that what else the machine does hits all alike.
@@ -74,7 +76,7 @@ for (var lap = 0; lap < laps; lap++)
     }
 }
 
-var page = new Report(rows, results, handoff, [.. crowd, .. figures], comparisons, scale.Curves, server.Version, isShort, only.Length > 0);
+var page = new Report(rows, results, handoff, [.. crowd, .. figures, .. leased], comparisons, scale.Curves, server.Version, isShort, only.Length > 0);
 if (only.Length == 0 && !isShort)
 {
     page.Write(folder);

@@ -211,9 +211,9 @@ internal sealed class Scale(string connectionString, TimeSpan span, int rounds)
 
             // The settings of a session travel with its first beat.
             await Task.Delay(TimeSpan.FromSeconds(1));
-            var (before, start) = (await CpuAsync(), Stopwatch.GetTimestamp());
+            var (before, start) = (await CpuAsync(connectionString, "scale: holding"), Stopwatch.GetTimestamp());
             await Task.Delay(8 * span);
-            used.Add((count, Math.Max(0.01, 100 * (await CpuAsync() - before) / Stopwatch.GetElapsedTime(start).TotalSeconds)));
+            used.Add((count, Math.Max(0.01, 100 * (await CpuAsync(connectionString, "scale: holding") - before) / Stopwatch.GetElapsedTime(start).TotalSeconds)));
         }
 
         Add("160 locks of a data source held, beside 10,000 other locks: % of a core of the server", used[^1].Item2, 2, isLeast: false, $"over {8 * span.TotalSeconds:0.0} s");
@@ -235,12 +235,12 @@ internal sealed class Scale(string connectionString, TimeSpan span, int rounds)
         await Task.WhenAll(held.Select(one => one.DisposeAsync().AsTask()));
     }
 
-    // The seconds of a core that the server's processes have used.
-    private async Task<double> CpuAsync()
+    /// <summary>Returns the seconds of a core that the server's processes for an application have used.</summary>
+    public static async Task<double> CpuAsync(string connectionString, string application)
     {
         await using var connection = new NpgsqlConnection(connectionString + ";Pooling=false");
         await connection.OpenAsync();
-        await using var pids = new NpgsqlCommand("select pid from pg_stat_activity where application_name like 'scale: holding%'", connection);
+        await using var pids = new NpgsqlCommand("select pid from pg_stat_activity where application_name like $1 || '%'", connection) { Parameters = { new NpgsqlParameter<string> { TypedValue = application } } };
         await using var reader = await pids.ExecuteReaderAsync();
         var nanoseconds = 0.0;
         while (await reader.ReadAsync())

@@ -63,12 +63,13 @@ public sealed class MariaDbServer : IAsyncDisposable
     }
 
     /// <summary>Starts a private server.</summary>
+    /// <param name="settings">More lines of its configuration.</param>
     /// <exception cref="InvalidOperationException">It cannot be started; the message says what to install.</exception>
-    public static async Task<MariaDbServer> StartPrivateAsync()
+    public static async Task<MariaDbServer> StartPrivateAsync(params string[] settings)
     {
         var password = PrivateServer.NewPassword();
         var server = await CreateAsync(server => InstallAsync(server, password));
-        await server.StartAsync(() => server.Write("my.cnf", Configuration(server)), () => AnswersAsync(server));
+        await server.StartAsync(() => server.Write("my.cnf", Configuration(server) + string.Join('\n', settings)), () => AnswersAsync(server));
         return new(existing: null, server, password);
     }
 

@@ -23,7 +23,8 @@ internal sealed class MariaDbCampaign(TimeSpan length, int seed, string sabotage
 
     protected override async Task StartAsync()
     {
-        _server = await MariaDbServer.StartPrivateAsync();
+        // What is answered of a lease must be on disk.
+        _server = await MariaDbServer.StartPrivateAsync(IsOfLeases ? ["innodb_flush_log_at_trx_commit = 1"] : []);
         Observer = new MariaDbObserver(_server.ConnectionString, IsOfLeases);
 
         // Whatever name a session gives itself, it is let in as nobody: the server shows the name.
