@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using Microsoft.Extensions.Logging;
 
 namespace DbLock;
@@ -40,6 +41,7 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
 
     /// <summary>Asks until the lease is granted or the time is over.</summary>
     /// <returns>Null when it was held elsewhere for the whole timeout.</returns>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<LeaseHold?> AskUntilOver(TimeSpan timeout, Limit limit, bool async)
     {
         var start = Stopwatch.GetTimestamp();
@@ -133,6 +135,7 @@ internal abstract class LeaseAsking(LockKey key, LockOptions options)
     }
 
     // An answer that comes after the caller's cancel is no grant.
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<LeaseHold?> Judge(LeaseAnswer answer, LeaseReply reply, Limit limit, bool async)
     {
         for (var late = 0; ;)

@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using Microsoft.Extensions.Logging;
 
 namespace DbLock;
@@ -31,6 +32,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
     /// <param name="limit">When the call must end.</param>
     /// <param name="async">Whether it may go on asynchronously.</param>
     /// <exception cref="OperationCanceledException">It was cancelled before it was sent.</exception>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<LeaseAnswer> Ask(
         Func<LeaseDialect, LeaseTable, LockStatement> say, LockKey key, LockOptions options, Limit limit, bool async)
     {
@@ -69,6 +71,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
     }
 
     /// <summary>Sends a statement on a connection, and sends it again while other transactions were in its way.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public static async ValueTask<LeaseAnswer> Ask(
         Conversation conversation, LeaseDialect leases, LeaseTable table, Func<LeaseDialect, LeaseTable, LockStatement> say,
         LeaseClock clock, bool async)

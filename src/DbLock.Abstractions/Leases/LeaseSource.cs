@@ -41,6 +41,7 @@ internal sealed class LeaseSource
 
     /// <summary>Acquires a lease.</summary>
     /// <returns>Null when it was held elsewhere for the whole timeout.</returns>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<LeaseHold?> Acquire(
         LockKey key, LockOptions options, TimeSpan timeout, bool async, CancellationToken cancellationToken)
     {
@@ -111,6 +112,7 @@ internal sealed class LeaseSource
     /// <param name="async">Whether it may go on asynchronously.</param>
     /// <returns>False when it had been released before.</returns>
     /// <exception cref="LockLostException">It was lost before.</exception>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<bool> Release(LeaseHold hold, bool async)
     {
         if (!hold.IsHeld(Stopwatch.GetTimestamp()) || !hold.Release())

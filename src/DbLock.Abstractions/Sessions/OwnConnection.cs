@@ -22,6 +22,7 @@ internal static class OwnConnection
     public static ValueTask<DbConnection> Open(DbDataSource dataSource, bool async, CancellationToken cancellationToken) =>
         async ? OpenOutside(dataSource, cancellationToken) : new(OpenOutside(dataSource));
 
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private static async ValueTask<DbConnection> OpenWithin(DbDataSource dataSource, LockKey key, Limit limit)
     {
         using var end = new TimedCancel(limit.Timeout > TimeSpan.Zero ? limit.LeftToAnswer : Timeout.InfiniteTimeSpan, limit.Token);
@@ -58,7 +59,8 @@ internal static class OwnConnection
     private static DbConnection OpenOnThread(DbDataSource dataSource, LockKey key, Limit limit)
     {
         var (connection, error, isOver) = (default(DbConnection), default(ExceptionDispatchInfo), 0);
-        var thread = new Thread(() =>
+        var opened = new ManualResetEventSlim();
+        OpeningThreads.Shared.Run(() =>
         {
             try
             {
@@ -73,13 +75,10 @@ internal static class OwnConnection
             {
                 connection?.Dispose();
             }
-        })
-        {
-            IsBackground = true,
-            Name = "DbLock: opening a connection",
-        };
-        thread.Start();
-        if (!thread.Join(limit.LeftToAnswer) && Interlocked.Exchange(ref isOver, 1) == 0)
+
+            opened.Set();
+        });
+        if (!opened.Wait(limit.LeftToAnswer) && Interlocked.Exchange(ref isOver, 1) == 0)
         {
             throw Refusals.NoConnection(key, limit.Timeout, null);
         }

@@ -1,0 +1,79 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace DbLock;
+
+/// <summary>
+/// Threads on which connections are opened for calls that block. One that has nothing to do waits for a while for the next.
+/// </summary>
+/// <remarks>
+/// To start a thread takes longer than to take a connection out of a provider's pool, and the threads of .NET's pool may all be blocked.
+/// </remarks>
+/// <param name="linger">How long a thread waits for its next job.</param>
+internal sealed class OpeningThreads(TimeSpan linger)
+{
+    private readonly TimeSpan _linger = linger;
+    private readonly List<Worker> _idle = [];
+
+    /// <summary>Gets those of the process.</summary>
+    public static OpeningThreads Shared { get; } = new(TimeSpan.FromSeconds(10));
+
+    /// <summary>Runs a job, which must not throw.</summary>
+    public void Run(Action job)
+    {
+        lock (_idle)
+        {
+            if (_idle.Count > 0)
+            {
+                var worker = _idle[^1];
+                _idle.RemoveAt(_idle.Count - 1);
+                worker.Give(job);
+                return;
+            }
+        }
+
+        // What is the first caller's own does not flow to the callers after it.
+        new Thread(new Worker(this, job).Work) { IsBackground = true, Name = "DbLock: opening connections" }.UnsafeStart();
+    }
+
+    [SuppressMessage("Reliability", "CA1001", Justification = "A semaphore whose handle nobody asks for holds nothing.")]
+    private sealed class Worker(OpeningThreads all, Action job)
+    {
+        private readonly SemaphoreSlim _given = new(0);
+        private Action? _job = job;
+
+        public void Give(Action job)
+        {
+            _job = job;
+            _given.Release();
+        }
+
+        public void Work()
+        {
+            do
+            {
+                _job!();
+                _job = null;
+                lock (all._idle)
+                {
+                    all._idle.Add(this);
+                }
+            }
+            while (_given.Wait(all._linger) || HasJob());
+        }
+
+        // Who was taken off the list while its wait ended has been given a job.
+        private bool HasJob()
+        {
+            lock (all._idle)
+            {
+                if (all._idle.Remove(this))
+                {
+                    return false;
+                }
+            }
+
+            _given.Wait();
+            return true;
+        }
+    }
+}
