@@ -20,19 +20,21 @@ internal sealed class OpeningThreads(TimeSpan linger)
     /// <summary>Runs a job, which must not throw.</summary>
     public void Run(Action job)
     {
+        // What the caller has in AsyncLocal, as a trace, is its connection's as well, and not that of the next one on the thread.
+        var context = ExecutionContext.Capture();
+        Action run = context is null ? job : () => ExecutionContext.Run(context, static job => ((Action)job!)(), job);
         lock (_idle)
         {
             if (_idle.Count > 0)
             {
                 var worker = _idle[^1];
                 _idle.RemoveAt(_idle.Count - 1);
-                worker.Give(job);
+                worker.Give(run);
                 return;
             }
         }
 
-        // What is the first caller's own does not flow to the callers after it.
-        new Thread(new Worker(this, job).Work) { IsBackground = true, Name = "DbLock: opening connections" }.UnsafeStart();
+        new Thread(new Worker(this, run).Work) { IsBackground = true, Name = "DbLock: opening connections" }.UnsafeStart();
     }
 
     [SuppressMessage("Reliability", "CA1001", Justification = "A semaphore whose handle nobody asks for holds nothing.")]

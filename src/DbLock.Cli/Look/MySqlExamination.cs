@@ -22,7 +22,8 @@ internal static class MySqlExamination
               {(isMariaDb ? "@@session.max_statement_time * 1000" : "@@session.max_execution_time")},
               (select count(*) from information_schema.user_privileges as p
                 where p.privilege_type = 'PROCESS' and p.grantee = concat('\'', replace(current_user(), '@', '\'@\''), '\'')),
-              {(isMariaDb ? $"coalesce(({nodes}), 0)" : "0")}, {(isMariaDb ? $"({sequence})" : "null")}
+              {(isMariaDb ? $"coalesce(({nodes}), 0)" : "0")}, {(isMariaDb ? $"({sequence})" : "null")},
+              @@global.innodb_flush_log_at_trx_commit
             """;
         return await Examination.AskAsync(
             connection, questions, reader => Read(reader, isMariaDb, ((MySqlConnection)connection).ServerThread), cancellationToken)
@@ -60,6 +61,11 @@ internal static class MySqlExamination
                 ? new("timeouts", Warning, string.Create(CultureInfo.InvariantCulture, $"statements end after {numbers[5]} ms"),
                     "a wait for a lock is cut after that: set it to 0 for the sessions that wait, as dblock run does")
                 : new("timeouts", Good, "no timeout ends a session that idles for an hour, or cuts a wait", null);
+        yield return numbers[9] == 1
+            ? new("durability", Good, "what is answered is on disk", null)
+            : new("durability", Warning,
+                string.Create(CultureInfo.InvariantCulture, $"innodb_flush_log_at_trx_commit is {numbers[9]}"),
+                "a crash may forget a lease that was given, and give it to another: set it to 1 where there are leases");
         if (isMariaDb)
         {
             yield return numbers[8] > 0

@@ -8,6 +8,29 @@ public sealed class OpeningThreadsTests
     private const int Callers = 8;
     private const int Jobs = 3_000;
 
+    [Fact]
+    public void A_job_has_what_flows_with_its_caller_and_not_with_the_one_before()
+    {
+        var threads = new OpeningThreads(TimeSpan.FromMinutes(1));
+        var flows = new AsyncLocal<string?>();
+        Assert.Equal("first", Ask("first"));
+        Assert.Null(Ask(null));
+        Assert.Equal("third", Ask("third"));
+
+        string? Ask(string? value)
+        {
+            flows.Value = value;
+            var (seen, done) = (default(string), new ManualResetEventSlim());
+            threads.Run(() =>
+            {
+                seen = flows.Value;
+                done.Set();
+            });
+            Assert.True(done.Wait(TimeSpan.FromMinutes(1)));
+            return seen;
+        }
+    }
+
     [Theory, InlineData(0), InlineData(1), InlineData(10_000)]
     public void Every_job_is_run_once(int lingerMilliseconds)
     {
