@@ -13,7 +13,6 @@ public sealed class TortureTests
     [InlineData("mariadb", "sessions", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
     [InlineData("mariadb", "sessions", "deaf", "Not told of a loss|Not told in time|Two at a time")]
     [InlineData("postgresql", "leases", "unlocked", "the server does not hold it|Two at a time|A token")]
-    [InlineData("postgresql", "leases", "leak", "Not what the server says|A lock is left behind|At rest a lock is held|Not told of a loss")]
     public async Task A_faulty_library_is_found_out(string server, string locks, string fault, string oracles)
     {
         // It ends with the first violation.

@@ -65,15 +65,15 @@ internal static class OwnConnection
             try
             {
                 connection = OpenOutside(dataSource);
+                if (Interlocked.Exchange(ref isOver, 1) != 0)
+                {
+                    connection.Dispose();
+                }
             }
             catch (Exception e)
             {
+                // Whoever waits no longer does not hear of it.
                 error = ExceptionDispatchInfo.Capture(e);
-            }
-
-            if (Interlocked.Exchange(ref isOver, 1) != 0)
-            {
-                connection?.Dispose();
             }
 
             opened.Set();

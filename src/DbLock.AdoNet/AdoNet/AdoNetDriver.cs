@@ -133,12 +133,12 @@ internal sealed class AdoNetDriver : IEnlistingDriver
 
     // MySqlConnector has it in private members. It is null while the connection is closed, and over a named pipe.
     private static Socket? SocketOf(DbConnection connection) =>
-        connection.GetType() is { Namespace: "MySqlConnector" } type && Private(type, "m_session", connection) is { } session
-            ? Private(session.GetType(), "m_socket", session) as Socket
+        connection.GetType().Namespace == "MySqlConnector" && Private(connection, "m_session") is { } session
+            ? Private(session, "m_socket") as Socket
             : null;
 
-    private static object? Private(Type type, string field, object from) =>
-        type.GetField(field, BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(from);
+    private static object? Private(object from, string field) =>
+        from.GetType().GetField(field, BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(from);
 
     internal static void ClearPoolAndClose(DbConnection connection)
     {

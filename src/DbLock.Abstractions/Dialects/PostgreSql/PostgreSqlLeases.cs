@@ -69,6 +69,7 @@ internal sealed class PostgreSqlLeases : LeaseDialect
                     {Granted}
                     """),
             ],
+
             // The clock is read once, when the rows are locked, because all of them get one token.
             AcquireAll =
             [
