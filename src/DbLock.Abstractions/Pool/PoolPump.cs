@@ -356,6 +356,7 @@ internal sealed class PoolPump(
     // Ends all holds, because the session is gone.
     private void Lose(Carrier carrier, Exception error)
     {
+        List<PoolHold> lost;
         Discard(carrier);
         lock (queue.Gate)
         {
@@ -364,11 +365,13 @@ internal sealed class PoolPump(
                 return;
             }
 
+            // Both at once: who looks between them would find no carrier that has fallen silent, and a lock that is held.
             _carrier = null;
             _isMarked = false;
+            lost = losses.LoseAll(this, this, error);
         }
 
-        reports.Lost(losses.LoseAll(this, this, error), carrier.Where, error);
+        reports.Lost(lost, carrier.Where, error);
         owner.Follow();
     }
 }
