@@ -186,14 +186,19 @@ internal sealed class Crowd(string connectionString, string mariaDb, TimeSpan sp
     }
 
     /// <summary>Counts how many locks tasks get of a pool, each for a moment.</summary>
-    public static async Task<long> CountAsync(LockPool pool, int tasks, Func<int, LockKey> key, TimeSpan span)
+    public static Task<long> CountAsync(LockPool pool, int tasks, Func<int, LockKey> key, TimeSpan span) =>
+        CountAsync(key => pool.AcquireLockAsync(key), tasks, key, span);
+
+    /// <summary>Counts how many locks tasks get, each for a moment.</summary>
+    public static async Task<long> CountAsync<T>(Func<LockKey, ValueTask<T>> acquire, int tasks, Func<int, LockKey> key, TimeSpan span)
+        where T : IAsyncDisposable
     {
         var (count, end) = (0L, Stopwatch.GetTimestamp() + (long)(span.TotalSeconds * Stopwatch.Frequency));
         await Task.WhenAll(Enumerable.Range(0, tasks).Select(task => Task.Run(async () =>
         {
             while (Stopwatch.GetTimestamp() < end)
             {
-                await using var held = await pool.AcquireLockAsync(key(task));
+                await using var held = await acquire(key(task));
                 Interlocked.Increment(ref count);
             }
         })));

@@ -106,7 +106,6 @@ internal sealed class Leases(string connectionString, string mariaDb, TimeSpan s
         var start = Stopwatch.GetTimestamp();
         var held = await Task.WhenAll(Enumerable.Range(0, Many).Select(n => source.AcquireLockAsync($"lease: held {n}", options: Options).AsTask()));
         var took = Stopwatch.GetElapsedTime(start);
-        await Task.Delay(TimeSpan.FromSeconds(1));
         var (before, since) = (await Scale.CpuAsync(connectionString, Holding), Stopwatch.GetTimestamp());
         await Task.Delay((Options.Lease / 3) + TimeSpan.FromSeconds(2));
         var used = 100 * (await Scale.CpuAsync(connectionString, Holding) - before) / Stopwatch.GetElapsedTime(since).TotalSeconds;
@@ -137,19 +136,8 @@ internal sealed class Leases(string connectionString, string mariaDb, TimeSpan s
             $"{Results.Median(shared) / span.TotalSeconds:0} in a second");
     }
 
-    private async Task<double> CountAsync(DbDataSource source, int tasks, Func<int, LockKey> key)
-    {
-        var (count, end) = (0L, Stopwatch.GetTimestamp() + (long)(span.TotalSeconds * Stopwatch.Frequency));
-        await Task.WhenAll(Enumerable.Range(0, tasks).Select(task => Task.Run(async () =>
-        {
-            while (Stopwatch.GetTimestamp() < end)
-            {
-                await using var held = await source.AcquireLockAsync(key(task), options: Options);
-                Interlocked.Increment(ref count);
-            }
-        })));
-        return count;
-    }
+    private async Task<double> CountAsync(DbDataSource source, int tasks, Func<int, LockKey> key) =>
+        await Crowd.CountAsync(key => source.AcquireLockAsync(key, options: Options), tasks, key, span);
 
     private void Add(string what, double value, double budget, bool isLeast, FormattableString remark) =>
         _figures.Add(new(what, value, budget, isLeast, remark.ToString(CultureInfo.InvariantCulture)));

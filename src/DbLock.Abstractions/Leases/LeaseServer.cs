@@ -86,7 +86,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
         statement = statement with
         {
             Limit = TrustWindow.Length,
-            MayPrepare = IsOfOneRow(statement) && conversation.PhysicalSession.IsOne,
+            MayPrepare = conversation.PhysicalSession.IsOne && IsOfOneRow(statement),
         };
         for (var attempt = 1; ; attempt++)
         {

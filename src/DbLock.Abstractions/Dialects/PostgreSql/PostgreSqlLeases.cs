@@ -10,7 +10,6 @@ internal sealed class PostgreSqlLeases : LeaseDialect
 {
     private const string Now = "pg_catalog.clock_timestamp()";
     private const string Clock = $"(extract(epoch from {Now}) * 1000000)::pg_catalog.int8";
-    private const string Microsecond = "interval '1 microsecond'";
 
     // The condition on the slot is true of every row. The planner, which knows nothing of JSON and takes it for a hundred rows, takes what
     // fulfils it for one row, and looks that up by its key instead of reading the whole table.
@@ -25,7 +24,6 @@ internal sealed class PostgreSqlLeases : LeaseDialect
             then pg_catalog.set_config('synchronous_commit', 'on', true) end as setting)
         """;
 
-    // The division by zero, which rolls everything back, is met when another inserted one of several rows at the same time.
     private const string Answer = $"""
         {Clock} || coalesce(pg_catalog.string_agg(',' || g.owner || ' ' || g.slot || ' ' || g.token, ''), '')
           || ',+ 0 ' || pg_catalog.pg_backend_pid()
@@ -70,7 +68,8 @@ internal sealed class PostgreSqlLeases : LeaseDialect
                     """),
             ],
 
-            // The clock is read once, when the rows are locked, because all of them get one token.
+            // The clock is read once, when the rows are locked, because all of them get one token. The division by zero, which rolls
+            // everything back, is met when another inserted one of them at the same time.
             AcquireAll =
             [
                 new($"""
