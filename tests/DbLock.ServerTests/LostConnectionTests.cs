@@ -14,8 +14,10 @@ public sealed class LostConnectionTests
     [InlineData("psqlODBC", false, "57P01 35"), InlineData("psqlODBC", true, "57P01 35")]
     [InlineData("MySqlConnector", true, "08S01 0")]
     [InlineData("MySql.Data", false, "08S01 0"), InlineData("MySql.Data", true, "08S01 0")]
-    [InlineData("MariaDB ODBC", false, "08S01 2013"), InlineData("MariaDB ODBC", true, "08S01 2013")]
-    public async Task A_session_that_was_ended_is_told_by_its_codes(string provider, bool waits, string codes)
+
+    // While it does not wait, it fails to read or to write, whichever meets the end first.
+    [InlineData("MariaDB ODBC", false, "08S01 2013", "HY000 5014"), InlineData("MariaDB ODBC", true, "08S01 2013")]
+    public async Task A_session_that_was_ended_is_told_by_its_codes(string provider, bool waits, params string[] codes)
     {
         LockKey key = "lost:" + Guid.NewGuid();
         TestServer server = provider is "Npgsql" or "psqlODBC" ? PostgreSqlTestServer.Instance : MariaDbTestServer.Instance;
@@ -44,7 +46,8 @@ public sealed class LostConnectionTests
 
         var driver = LockInterface.For(connection).Driver;
         var read = driver.Read(waits ? error! : error!.InnerException!);
-        Assert.Equal($"{codes} {LockOutcome.ConnectionLost}", $"{read.SqlState} {read.Number} {server.Dialect.Read(read)}");
+        Assert.Contains($"{read.SqlState} {read.Number}", codes);
+        Assert.Equal(LockOutcome.ConnectionLost, server.Dialect.Read(read));
         Assert.NotEqual(ConnectionState.Open, connection.State);
     }
 

@@ -30,10 +30,12 @@ public sealed class LostConnectionTests
 
     [Theory]
     [InlineData(1053), InlineData(1927), InlineData(2006), InlineData(2013), InlineData(2055), InlineData(4031)]
+    [InlineData(5013), InlineData(5014)]
     public void MySQLs_and_MariaDBs_numbers_tell_a_lost_connection(int number)
     {
         Assert.Equal(LockOutcome.ConnectionLost, LockDialect.MariaDb.Read(new DbError("HY000", number)));
         Assert.Equal(LockOutcome.ConnectionLost, LockDialect.MySql.Read(new DbError(null, number)));
+        Assert.Equal(LeaseTrouble.Unknown, LockDialect.MariaDb.Leases!.Read(new DbError("HY000", number)));
     }
 
     // FreeTDS's SQLCancel may answer HY000. On the timer's thread that would end the process.

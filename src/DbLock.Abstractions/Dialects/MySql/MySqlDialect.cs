@@ -123,9 +123,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
     {
         1213 or 3058 => LockOutcome.Deadlock, // ER_LOCK_DEADLOCK, ER_USER_LOCK_DEADLOCK
         1317 or 1969 or 3024 => LockOutcome.Cancelled, // ER_QUERY_INTERRUPTED, ER_STATEMENT_TIMEOUT (MariaDB), ER_QUERY_TIMEOUT (MySQL)
-
-        // These mean: shutdown, killed, gone away, lost (two codes), idle for too long.
-        1053 or 1927 or 2006 or 2013 or 2055 or 4031 => LockOutcome.ConnectionLost,
+        var number when MySqlErrors.IsLost(number) => LockOutcome.ConnectionLost,
 
         // What is below zero is the client's own, as the -1 of MySqlConnector when a command's time is over.
         <= 0 => codes.SqlState is ['0', '8', ..] ? LockOutcome.ConnectionLost : LockOutcome.Unknown,

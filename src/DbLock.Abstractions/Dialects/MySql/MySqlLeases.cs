@@ -129,7 +129,8 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
         1146 or 1054 or 1049 => LeaseTrouble.NoTable, // ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR, ER_BAD_DB_ERROR
         1142 or 1143 or 1044 => LeaseTrouble.NoRight, // the access to a table, a column, a database is denied
         1047 or 1180 or 1290 or 1836 => LeaseTrouble.NoWrites, // no primary component (twice), read-only (twice)
-        1317 or 1969 or 3024 or 1053 or 1927 or 2006 or 2013 or 2055 or 4031 => LeaseTrouble.Unknown,
+        1317 or 1969 or 3024 => LeaseTrouble.Unknown, // it was cancelled
+        var number when MySqlErrors.IsLost(number) => LeaseTrouble.Unknown,
         <= 0 => LeaseTrouble.Unknown, // the client's own, as the -1 of MySqlConnector when a command's time is over
         _ => LeaseTrouble.Refused,
     };
