@@ -81,9 +81,7 @@ internal sealed class AdoNetDriver : IEnlistingDriver
 
     // Npgsql has one in a member that is not public. Behind a wrapper it is no use, because the commands of a wrapper are its own.
     public object? PhysicalConnection(DbConnection connection) =>
-        connection.GetType().Namespace == "Npgsql"
-            ? connection.GetType().GetProperty("Connector", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(connection)
-            : null;
+        connection.GetType().Namespace == "Npgsql" ? PrivateMembers.Follow(connection, "Connector") : null;
 
     // A provider that is not known to heed the token of a command is not trusted to. MySql.Data ignores it (measured with 26.10).
     public bool CanCancel(DbConnection connection) =>
@@ -133,12 +131,8 @@ internal sealed class AdoNetDriver : IEnlistingDriver
 
     // MySqlConnector has it in private members. It is null while the connection is closed, and over a named pipe.
     private static Socket? SocketOf(DbConnection connection) =>
-        connection.GetType().Namespace == "MySqlConnector" && Private(connection, "m_session") is { } session
-            ? Private(session, "m_socket") as Socket
-            : null;
-
-    private static object? Private(object from, string field) =>
-        from.GetType().GetField(field, BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(from);
+        connection.GetType().Namespace == "MySqlConnector"
+            ? PrivateMembers.Follow(connection, "m_session", "m_socket") as Socket : null;
 
     internal static void ClearPoolAndClose(DbConnection connection)
     {
@@ -150,9 +144,7 @@ internal sealed class AdoNetDriver : IEnlistingDriver
         {
             clear.Invoke(null, [inner]);
 
-            // Npgsql's ClearPool does nothing for the connection of a data source, and Npgsql keeps the data source in a private member.
-            var source = type.GetProperty("NpgsqlDataSource", BindingFlags.NonPublic | BindingFlags.Instance)?.GetValue(inner);
-            source?.GetType().GetMethod("Clear", [])?.Invoke(source, null);
+            ClearPoolOfSource(inner);
         }
         else
         {
@@ -160,6 +152,22 @@ internal sealed class AdoNetDriver : IEnlistingDriver
         }
 
         connection.Close();
+    }
+
+    // ClearPool does nothing for a connection of NpgsqlDataSource or MySqlDataSource, whose pool is the data source's own. The connection
+    // keeps its data source in a private member.
+    private static void ClearPoolOfSource(DbConnection connection)
+    {
+        if (connection.GetType().Namespace == "Npgsql" && PrivateMembers.Follow(connection, "NpgsqlDataSource") is { } source)
+        {
+            source.GetType().GetMethod("Clear", [])?.Invoke(source, null);
+        }
+        else if (connection.GetType().Namespace == "MySqlConnector" && PrivateMembers.Follow(connection, "MySqlDataSource", "Pool") is { } pool
+            && pool.GetType().GetMethod("ClearAsync") is { } clear)
+        {
+            // The first parameter is an enumeration that is not public, whose 0 means that it ends before it returns.
+            clear.Invoke(pool, [Enum.ToObject(clear.GetParameters()[0].ParameterType, 0), CancellationToken.None]);
+        }
     }
 
     // This way does without Dapper, which makes each command anew and prepares none.

@@ -1,5 +1,4 @@
 using System.Data.Common;
-using System.Reflection;
 using System.Transactions;
 
 namespace DbLock;
@@ -10,8 +9,6 @@ namespace DbLock;
 /// </summary>
 internal static class Enlistment
 {
-    private const BindingFlags Members = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic;
-
     /// <summary>Finds the transaction; null when the connection is enlisted in none.</summary>
     /// <returns>False when the provider, or its version, does not show it.</returns>
     public static bool TryFind(DbConnection connection, out Transaction? transaction)
@@ -26,29 +23,12 @@ internal static class Enlistment
             "MySql.Data.MySqlClient" => ["driver", "currentTransaction", "BaseTransaction"],
             _ => null,
         };
-        object? place = inner;
-        foreach (var name in path ?? [])
+        if (path is null || !PrivateMembers.TryFollow(inner, path, out var place))
         {
-            if (place is null)
-            {
-                break;
-            }
-
-            if (place.GetType().GetProperty(name, Members) is { } property)
-            {
-                place = property.GetValue(place);
-            }
-            else if (place.GetType().GetField(name, Members) is { } field)
-            {
-                place = field.GetValue(place);
-            }
-            else
-            {
-                return false;
-            }
+            return false;
         }
 
         transaction = place as Transaction;
-        return path is not null && (place is null or Transaction);
+        return place is null or Transaction;
     }
 }

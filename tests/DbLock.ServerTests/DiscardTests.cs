@@ -1,0 +1,72 @@
+using System.Data.Common;
+using System.Data.Odbc;
+using DbLock.ServerTests.MariaDb;
+using Npgsql;
+
+namespace DbLock.ServerTests;
+
+/// <summary>A session that may hold what nobody lets go of does not go back to its provider's pool, whose next user would have it.</summary>
+public sealed class DiscardTests
+{
+    private LockKey Key { get; } = "discard:" + Guid.NewGuid();
+
+    public static TheoryData<string, bool> ProvidersAndWays => new()
+    {
+        { "Npgsql", false }, { "Npgsql", true }, { "AdoNet", false }, { "AdoNet", true }, { "Odbc", true },
+        { "MySqlConnector", false }, { "MySqlConnector", true }, { "MySql.Data", true }, { "MariaDB over ODBC", true },
+    };
+
+    [Theory, MemberData(nameof(ProvidersAndWays))]
+    public async Task A_connection_that_is_closed_under_its_lock_lets_go_of_it(string provider, bool fromSource)
+    {
+        await using var source = await SourceAsync(provider);
+        await using var connection = Connect(source, provider, fromSource);
+        await connection.OpenAsync();
+        var session = await Server(provider).SessionIdAsync(connection);
+        Assert.True(await new Lock(connection, Key, Interface(provider)).AcquireAsync(block: false));
+        await connection.CloseAsync();
+        await Server(provider).UntilFreeAsync(Key);
+        await AssertAnotherSessionAsync(connection, provider, session);
+    }
+
+    [Theory, MemberData(nameof(ProvidersAndWays))]
+    public async Task A_session_that_is_given_up_lets_go_of_its_lock(string provider, bool fromSource)
+    {
+        await using var source = await SourceAsync(provider);
+        await using var connection = Connect(source, provider, fromSource);
+        await connection.OpenAsync();
+        var session = await Server(provider).SessionIdAsync(connection);
+        var @lock = new Lock(connection, Key, Interface(provider));
+        Assert.True(await @lock.AcquireAsync(block: false));
+        @lock.Interface.Driver.Discard(connection);
+        await Server(provider).UntilFreeAsync(Key);
+        await AssertAnotherSessionAsync(connection, provider, session);
+    }
+
+    private static TestServer Server(string provider) =>
+        provider.StartsWith('M') ? MariaDbTestServer.Instance : PostgreSqlTestServer.Instance;
+
+    private static LockInterface? Interface(string provider) => provider is "Npgsql" or "AdoNet" ? Drivers.Interface(provider) : null;
+
+    // Each has a pool of its own, which does not clean what comes back.
+    private static async Task<DbDataSource> SourceAsync(string provider) => provider switch
+    {
+        "Odbc" => OdbcFactory.Instance.CreateDataSource((await PostgreSqlTestServer.ServerAsync).OdbcConnectionString),
+        "MySqlConnector" => new MySqlConnector.MySqlDataSource($"{(await MariaDbTestServer.ServerAsync).ConnectionString};Application Name={Guid.NewGuid()};Connection Reset=false;Persist Security Info=true"),
+        "MySql.Data" or "MariaDB over ODBC" => await MariaDbDrivers.CreateSourceAsync(provider.Split(' ')[^1].Replace("ODBC", "Odbc", StringComparison.Ordinal)),
+        _ => NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};Application Name={Guid.NewGuid()};No Reset On Close=true;Persist Security Info=true"),
+    };
+
+    private static DbConnection Connect(DbDataSource source, string provider, bool fromSource) => (provider, fromSource) switch
+    {
+        (_, true) => source.CreateConnection(),
+        ("MySqlConnector", false) => new MySqlConnector.MySqlConnection(source.ConnectionString),
+        _ => new NpgsqlConnection(source.ConnectionString),
+    };
+
+    private static async Task AssertAnotherSessionAsync(DbConnection connection, string provider, long session)
+    {
+        await connection.OpenAsync();
+        Assert.NotEqual(session, await Server(provider).SessionIdAsync(connection));
+    }
+}
