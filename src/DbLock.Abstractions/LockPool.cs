@@ -386,6 +386,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         }
 
         var (pump, where) = (_pump, _pump.Where);
+        _losses.TellAll(pump);
         var isClean = await pump.End(limit.Token).ConfigureAwait(false);
         _reports.Lost(_losses.LoseAll(pump, null, new ObjectDisposedException(nameof(LockPool)), isClean), where, null);
         await _bell.Ended.WaitAsync(limit.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);

@@ -232,6 +232,25 @@ public sealed class LossTests
         await TestServer.UntilAsync(async () => (long)(await connection.ExecuteAsync($"select count(*) from pg_stat_activity where pid = {pid}"))! == 0, "the session has ended");
     }
 
+    [Theory, InlineData(LockScope.Session, "pg_advisory_unlock_all"), InlineData(LockScope.Lease, "owner = ''")]
+    public async Task A_lock_that_is_held_while_its_pool_ends_is_told_lost_before_the_server_lets_go_of_it(LockScope scope, string lettingGo)
+    {
+        await using var source = await SourceAsync();
+        await LeaseTable.Default.CreateAsync(source);
+        var (sending, isHeld) = (new SendingDriver(LockInterface.Npgsql.Driver), new List<bool>());
+        var pool = new LockPool(source, sending.Interface, new LockPoolOptions { Scope = scope });
+        var held = await pool.AcquireLockAsync(Key);
+        sending.Sees = statement =>
+        {
+            if (Array.Exists(statement.Commands, command => command.Sql.Numbered.Contains(lettingGo, StringComparison.Ordinal)))
+            {
+                isHeld.Add(held.IsHeld || !held.Lost.IsCancellationRequested);
+            }
+        };
+        await pool.DisposeAsync();
+        Assert.Equal([false], isHeld);
+    }
+
     [Theory, InlineData("Npgsql"), InlineData("AdoNet"), InlineData("Odbc")]
     public async Task A_lock_of_a_pool_that_is_gone_from_its_session_is_noticed_and_the_others_stay(string driver)
     {

@@ -23,10 +23,14 @@ internal sealed class SendingDriver : ILockDriver
     /// <summary>Gets or sets what is sent before the next statement, once.</summary>
     public string? Before { get; set; }
 
+    /// <summary>Gets or sets what looks on when a statement is about to be sent.</summary>
+    public Action<LockStatement>? Sees { get; set; }
+
     public bool Supports(DbConnection connection) => _driver.Supports(connection);
 
     public async ValueTask<object?> Execute(DbConnection connection, DbTransaction? transaction, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
+        Sees?.Invoke(statement);
         if (Before is { } before)
         {
             Before = null;

@@ -76,6 +76,18 @@ internal sealed class PoolLosses(PoolQueue queue, PoolAnswers answers)
         return lost;
     }) ?? [];
 
+    /// <summary>Tells whoever holds a lock that it ends, before the server is asked to let go of it.</summary>
+    /// <param name="owner">The conversation whose session carries them.</param>
+    public void TellAll(object owner) => answers.IfOwner(owner, null, () =>
+    {
+        foreach (var (hold, grant) in _lines.Held)
+        {
+            Tell(hold, grant.Flow);
+        }
+
+        return true;
+    });
+
     /// <summary>Ends all holds, because the session is gone that carried them.</summary>
     /// <param name="owner">The conversation whose session it was.</param>
     /// <param name="next">The conversation that owns the queue from now on.</param>
@@ -86,11 +98,9 @@ internal sealed class PoolLosses(PoolQueue queue, PoolAnswers answers)
     {
         queue.Owner = next;
         List<PoolHold> lost = [.. _lines.Held.Keys];
-        foreach (var (hold, grant) in _lines.Held.ToList())
+        foreach (var (hold, grant) in _lines.Held)
         {
-            hold.IsHeld = false;
-            grant.Flow.End();
-            hold.Lose();
+            Tell(hold, grant.Flow);
         }
 
         var checks = (queue.Round?.Checks ?? []).Concat(queue.Outbox.Checks);
@@ -126,4 +136,11 @@ internal sealed class PoolLosses(PoolQueue queue, PoolAnswers answers)
 
         return lost;
     }) ?? [];
+
+    private static void Tell(PoolHold hold, PoolFlow flow)
+    {
+        hold.IsHeld = false;
+        flow.End();
+        hold.Lose();
+    }
 }

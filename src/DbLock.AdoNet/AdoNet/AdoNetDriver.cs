@@ -143,7 +143,6 @@ internal sealed class AdoNetDriver : IEnlistingDriver
         if (clear is not null)
         {
             clear.Invoke(null, [inner]);
-
             ClearPoolOfSource(inner);
         }
         else
@@ -162,7 +161,8 @@ internal sealed class AdoNetDriver : IEnlistingDriver
         {
             source.GetType().GetMethod("Clear", [])?.Invoke(source, null);
         }
-        else if (connection.GetType().Namespace == "MySqlConnector" && PrivateMembers.Follow(connection, "MySqlDataSource", "Pool") is { } pool
+        else if (connection.GetType().Namespace == "MySqlConnector"
+            && PrivateMembers.Follow(connection, "MySqlDataSource", "Pool") is { } pool
             && pool.GetType().GetMethod("ClearAsync") is { } clear)
         {
             // The first parameter is an enumeration that is not public, whose 0 means that it ends before it returns.
