@@ -8,6 +8,7 @@ internal static class BuiltPrograms
     {
         // artifacts/bin/PROJECT/CONFIGURATION
         var here = new DirectoryInfo(AppContext.BaseDirectory);
-        return System.IO.Path.Combine(here.Parent!.Parent!.FullName, project, here.Name, program);
+        var path = System.IO.Path.Combine(here.Parent!.Parent!.FullName, project, here.Name, program);
+        return File.Exists(path) ? path : throw new InvalidOperationException($"{path} is not there: build the solution first (./build.sh cli removes it).");
     }
 }
