@@ -11,14 +11,14 @@ public sealed record LeaseTable
     /// <param name="schema">
     /// The schema (on MySQL and MariaDB the database), without quotes; null leaves it to the connection.
     /// </param>
-    /// <exception cref="ArgumentException">A name is empty, has a NUL, or is longer than 63 characters.</exception>
+    /// <exception cref="ArgumentException">A name is empty, has a NUL or a brace, or is longer than 63 characters.</exception>
     public LeaseTable(string name = DefaultName, string? schema = null)
     {
         (Name, Schema) = (Checked(name, nameof(name)), schema is null ? null : Checked(schema, nameof(schema)));
 
         static string Checked(string name, string parameter) =>
-            name is { Length: > 0 and <= 63 } && !name.Contains('\0', StringComparison.Ordinal) ? name : throw new ArgumentException(
-                "The name of a table of leases, or of its schema, has from 1 to 63 characters and no NUL.", parameter);
+            name is { Length: > 0 and <= 63 } && name.AsSpan().IndexOfAny('\0', '{', '}') < 0 ? name : throw new ArgumentException(
+                "The name of a table of leases, or of its schema, has from 1 to 63 characters, and no NUL and no brace.", parameter);
     }
 
     /// <summary>Gets the table that is used where none is named.</summary>

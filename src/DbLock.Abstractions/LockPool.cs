@@ -57,6 +57,7 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private IPoolPump _pump;
     private bool _isDisposed;
+    private bool _isKept;
     private long _tickAt = long.MaxValue;
     private long _searchAt;
 
@@ -127,6 +128,8 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         LockKey key, TimeSpan timeout = default, bool shared = false, CancellationToken cancellationToken = default) =>
         Acquire(key, timeout, shared, cancellationToken);
 
+    bool IPoolOwner.IsKept { get => _isKept; set => _isKept = value; }
+
     // These are no async methods: what an async method changes in the caller's flow is undone when it returns.
     ValueTask<IHeldLock> ILockSource.AcquireLockAsync(LockKey key, TimeSpan? timeout, bool shared, CancellationToken cancellationToken) =>
         ToHeld(AcquireLockAsync(key, timeout, shared, cancellationToken)!)!;
@@ -142,13 +145,13 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
     public async ValueTask DisposeAsync()
     {
         Dispose();
-        await _closed.Task.ConfigureAwait(false);
+        await (_isKept ? Task.CompletedTask : _closed.Task).ConfigureAwait(false);
     }
 
     /// <summary>Begins to end the pool, as <see cref="DisposeAsync"/> does, and waits for nothing.</summary>
     public void Dispose()
     {
-        if (!Interlocked.Exchange(ref _isDisposed, true))
+        if (!_isKept && !Interlocked.Exchange(ref _isDisposed, true))
         {
             _ = End();
         }
@@ -245,12 +248,10 @@ public sealed class LockPool : ILockSource, IPoolOwner, IDisposable, IAsyncDispo
         if (held is null)
         {
             Log.NotAcquired(_logger, request.Key);
-        }
-        else
-        {
-            Log.Acquired(_logger, request.Key);
+            return null;
         }
 
+        Log.Acquired(_logger, request.Key);
         return held;
     }
 

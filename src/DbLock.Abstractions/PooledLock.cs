@@ -51,6 +51,8 @@ public sealed class PooledLock : IHeldLock
 
     internal PoolHold Hold => _hold;
 
+    internal void KeepPool() => _pool.IsKept = true;
+
     /// <summary>Gets or sets the key with slots that was asked for, and the slot; null for a key without slots.</summary>
     internal (LockKey Key, int Slot)? Slots { get; set; }
 

@@ -33,11 +33,11 @@ internal static class OneText
         return command;
     }
 
-    /// <summary>Writes what differs from one call to the next into a command with named parameters.</summary>
+    /// <summary>Writes what differs from one call to the next into a prepared command of Npgsql's with named parameters.</summary>
     public static void Fill(DbCommand command, DbTransaction? transaction, LockStatement statement)
     {
         command.Transaction = transaction;
-        command.CommandTimeout = statement.CommandTimeout ?? command.CommandTimeout;
+        command.CommandTimeout = statement.LastTimeout() ?? command.CommandTimeout;
         var i = 0;
         foreach (var parameter in statement.Commands.SelectMany(part => part.Parameters))
         {

@@ -27,7 +27,7 @@ internal sealed class NpgsqlDriver : IListeningDriver, IEnlistingDriver
             Fill(batch, statement);
             batch.Connection = npgsql;
             batch.Transaction = (NpgsqlTransaction?)Wrapper.TransactionOf(npgsql, transaction);
-            batch.Timeout = statement.CommandTimeout ?? npgsql.CommandTimeout;
+            batch.Timeout = statement.LastTimeout() ?? npgsql.CommandTimeout;
             try
             {
                 if (place is { MayPrepare: true } && statement.MayPrepare && !command.IsPrepared)

@@ -155,6 +155,39 @@ public sealed class SilenceTests
         await other.ExecuteAsync($"drop table {table}");
     }
 
+    [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true)]
+    public async Task The_end_of_a_data_sources_lock_is_no_longer_than_it_is_trusted(string driver, bool hasBeaten)
+    {
+        await using var relay = await RelayAsync();
+        await using var source = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString)
+        {
+            Host = "127.0.0.1",
+            Port = relay.Port,
+            Timeout = 0,
+        }.ConnectionString);
+        var held = source.AcquireLock(Key, lockInterface: Drivers.Interface(driver));
+        if (hasBeaten)
+        {
+            // The first question has brought the settings of the session, which go back with the release.
+            await using var observer = await PostgreSqlTestServer.OpenNpgsqlAsync();
+            var question = $"""
+                select count(*) from pg_stat_activity as a join pg_locks as l using (pid)
+                where a.state = 'idle' and a.query !~ 'pg_try_advisory_lock' and l.locktype = 'advisory' and ((l.classid::bigint << 32) | l.objid::bigint) = {Key.Number}
+                """;
+            await TestServer.UntilAsync(async () => (long)(await observer.ExecuteAsync(question))! > 0, "the first question was answered");
+        }
+
+        // A thread of its own, as a blocking program has it.
+        relay.FallSilent();
+        var start = Stopwatch.GetTimestamp();
+        await Task.Factory.StartNew(held.Dispose, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+
+        // It was three times as long, or for ever.
+        Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(30));
+        relay.GoOn();
+        await PostgreSqlTestServer.Instance.UntilFreeAsync(Key);
+    }
+
     private static async Task<SilentRelay> RelayAsync()
     {
         var server = new NpgsqlConnectionStringBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString);

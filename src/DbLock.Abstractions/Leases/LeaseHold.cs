@@ -42,6 +42,9 @@ internal sealed class LeaseHold
 
     public LockOptions Options { get; }
 
+    /// <summary>Gets or sets whether somebody ran under it, so that its end keeps <see cref="LockOptions.AtLeast"/>.</summary>
+    public bool WasHeld { get; set; } = true;
+
     public LeaseRow[] Rows { get; }
 
     public string Owner => Rows[0].Owner;

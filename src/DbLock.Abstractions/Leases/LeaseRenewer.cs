@@ -15,6 +15,9 @@ internal sealed class LeaseRenewer(LeaseServer server)
 
     private static readonly TimeSpan LongestRetry = TimeSpan.FromSeconds(1);
 
+    // How long it is asked for what a statement may still take that waits in the server, if the row would stay for longer.
+    private static readonly TimeSpan LongestLeftover = TimeSpan.FromHours(1);
+
     private readonly System.Threading.Lock _gate = new();
     private readonly HashSet<LeaseHold> _holds = [];
     private readonly List<Leftover> _leftovers = [];
@@ -59,15 +62,19 @@ internal sealed class LeaseRenewer(LeaseServer server)
 
     /// <summary>Lets go of a lease that somebody may have, again and again until it is known, or until it has ended by itself.</summary>
     /// <param name="key">The key.</param>
-    /// <param name="options">How it was asked for. <see cref="LockOptions.AtLeast"/> is kept: none for what nobody ran under.</param>
+    /// <param name="options">How it was asked for.</param>
     /// <param name="owner">The owner's id.</param>
     /// <param name="slot">The slot.</param>
-    public void LetGo(LockKey key, LockOptions options, string owner, int slot)
+    /// <param name="wasHeld">Whether somebody ran under it, so that <see cref="LockOptions.AtLeast"/> is kept.</param>
+    public void LetGo(LockKey key, LockOptions options, string owner, int slot, bool wasHeld)
     {
+        var least = options.AtLeast < LongestLeftover ? options.AtLeast : LongestLeftover;
+        var stays = options.Lease > least ? options.Lease : least;
+        options = wasHeld ? options : options with { AtLeast = TimeSpan.Zero };
         lock (_gate)
         {
             var now = Stopwatch.GetTimestamp();
-            _leftovers.Add(new(key, options, owner, slot, now + LeaseHold.Ticks(options.Lease)) { At = now });
+            _leftovers.Add(new(key, options, owner, slot, now + LeaseHold.Ticks(stays)) { At = now });
             Wake(now);
         }
     }
@@ -166,15 +173,25 @@ internal sealed class LeaseRenewer(LeaseServer server)
                 continue;
             }
 
-            foreach (var leftover in leftovers)
-            {
-                await LetGo(leftover).ConfigureAwait(false);
-            }
-
             foreach (var some in due.Chunk(MostInOne))
             {
                 await Renew(some).ConfigureAwait(false);
             }
+
+            // What is held comes first: one leftover after another may have to wait for its row.
+            foreach (var leftover in leftovers.TakeWhile(_ => !IsAnyDue()))
+            {
+                await LetGo(leftover).ConfigureAwait(false);
+            }
+        }
+    }
+
+    private bool IsAnyDue()
+    {
+        lock (_gate)
+        {
+            var now = Stopwatch.GetTimestamp();
+            return _holds.Any(hold => hold.RenewAt <= now);
         }
     }
 

@@ -41,18 +41,32 @@ internal sealed class LeaseRounds(LeaseServer server)
     {
         while (Next() is { Count: > 0 } round)
         {
-            try
+            await Send(round).ConfigureAwait(false);
+        }
+    }
+
+    private async Task Send(List<Asking> round)
+    {
+        try
+        {
+            var (key, options, _) = round[0];
+            var answer = await server.Ask(
+                (leases, table) => leases.Acquire(table, Rows(leases, round), allOrNone: false), key, options,
+                Limit.Of(TrustWindow.Length, CancellationToken.None), async: true).ConfigureAwait(false);
+            if (answer.Trouble == LeaseTrouble.Refused && round.Count > 1)
             {
-                var (key, options, _) = round[0];
-                var answer = await server.Ask(
-                    (leases, table) => leases.Acquire(table, Rows(leases, round), allOrNone: false), key, options,
-                    Limit.Of(TrustWindow.Length, CancellationToken.None), async: true).ConfigureAwait(false);
-                round.ForEach(asking => asking.Answer.SetResult(answer));
+                // One of them may be what the server refuses, and nobody else waits for that.
+                var half = round.Count / 2;
+                await Send(round[..half]).ConfigureAwait(false);
+                await Send(round[half..]).ConfigureAwait(false);
+                return;
             }
-            catch (Exception e)
-            {
-                round.ForEach(asking => asking.Answer.TrySetException(e));
-            }
+
+            round.ForEach(asking => asking.Answer.SetResult(answer));
+        }
+        catch (Exception e)
+        {
+            round.ForEach(asking => asking.Answer.TrySetException(e));
         }
     }
 

@@ -85,12 +85,13 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
         var statement = say(leases, table);
         statement = statement with
         {
-            Limit = TrustWindow.Length,
             MayPrepare = conversation.PhysicalSession.IsOne && IsOfOneRow(statement),
         };
+        var start = Stopwatch.GetTimestamp();
         for (var attempt = 1; ; attempt++)
         {
             var asked = Stopwatch.GetTimestamp();
+            statement = statement with { Limit = leases.IsBlocking ? LongestBlock(conversation.Limit) : TrustWindow.Length };
             var answer = await conversation.Ask(statement, async).ConfigureAwait(false);
             if (answer.Error is null && Stopwatch.GetElapsedTime(asked) >= TrustWindow.Length)
             {
@@ -105,11 +106,21 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
             }
 
             var trouble = answer.Outcome == LockOutcome.ConnectionLost ? LeaseTrouble.Unknown : leases.Read(answer.Codes);
-            if (trouble != LeaseTrouble.Again || attempt == Attempts || conversation.Limit.Token.IsCancellationRequested)
+            if (trouble != LeaseTrouble.Again || attempt == Attempts || conversation.Limit.Token.IsCancellationRequested
+                || conversation.Limit is { Timeout.Ticks: > 0, LeftToWait.Ticks: 0 }
+                || Stopwatch.GetElapsedTime(start) >= TrustWindow.Length)
             {
                 return new(null, asked, answer.Error, trouble) { IsNotSent = answer.IsNotSent };
             }
         }
+    }
+
+    // Nothing but its own time, in whole seconds, ends the call of a provider that blocks.
+    private static TimeSpan LongestBlock(Limit limit)
+    {
+        var left = limit.LeftToAnswer;
+        return left < TimeSpan.Zero || left > TrustWindow.Length
+            ? TrustWindow.Length : TimeSpan.FromSeconds(Math.Max(1, Math.Floor(left.TotalSeconds)));
     }
 
     // What asks for many rows is planned anew each time, because the table may have grown: a plan that was made while it was small would

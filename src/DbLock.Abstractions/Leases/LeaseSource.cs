@@ -129,7 +129,7 @@ internal sealed class LeaseSource
                 async).ConfigureAwait(false);
             if (answer.Reply is not { } reply)
             {
-                _renewer.LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot);
+                _renewer.LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot, wasHeld: true);
             }
             else if (reply.Rows.Count != hold.Rows.Length)
             {
@@ -153,7 +153,7 @@ internal sealed class LeaseSource
         if (hold.Release())
         {
             _renewer.Remove(hold);
-            _renewer.LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot);
+            _renewer.LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot, wasHeld: true);
             hold.WhenReleased?.Invoke();
             Log.LeaseAbandoned(QuietLogger.Of(hold.Options.Logger), hold.Key);
         }
@@ -181,18 +181,16 @@ internal sealed class LeaseSource
     // Nobody has run under what is let go of here, so that it is free for the next one at once.
     private void LetGo(Asking asking)
     {
-        var options = asking.Options with { AtLeast = TimeSpan.Zero };
-
         // A statement that is under way may be granted after it was let go of, so it is let go of when the answer has come.
         if (asking.Round is { IsCompleted: false } round)
         {
             _ = round.ContinueWith(
-                _ => _renewer.LetGo(asking.Key, options, asking.Owner, 0), CancellationToken.None,
+                _ => _renewer.LetGo(asking.Key, asking.Options, asking.Owner, 0, wasHeld: false), CancellationToken.None,
                 TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         }
         else
         {
-            _renewer.LetGo(asking.Key, options, asking.Owner, 0);
+            _renewer.LetGo(asking.Key, asking.Options, asking.Owner, 0, wasHeld: false);
         }
     }
 

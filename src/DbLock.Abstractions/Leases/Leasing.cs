@@ -31,7 +31,7 @@ internal static class Leasing
             AtLeast = options.AtLeast,
             LeastToken = leastToken,
             Holder = Holder,
-            Note = Cut(options.Note),
+            Note = Cut(options.Note ?? ""),
         });
         return rows is [_] ? rows : [.. rows.DistinctBy(row => row.Name).OrderBy(row => row.Name, StringComparer.Ordinal)];
     }

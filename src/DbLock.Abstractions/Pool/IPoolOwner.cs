@@ -14,6 +14,9 @@ internal interface IPoolOwner
     /// <summary>Lets go of a lock that nobody references any more. A finalizer calls it, so it neither throws nor waits.</summary>
     void Abandon(PoolHold hold);
 
+    /// <summary>Gets or sets whether it lives for as long as this process, although it is disposed.</summary>
+    bool IsKept { get; set; }
+
     /// <summary>Acts on a change of the queue: it speaks to the server, begins or ends listening, and sets the timer.</summary>
     void Follow();
 }

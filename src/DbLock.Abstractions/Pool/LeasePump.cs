@@ -162,14 +162,15 @@ internal sealed class LeasePump : IPoolPump
     /// </returns>
     private async ValueTask<HashSet<LeaseHold>> Release(List<PoolEntry> entries, Limit limit)
     {
-        var rows = entries.ConvertAll(entry => (entry.Lease!.Owner, Key: entry.ToCarry().Key!));
+        var rows = entries.ConvertAll(entry => (Lease: entry.Lease!, Key: entry.ToCarry().Key!));
         try
         {
             var answer = await Ask(
                 (leases, table) => leases.Release(
                     table,
                     [
-                        .. rows.SelectMany(row => Leasing.Rows(leases, row.Key, _options, row.Owner))
+                        .. rows.SelectMany(row => Leasing.Rows(
+                                leases, row.Key, row.Lease.WasHeld ? _options : _options with { AtLeast = TimeSpan.Zero }, row.Lease.Owner))
                             .DistinctBy(row => (row.Name, row.Owner)).OrderBy(row => row.Name, StringComparer.Ordinal),
                     ]),
                 rows[0].Key,
@@ -192,7 +193,7 @@ internal sealed class LeasePump : IPoolPump
 
         foreach (var lease in entries.Select(static entry => entry.Lease!).Distinct())
         {
-            _renewer.LetGo(lease.Key, lease.Options, lease.Owner, lease.Rows[0].Slot);
+            _renewer.LetGo(lease.Key, lease.Options, lease.Owner, lease.Rows[0].Slot, lease.WasHeld);
         }
 
         return [];
@@ -208,10 +209,7 @@ internal sealed class LeasePump : IPoolPump
             [.. asks.Where(static request => !request.IsSet).DistinctBy(static request => request.Places[0].Entry.Name)];
         if (plain.Count > 0)
         {
-            var answer = await Acquire(plain).ConfigureAwait(false);
-            var rows = answer.Reply?.Rows.ToDictionary(static row => row.Owner, static row => row.Token) ?? [];
-            taken.AddRange(plain.Select(request => new Taken(
-                request, answer, rows.TryGetValue(request.Owner!, out var token) ? Hold(request, token, answer.Asked) : null)));
+            taken.AddRange(await TakePlain(plain).ConfigureAwait(false));
         }
 
         foreach (var request in asks.Except(plain))
@@ -220,6 +218,21 @@ internal sealed class LeasePump : IPoolPump
         }
 
         return taken;
+    }
+
+    private async ValueTask<List<Taken>> TakePlain(List<PoolRequest> plain)
+    {
+        var answer = await Acquire(plain).ConfigureAwait(false);
+        if (answer.Trouble == LeaseTrouble.Refused && plain.Count > 1)
+        {
+            // One of them may be what the server refuses, and nobody else waits for that.
+            var half = plain.Count / 2;
+            return [.. await TakePlain(plain[..half]).ConfigureAwait(false), .. await TakePlain(plain[half..]).ConfigureAwait(false)];
+        }
+
+        var rows = answer.Reply?.Rows.ToDictionary(static row => row.Owner, static row => row.Token) ?? [];
+        return plain.ConvertAll(request => new Taken(
+            request, answer, rows.TryGetValue(request.Owner!, out var token) ? Hold(request, token, answer.Asked) : null));
     }
 
     private async ValueTask<Taken> TakeAll(PoolRequest request)
@@ -310,7 +323,8 @@ internal sealed class LeasePump : IPoolPump
 
         if (hold is not null)
         {
-            Begin(hold, [.. request.Places.Select(static place => place.Entry)], isRenewed: !request.IsEnded);
+            hold.WasHeld = !request.IsEnded;
+            Begin(hold, [.. request.Places.Select(static place => place.Entry)]);
             _answers.Granted(request, hold.Token);
             return;
         }
@@ -326,7 +340,7 @@ internal sealed class LeasePump : IPoolPump
         if (!answer.IsUnsent && (!isLate || request.State == PoolRequest.StateOf.Over))
         {
             // Nobody has run under it, so that it is free for the next one at once.
-            _renewer.LetGo(request.Key, _options with { AtLeast = TimeSpan.Zero }, owner, slot: 0);
+            _renewer.LetGo(request.Key, _options, owner, slot: 0, wasHeld: false);
         }
     }
 
@@ -352,7 +366,7 @@ internal sealed class LeasePump : IPoolPump
     }
 
     // It knows nothing of the request, whose result must be forgotten when its caller has forgotten it.
-    private void Begin(LeaseHold lease, HashSet<PoolEntry> entries, bool isRenewed)
+    private void Begin(LeaseHold lease, HashSet<PoolEntry> entries)
     {
         foreach (var entry in entries)
         {
@@ -360,7 +374,7 @@ internal sealed class LeasePump : IPoolPump
         }
 
         lease.WhenLost = () => Lose(lease, entries);
-        if (isRenewed)
+        if (lease.WasHeld)
         {
             _renewer.Add(lease);
         }

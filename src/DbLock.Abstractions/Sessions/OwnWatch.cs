@@ -104,8 +104,9 @@ internal sealed class OwnWatch : IDisposable
         }
         else if (!_running.IsCompleted)
         {
-            // The caller's own thread waits for a question that another has asked.
-            ((IAsyncResult)_running).AsyncWaitHandle.WaitOne();
+            // The caller's own thread waits for a question that another has asked. It waits so that the thread pool knows of it, which
+            // may have no other thread for the answer.
+            _running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing).GetAwaiter().GetResult();
         }
 
         Dispose();

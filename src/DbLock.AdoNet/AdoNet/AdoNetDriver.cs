@@ -122,12 +122,16 @@ internal sealed class AdoNetDriver : IEnlistingDriver
     // When a command's time is over, MySqlConnector cancels it on a timer's thread, where it throws if the connection was torn meanwhile,
     // and that ends the process (measured with 2.6.2). What has a time here is ended by DbLock's own limit, which throws at nobody; a call
     // that blocks can be ended so where the connection's socket is known.
-    private static int? TimeoutOf(DbConnection connection, LockStatement statement, bool async) =>
-        statement.CommandTimeout is not null
-        && Wrapper.Innermost(connection) is var inner
-        && inner.GetType().Namespace == "MySqlConnector"
-        && (async || SocketOf(inner) is not null)
-            ? 0 : statement.CommandTimeout;
+    private static int? TimeoutOf(DbConnection connection, LockStatement statement, bool async)
+    {
+        var inner = Wrapper.Innermost(connection);
+        return inner.GetType().Namespace switch
+        {
+            "Npgsql" => statement.LastTimeout(),
+            "MySqlConnector" when statement.CommandTimeout is not null && (async || SocketOf(inner) is not null) => 0,
+            _ => statement.CommandTimeout,
+        };
+    }
 
     // MySqlConnector has it in private members. It is null while the connection is closed, and over a named pipe.
     private static Socket? SocketOf(DbConnection connection) =>

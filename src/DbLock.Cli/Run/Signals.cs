@@ -12,14 +12,11 @@ internal sealed class Signals : IDisposable
         (PosixSignal.SIGQUIT, Unix.Sigquit),
         (PosixSignal.SIGTERM, Unix.Sigterm),
 
-        // Linux's own numbers: SIGUSR1 and SIGUSR2, and those that would end dblock and leave its command: SIGALRM, SIGXCPU, SIGVTALRM,
-        // SIGIO.
-        ((PosixSignal)10, 10),
-        ((PosixSignal)12, 12),
-        ((PosixSignal)14, 14),
-        ((PosixSignal)24, 24),
-        ((PosixSignal)26, 26),
-        ((PosixSignal)29, 29),
+        // Linux's own numbers (https://man7.org/linux/man-pages/man7/signal.7.html): SIGUSR1 and SIGUSR2, and those that would end dblock
+        // and leave its command: SIGALRM, SIGSTKFLT, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, and those of real time, of which
+        // the C library has the first two and .NET the third.
+        .. new[] { 10, 12, 14, 16, 24, 25, 26, 27, 29, 30 }.Concat(Enumerable.Range(35, 30))
+            .Select(static number => ((PosixSignal)number, number)),
     ];
 
     private readonly List<PosixSignalRegistration> _registrations = [];

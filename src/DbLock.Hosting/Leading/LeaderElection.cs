@@ -20,9 +20,6 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
     // Fires when the host waits for the end no more.
     private readonly CancellationTokenSource _limit = new();
 
-    // What a service still runs under that did not stop: nobody may let go of it.
-    private IHeldLock? _kept;
-
     private static string Service => typeof(T).Name;
 
     public override async Task StopAsync(CancellationToken cancellationToken)
@@ -38,6 +35,14 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
     }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        // The host stops its services one after the other, within one limit: what another takes of that must not be wanting here.
+        var stopping = provider.GetService<IHostApplicationLifetime>()?.ApplicationStopping ?? CancellationToken.None;
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(stoppingToken, stopping);
+        await Stand(ending.Token).ConfigureAwait(false);
+    }
+
+    private async Task Stand(CancellationToken stoppingToken)
     {
         var isTroubled = false;
         for (var pause = ShortestPause; !stoppingToken.IsCancellationRequested;)
@@ -89,7 +94,7 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
         }
         else
         {
-            _kept = held;
+            KeptLocks.Keep(held);
             LeaderLog.DoesNotStop(logger, leader.Key, Service);
         }
 
@@ -116,27 +121,31 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
     {
         var failure = default(Exception);
         var scope = provider.CreateAsyncScope();
-        await using (scope.ConfigureAwait(false))
+        var service = default(T);
+        try
         {
-            var service = default(T);
-            try
-            {
-                service = ActivatorUtilities.CreateInstance<T>(scope.ServiceProvider);
-                await service.StartAsync(term.Token).ConfigureAwait(false);
-                await UntilOver(service as BackgroundService, term.Token).ConfigureAwait(false);
-            }
-            catch (Exception e) when (!term.IsCancellationRequested)
-            {
-                failure = e;
-            }
-            catch (Exception)
-            {
-                // The term has ended while the service was being started.
-            }
-
-            await term.CancelAsync().ConfigureAwait(false);
-            return (failure, service is null || await Stop(service).ConfigureAwait(false));
+            service = ActivatorUtilities.CreateInstance<T>(scope.ServiceProvider);
+            await service.StartAsync(term.Token).ConfigureAwait(false);
+            await UntilOver(service as BackgroundService, term.Token).ConfigureAwait(false);
         }
+        catch (Exception e) when (!term.IsCancellationRequested)
+        {
+            failure = e;
+        }
+        catch (Exception)
+        {
+            // The term has ended while the service was being started.
+        }
+
+        await term.CancelAsync().ConfigureAwait(false);
+        var hasStopped = service is null || await Stop(service).ConfigureAwait(false);
+        if (hasStopped)
+        {
+            // A service that still runs keeps what it works with.
+            await scope.DisposeAsync().ConfigureAwait(false);
+        }
+
+        return (failure, hasStopped);
     }
 
     /// <summary>

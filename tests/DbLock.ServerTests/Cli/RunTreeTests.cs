@@ -27,12 +27,12 @@ public sealed class RunTreeTests : IDisposable
         await Server.UntilFreeAsync(Key);
     }
 
-    [Fact]
-    public async Task A_signal_that_means_something_to_the_command_alone_goes_to_it_alone()
+    [Theory, InlineData("USR1"), InlineData("PROF"), InlineData("PWR"), InlineData("16"), InlineData("40"), InlineData("64")]
+    public async Task A_signal_that_means_something_to_the_command_alone_goes_to_it_alone(string signal)
     {
-        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", $"trap 'echo got' USR1; (until test -e {Folder}/go; do sleep 0.05; done; echo lives) & echo started; wait; wait; exit 4");
+        await using var dblock = await DblockProcess.StartAsync("run", Key, "--", "sh", "-c", $"trap 'echo got' {signal}; (until test -e {Folder}/go; do sleep 0.05; done; echo lives) & echo started; wait; wait; exit 4");
         await dblock.UntilAsync("started");
-        await dblock.SignalAsync("USR1");
+        await dblock.SignalAsync(signal);
         await dblock.UntilAsync("got");
         await File.WriteAllTextAsync($"{Folder}/go", "");
         Assert.Equal(4, await dblock.ExitAsync());

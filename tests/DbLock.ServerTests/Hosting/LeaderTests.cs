@@ -52,6 +52,41 @@ public sealed class LeaderTests
         instances.ForEach(instance => instance.Dispose());
     }
 
+    [Fact]
+    public async Task A_service_that_does_not_stop_keeps_the_lock_and_what_it_works_with_though_its_host_is_disposed()
+    {
+        var work = new StubbornWork();
+        var server = await PostgreSqlTestServer.ServerAsync;
+        IHost Build()
+        {
+            var builder = Host.CreateEmptyApplicationBuilder(null);
+            builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromMilliseconds(200))
+                .AddSingleton<System.Data.Common.DbDataSource>(_ => Npgsql.NpgsqlDataSource.Create(server.ConnectionString))
+                .AddSingleton(work).AddScoped<Scoped>().AddDbLock().AddLeader<Quiet>(Key + "well").AddLeader<Stubborn>(Key);
+            return builder.Build();
+        }
+
+        var first = Build();
+        await first.StartAsync();
+        await TestServer.UntilAsync(() => Task.FromResult(work.Running.Count == 1), "it leads");
+        var well = first.Services.GetRequiredKeyedService<ILeader>(Key + "well");
+        await TestServer.UntilAsync(() => Task.FromResult(well.IsLeader), "the other one leads, too");
+        await first.StopAsync();
+        await ((IAsyncDisposable)first).DisposeAsync();
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        Assert.False(work.Running[0].Scoped.IsDisposed);
+
+        // Who stops in time has let go, whatever the other one did.
+        using var second = Build();
+        await second.StartAsync();
+        await TestServer.UntilAsync(() => Task.FromResult(second.Services.GetRequiredKeyedService<ILeader>(Key + "well").IsLeader), "the well-behaved one leads elsewhere");
+        Assert.True(await PostgreSqlTestServer.Instance.IsHeldAsync(Key));
+        Assert.Single(work.Running);
+        await second.StopAsync();
+        work.Over.SetResult();
+    }
+
     private async Task<IHost> StartAsync(string way, LockScope scope)
     {
         var source = await LeaseServers.NewSourceAsync(way);
@@ -60,6 +95,36 @@ public sealed class LeaderTests
         var host = builder.Build();
         await host.StartAsync();
         return host;
+    }
+
+    private sealed class Scoped : IDisposable
+    {
+        public bool IsDisposed { get; private set; }
+
+        public void Dispose() => IsDisposed = true;
+    }
+
+    private sealed class Quiet : BackgroundService
+    {
+        protected override Task ExecuteAsync(CancellationToken stoppingToken) => Task.Delay(Timeout.InfiniteTimeSpan, stoppingToken);
+    }
+
+    private sealed class StubbornWork
+    {
+        public List<Stubborn> Running { get; } = [];
+
+        public TaskCompletionSource Over { get; } = new();
+    }
+
+    private sealed class Stubborn(Scoped scoped, StubbornWork work) : BackgroundService
+    {
+        public Scoped Scoped => scoped;
+
+        protected override Task ExecuteAsync(CancellationToken stoppingToken)
+        {
+            work.Running.Add(this);
+            return work.Over.Task;
+        }
     }
 
     private sealed class Worker(ILeader leader, LeaderTests test) : BackgroundService

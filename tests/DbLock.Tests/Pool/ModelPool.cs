@@ -3,6 +3,8 @@ namespace DbLock.Tests.Pool;
 /// <summary>The queue of one process, with a conversation that a test steps through.</summary>
 internal sealed class ModelPool : IPoolOwner
 {
+    public bool IsKept { get; set; }
+
     private readonly Dictionary<(long, bool), (long At, long Grants)> _turns = [];
 
     public ModelPool(TimeProvider clock)

@@ -24,7 +24,9 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
         var own = $"l.`key` = q.k collate {collation} and l.slot = q.s and l.owner = q.o collate {collation}";
         var isCommitted = isMariaDb ? "@@autocommit = 1 and @@in_transaction = 0" : "@@autocommit = 1";
         var slots = $"`key` = {Asked("k", "char(512)")} collate {collation} and slot between 1 and {Asked("s", "signed")}";
-        var answer = $"select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), "
+        // MariaDB cuts what json_arrayagg() makes at this length.
+        var whole = Set("group_concat_max_len=4294967295");
+        var answer = $"{whole}select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), "
             + "coalesce(json_arrayagg(concat(l.owner, ' ', l.slot, ' ', l.token)), '')) "
             + $"from {rows} straight_join {name} as l on {own} and l.expires > {Now}";
 
@@ -69,7 +71,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
                 // Another may have the row before a question comes. Every row that is found is changed, so that their number tells. Where
                 // some were not, those are told that nobody has taken since.
                 new($"{update}l.owner = concat('-', l.owner), l.expires = greatest({Now}, l.taken + interval q.a microsecond)"),
-                new($"select concat({Clock}, coalesce(json_arrayagg(concat(q.o, ' ', q.s, ' 0')), '')) "
+                new($"{whole}select concat({Clock}, coalesce(json_arrayagg(concat(q.o, ' ', q.s, ' 0')), '')) "
                     + $"from {rows} left join {name} as l on l.`key` = q.k collate {collation} and l.slot = q.s "
                     + $"and l.owner = concat('-', q.o) collate {collation} "
                     + "where row_count() = json_length({0}) or l.owner is not null"),
@@ -77,7 +79,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             Look =
             [
                 new($"""
-                    select coalesce(json_arrayagg(json_object('k', l.`key`, 's', l.slot, 'o', l.owner, 't', l.token,
+                    {whole}select coalesce(json_arrayagg(json_object('k', l.`key`, 's', l.slot, 'o', l.owner, 't', l.token,
                       'h', l.holder, 'n', l.note, 'b', {Microseconds("l.taken")}, 'e', {Microseconds("l.expires")}, 'c', {Clock})), '[]')
                     from {name} as l where l.expires > {Now} and (
                       {"{0}"} = '[]' or l.`key` in (select q.k collate {collation} from {rows}))

@@ -41,10 +41,10 @@ internal sealed class PostgreSqlLeases : LeaseDialect
             returning l.slot, l.owner, l.token
             """;
         var free = $"not exists (select from {name} as b where b.key = q.k and b.slot = q.s and b.expires > {Now} and b.owner <> q.o)";
-        var mine = $"""
+        string Mine(string until) => $"""
             mine as materialized (
               select l.key, l.slot, l.owner, q.d, q.a from {name} as l join asked as q on l.key = q.k and l.slot = q.s and l.owner = q.o
-              cross join durable where UNTIL order by l.key, l.slot for update of l)
+              cross join durable where {until} order by l.key, l.slot for update of l)
             """;
         return new()
         {
@@ -97,7 +97,7 @@ internal sealed class PostgreSqlLeases : LeaseDialect
             Renew =
             [
                 new($"""
-                    with {Asked}, {mine.Replace("UNTIL", $"l.expires > {Now}", StringComparison.Ordinal)}, granted as (
+                    with {Asked}, {Mine($"l.expires > {Now}")}, granted as (
                       update {name} as l set expires = greatest({Now} + m.d, l.taken + m.a) from mine as m
                       where l.key = m.key and l.slot = m.slot and l.owner = m.owner returning l.slot, l.owner, l.token)
                     {Granted}
@@ -106,7 +106,7 @@ internal sealed class PostgreSqlLeases : LeaseDialect
             Release =
             [
                 new($"""
-                    with {Asked}, {mine.Replace("UNTIL", "true", StringComparison.Ordinal)}, granted as (
+                    with {Asked}, {Mine("true")}, granted as (
                       update {name} as l set owner = '', expires = greatest({Now}, l.taken + m.a) from mine as m
                       where l.key = m.key and l.slot = m.slot and l.owner = m.owner returning l.slot, m.owner, l.token)
                     {Granted}
