@@ -61,8 +61,31 @@ public static class DbLockServiceCollectionExtensions
     {
         ArgumentNullException.ThrowIfNull(configuration);
         Add(services, name, configure: null);
-        services.AddOptions<DbLockOptions>(name).Bind(configuration, binder => binder.ErrorOnUnknownConfiguration = true).ValidateOnStart();
+        services.AddOptions<DbLockOptions>(name).Configure(_ => Check(configuration))
+            .Bind(configuration, binder => binder.ErrorOnUnknownConfiguration = true)
+            .Validate(static options => Enum.IsDefined(options.Scope), "The configured Scope of DbLock's locks is none: Session or Lease.")
+            .ValidateOnStart();
         return services;
+    }
+
+    // The binder leaves these out without a word, and the locks would be others than were meant.
+    private static void Check(IConfiguration configuration)
+    {
+        foreach (var name in new[] { nameof(DbLockOptions.Interface), nameof(DbLockOptions.Dialect) })
+        {
+            if (configuration.GetSection(name) is var section && section.Exists())
+            {
+                throw new InvalidOperationException(
+                    $"'{section.Path}' cannot be configured: set it in code, as AddDbLock(options => options.{name} = …).");
+            }
+        }
+
+        if (configuration.GetSection(nameof(DbLockOptions.LeaseTable)) is { Value: { } value } table)
+        {
+            throw new InvalidOperationException(
+                $"'{table.Path}' is '{value}', where a table has a name and may have a schema: write '{table.Path}:Name' and "
+                + $"'{table.Path}:Schema'.");
+        }
     }
 
     private static IServiceCollection Add(IServiceCollection services, string? name, Action<DbLockOptions>? configure)

@@ -107,9 +107,16 @@ public sealed class HostingTests
         Assert.Contains("Scope", (await Assert.ThrowsAsync<LockException>(() => lease.StartAsync())).Message, StringComparison.Ordinal);
         using var noLeases = Host(services => services.AddSingleton(_server.CreateDataSource()).AddDbLock(options => options.Scope = LockScope.Lease));
         Assert.IsType<NotSupportedException>((await Assert.ThrowsAsync<LockException>(() => noLeases.StartAsync())).InnerException);
-        using var configured = Host(services => services.AddSingleton(_server.CreateDataSource())
-            .AddDbLock(new ConfigurationBuilder().AddInMemoryCollection([new("TrustPoler", "true")]).Build()));
-        Assert.Contains("TrustPoler", (await Assert.ThrowsAnyAsync<Exception>(() => configured.StartAsync())).Message, StringComparison.Ordinal);
+        foreach (var (setting, value, told) in new[]
+        {
+            ("TrustPoler", "true", "TrustPoler"), ("LeaseTable", "mine", "'LeaseTable:Name'"), ("Interface", "Npgsql", "in code"), ("Dialect:Name", "MySql", "in code"), ("Scope", "7", "Session or Lease"),
+        })
+        {
+            using var configured = Host(services => services.AddSingleton(_server.CreateDataSource())
+                .AddDbLock(new ConfigurationBuilder().AddInMemoryCollection([new(setting, value)]).Build()));
+            Assert.Contains(told, (await Assert.ThrowsAnyAsync<Exception>(() => configured.StartAsync())).Message, StringComparison.Ordinal);
+        }
+
         Assert.False(isBegun);
 
         using var right = Host(services => services.AddSingleton(_server.CreateDataSource()).AddDbLock());
