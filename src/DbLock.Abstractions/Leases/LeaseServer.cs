@@ -85,13 +85,13 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
         var statement = say(leases, table);
         statement = statement with
         {
+            Limit = leases.IsBlocking ? LongestBlock(conversation.Limit) : TrustWindow.Length,
             MayPrepare = conversation.PhysicalSession.IsOne && IsOfOneRow(statement),
         };
         var start = Stopwatch.GetTimestamp();
         for (var attempt = 1; ; attempt++)
         {
             var asked = Stopwatch.GetTimestamp();
-            statement = statement with { Limit = leases.IsBlocking ? LongestBlock(conversation.Limit) : TrustWindow.Length };
             var answer = await conversation.Ask(statement, async).ConfigureAwait(false);
             if (answer.Error is null && Stopwatch.GetElapsedTime(asked) >= TrustWindow.Length)
             {
@@ -112,6 +112,8 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
             {
                 return new(null, asked, answer.Error, trouble) { IsNotSent = answer.IsNotSent };
             }
+
+            statement = leases.IsBlocking ? statement with { Limit = LongestBlock(conversation.Limit) } : statement;
         }
     }
 
