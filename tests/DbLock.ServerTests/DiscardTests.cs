@@ -17,31 +17,15 @@ public sealed class DiscardTests
     };
 
     [Theory, MemberData(nameof(ProvidersAndWays))]
-    public async Task A_connection_that_is_closed_under_its_lock_lets_go_of_it(string provider, bool fromSource)
-    {
-        await using var source = await SourceAsync(provider);
-        await using var connection = Connect(source, provider, fromSource);
-        await connection.OpenAsync();
-        var session = await Server(provider).SessionIdAsync(connection);
-        Assert.True(await new Lock(connection, Key, Interface(provider)).AcquireAsync(block: false));
-        await connection.CloseAsync();
-        await Server(provider).UntilFreeAsync(Key);
-        await AssertAnotherSessionAsync(connection, provider, session);
-    }
+    public Task A_connection_that_is_closed_under_its_lock_lets_go_of_it(string provider, bool fromSource) =>
+        AssertLetsGoAsync(provider, fromSource, (_, connection) => connection.CloseAsync());
 
     [Theory, MemberData(nameof(ProvidersAndWays))]
-    public async Task A_session_that_is_given_up_lets_go_of_its_lock(string provider, bool fromSource)
+    public Task A_session_that_is_given_up_lets_go_of_its_lock(string provider, bool fromSource) => AssertLetsGoAsync(provider, fromSource, (@lock, connection) =>
     {
-        await using var source = await SourceAsync(provider);
-        await using var connection = Connect(source, provider, fromSource);
-        await connection.OpenAsync();
-        var session = await Server(provider).SessionIdAsync(connection);
-        var @lock = new Lock(connection, Key, Interface(provider));
-        Assert.True(await @lock.AcquireAsync(block: false));
         @lock.Interface.Driver.Discard(connection);
-        await Server(provider).UntilFreeAsync(Key);
-        await AssertAnotherSessionAsync(connection, provider, session);
-    }
+        return Task.CompletedTask;
+    });
 
     private static TestServer Server(string provider) =>
         provider.StartsWith('M') ? MariaDbTestServer.Instance : PostgreSqlTestServer.Instance;
@@ -64,8 +48,18 @@ public sealed class DiscardTests
         _ => new NpgsqlConnection(source.ConnectionString),
     };
 
-    private static async Task AssertAnotherSessionAsync(DbConnection connection, string provider, long session)
+    private async Task AssertLetsGoAsync(string provider, bool fromSource, Func<Lock, DbConnection, Task> end)
     {
+        await using var source = await SourceAsync(provider);
+        await using var connection = Connect(source, provider, fromSource);
+        await connection.OpenAsync();
+        var session = await Server(provider).SessionIdAsync(connection);
+        var @lock = new Lock(connection, Key, Interface(provider));
+        Assert.True(await @lock.AcquireAsync(block: false));
+        await end(@lock, connection);
+        await Server(provider).UntilFreeAsync(Key);
+
+        // Its pool gives out another session.
         await connection.OpenAsync();
         Assert.NotEqual(session, await Server(provider).SessionIdAsync(connection));
     }

@@ -15,7 +15,7 @@ internal sealed class LeaseRenewer(LeaseServer server)
 
     private static readonly TimeSpan LongestRetry = TimeSpan.FromSeconds(1);
 
-    // How long it is asked for what a statement may still take that waits in the server, if the row would stay for longer.
+    // A statement that waits in the server may take its row after it was given up. The row is let go of for at most so long.
     private static readonly TimeSpan LongestLeftover = TimeSpan.FromHours(1);
 
     private readonly System.Threading.Lock _gate = new();

@@ -3,8 +3,6 @@ namespace DbLock.Tests.Pool;
 /// <summary>The queue of one process, with a conversation that a test steps through.</summary>
 internal sealed class ModelPool : IPoolOwner
 {
-    public bool IsKept { get; set; }
-
     private readonly Dictionary<(long, bool), (long At, long Grants)> _turns = [];
 
     public ModelPool(TimeProvider clock)
@@ -13,6 +11,8 @@ internal sealed class ModelPool : IPoolOwner
         Answers = new PoolAnswers(Queue, (request, error) => new LockException("no room", error));
         Losses = new PoolLosses(Queue, Answers);
     }
+
+    public bool IsKept { get; set; }
 
     public PoolQueue Queue { get; }
 

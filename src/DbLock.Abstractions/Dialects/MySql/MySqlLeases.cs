@@ -24,6 +24,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
         var own = $"l.`key` = q.k collate {collation} and l.slot = q.s and l.owner = q.o collate {collation}";
         var isCommitted = isMariaDb ? "@@autocommit = 1 and @@in_transaction = 0" : "@@autocommit = 1";
         var slots = $"`key` = {Asked("k", "char(512)")} collate {collation} and slot between 1 and {Asked("s", "signed")}";
+
         // MariaDB cuts what json_arrayagg() makes at this length.
         var whole = Set("group_concat_max_len=4294967295");
         var answer = $"{whole}select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), "
