@@ -231,6 +231,7 @@ internal sealed class Ledger(Action<string> note, Rules rules)
     }
 
     /// <summary>An attempt has ended without a lock.</summary>
+    /// <remarks>That one was "late" is no error: the machine may do much else.</remarks>
     public void Failed(string id, string outcome, bool isOpen, ServerView? view, long now)
     {
         if (Find(id, Hold.StateOf.Trying) is not { } hold)

@@ -99,6 +99,7 @@ internal static class Worker
         Subject.Held? held = null;
         string outcome;
         var isGivenUp = false;
+        var isError = false;
         try
         {
             using var cancel = attempt.CancelAfter is { } after ? new CancellationTokenSource(after) : new CancellationTokenSource();
@@ -116,7 +117,8 @@ internal static class Worker
         }
         catch (Exception e) when (IsExpected(e) || (e is InvalidOperationException && subject.IsBroken))
         {
-            outcome = $"error {e.GetType().Name}: {e.Message}".ReplaceLineEndings(" ");
+            outcome = $"{(IsLate(attempt, e) ? "late" : "error")} {e.GetType().Name}: {e.Message}".ReplaceLineEndings(" ");
+            isError = true;
             isGivenUp = IsGivenUp(e);
         }
 
@@ -130,7 +132,7 @@ internal static class Worker
 
         if (held is null)
         {
-            await conductor.AskAsync("failed", id, outcome, subject.IsOpenAfter(outcome.StartsWith("error", StringComparison.Ordinal)));
+            await conductor.AskAsync("failed", id, outcome, subject.IsOpenAfter(isError));
             return;
         }
 
@@ -166,6 +168,11 @@ internal static class Worker
 
     private static LockScope? Scope(Sight sight) =>
         sight.IsLease ? LockScope.Lease : sight.Via == "transaction" ? LockScope.Transaction : sight.IsMariaDb ? LockScope.Session : null;
+
+    // Who waits for milliseconds, on a machine that does much else, may hear that the server has not answered by then. Who waits for seconds may not.
+    private static bool IsLate(Attempt attempt, Exception error) =>
+        (attempt.CancelAfter is not null || attempt.Timeout < TimeSpan.FromSeconds(1))
+        && error is LockException && error.Message.Contains("could not be asked for in time", StringComparison.Ordinal);
 
     private static bool IsGivenUp(Exception error) =>
         error.Message.Contains("session was ended", StringComparison.Ordinal) || error.Message.Contains("has not answered", StringComparison.Ordinal);
