@@ -38,8 +38,9 @@ internal static class LeaseRefusals
         error);
 
     public static LockException NoWrites(LockKey key, Exception error) => new(
-        $"Lease '{key}' is not acquired, because this server takes no writes at present: it is a standby, or a node of a cluster without "
-            + "its fellows. Connect to the primary, or try again when it does.",
+        $"Lease '{key}' is not acquired, because this server takes no writes from this connection: it is a standby or a node of a cluster "
+            + "without its fellows, or the user, the database or the file is read-only. Connect to the primary, as one who may write, or try "
+            + "again when it takes writes.",
         error);
 
     public static LockException Refused(LockKey key, Exception error) => new(
@@ -50,7 +51,7 @@ internal static class LeaseRefusals
 
     public static LockException Unknown(LockKey key, Exception? error) => new(
         $"The server did not answer whether it gave lease '{key}', so that nobody knows who holds it. The lease is not acquired, and what "
-            + "was given all the same is let go or ends by itself: look at the server and the network, then try again.",
+            + "was given all the same is let go or ends by itself: look at the server, the network and the data source, then try again.",
         error);
 
     /// <summary>

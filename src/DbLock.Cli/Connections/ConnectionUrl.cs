@@ -57,7 +57,7 @@ internal static partial class ConnectionUrl
     private static string Decoded(string text) => Uri.UnescapeDataString(text);
 
     [GeneratedRegex(
-        @"^postgres(ql)?://((?<user>[^:@/?]*)(:(?<password>[^@/?]*))?@)?"
+        @"^(?i:postgres(ql)?)://((?<user>[^:@/?]*)(:(?<password>[^@/?]*))?@)?"
         + @"(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?)(,(?<host>\[[^\]]*\]|[^:,/?\[]*)(?<port>(:[0-9]*)?))*"
         + @"(/(?<database>[^?]*))?(\?(?<query>.*))?$",
         RegexOptions.ExplicitCapture)]

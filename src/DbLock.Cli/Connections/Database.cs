@@ -33,6 +33,9 @@ internal abstract class Database(string connectionString)
     /// </summary>
     public abstract Database ForLock();
 
+    /// <summary>Returns the same database for a command that makes it where there is none: a file of SQLite's.</summary>
+    public virtual Database ThatMayBeMade() => this;
+
     /// <summary>Returns the same database with no timeout of the provider's for connecting.</summary>
     public abstract Database WithoutTimeout();
 

@@ -5,9 +5,9 @@ using Microsoft.Data.Sqlite;
 namespace DbLock.Cli;
 
 /// <summary>A file of SQLite's.</summary>
-internal sealed class SqliteDatabase(string connectionString) : Database(connectionString)
+internal sealed class SqliteDatabase : Database
 {
-    private readonly SqliteConnectionStringBuilder _address = new(connectionString);
+    private readonly SqliteConnectionStringBuilder _address;
 
     // The .NET tool brings the library; one file has that of the system.
     private static readonly nint Library =
@@ -22,9 +22,12 @@ internal sealed class SqliteDatabase(string connectionString) : Database(connect
     /// <param name="given">What was given.</param>
     /// <param name="isFile">Whether that may be the name of a file, rather than a connection string.</param>
     public SqliteDatabase(string given, bool isFile)
-        : this(Checked(given, isFile))
+        : this(Checked(given, isFile), SqliteOpenMode.ReadWrite)
     {
     }
+
+    private SqliteDatabase(SqliteConnectionStringBuilder given, SqliteOpenMode mode)
+        : base(Connecting(given, mode)) => _address = given;
 
     public override string Engine => "SQLite";
 
@@ -44,6 +47,8 @@ internal sealed class SqliteDatabase(string connectionString) : Database(connect
 
     public override Database ForLock() => this;
 
+    public override Database ThatMayBeMade() => new SqliteDatabase(_address, SqliteOpenMode.ReadWriteCreate);
+
     public override Database WithoutTimeout() => this;
 
     public override long SessionId(DbConnection connection) => throw new NotSupportedException("SQLite has no sessions.");
@@ -51,11 +56,19 @@ internal sealed class SqliteDatabase(string connectionString) : Database(connect
     public override Task<bool> PrepareAsync(DbConnection connection, LockOptions options, CancellationToken cancellationToken) =>
         throw new NotSupportedException("SQLite has no sessions.");
 
-    private static string Checked(string given, bool isFile)
+    protected override Task<string> ReasonAsync(Exception failure, CancellationToken cancellationToken) => File.Exists(_address.DataSource)
+        ? base.ReasonAsync(failure, cancellationToken)
+        : Task.FromResult("there is no such file, or it cannot be reached (dblock run --lease makes it, and dblock lease-table)");
+
+    // What the user says of the mode stands.
+    private static string Connecting(SqliteConnectionStringBuilder given, SqliteOpenMode mode) => given.ShouldSerialize(nameof(given.Mode))
+        ? given.ConnectionString : new SqliteConnectionStringBuilder(given.ConnectionString) { Mode = mode }.ConnectionString;
+
+    private static SqliteConnectionStringBuilder Checked(string given, bool isFile)
     {
         try
         {
-            var address = isFile && !given.Contains('=', StringComparison.Ordinal)
+            var address = isFile && (!given.Contains('=', StringComparison.Ordinal) || File.Exists(given))
                 ? new SqliteConnectionStringBuilder { DataSource = given } : new SqliteConnectionStringBuilder(given);
             address.Pooling = false;
             UsageException.ThrowIf(
@@ -63,7 +76,7 @@ internal sealed class SqliteDatabase(string connectionString) : Database(connect
                     || address.DataSource.Contains(":memory:", StringComparison.OrdinalIgnoreCase)
                     || address.DataSource.Contains("mode=memory", StringComparison.OrdinalIgnoreCase),
                 "a database in memory is one process's alone, and locks nobody out: give SQLite a file");
-            return address.ConnectionString;
+            return address;
         }
         catch (Exception e) when (e is ArgumentException or FormatException or InvalidOperationException)
         {

@@ -49,6 +49,7 @@ internal static class LeaseTableCommand
             }
 
             var database = ConnectionOption.Database(parsed.GetValue(connection));
+            database = parsed.GetValue(clear) ? database : database.ThatMayBeMade();
             var opened = await database.OpenAsync(cancellationToken).ConfigureAwait(false);
             await using (opened.ConfigureAwait(false))
             {

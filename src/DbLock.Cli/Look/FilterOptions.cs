@@ -145,7 +145,7 @@ internal sealed class FilterOptions
         UsageException.ThrowIf(
             keys.Length == 0 && database is not SqliteDatabase,
             $"{database.Engine} does not tell of all locks: say which are meant, with --key KEY");
-        return [.. keys.Select(key => (LockKey)key)];
+        return [.. keys.Select(key => KeyOption.Parse(key, parsed.GetValue(_scheme)!))];
     }
 
     /// <summary>Refuses names of tables together with other databases, whose tables cannot be seen from the connection's own.</summary>

@@ -22,6 +22,7 @@ internal static class KeyCommand
         command.SetAction(parsed =>
         {
             var text = parsed.GetValue(name)!;
+            KeyOption.Check(text);
             object?[][] rows = [.. Keys(text).Select(Row), .. Names(text)];
             Output.Write(parsed.GetValue(output)!, Columns, rows, parsed.GetValue(wide) ? null : Columns);
             return ExitCode.Ok;
@@ -58,17 +59,19 @@ internal static class KeyCommand
         }
 
         var resource = LockDialect.SqlServer.Identify(text);
-        yield return
-        [
-            "sqlserver", resource, null, null, null,
-            $"exec sp_getapplock N'{resource.Replace("'", "''", StringComparison.Ordinal)}', 'Exclusive', 'Session'",
-        ];
+        yield return ["sqlserver", resource, null, null, null, OfSqlServer(resource)];
     }
 
     // In hexadecimal, a name is the same whatever the connection's character set, and has nothing to be escaped.
     private static string Literal(string name) => MySqlTexts.IsPlain(name) && !name.Contains('\'', StringComparison.Ordinal)
         ? $"'{name}'"
         : $"convert(unhex('{Convert.ToHexString(Encoding.UTF8.GetBytes(name))}') using utf8mb4)";
+
+    // A line break in it would not be one in a table of rows.
+    private static string OfSqlServer(string name) => name.Any(char.IsControl)
+        ? $"declare @name nvarchar(255) = convert(nvarchar(255), 0x{Convert.ToHexString(Encoding.Unicode.GetBytes(name))}); "
+            + "exec sp_getapplock @name, 'Exclusive', 'Session'"
+        : $"exec sp_getapplock N'{name.Replace("'", "''", StringComparison.Ordinal)}', 'Exclusive', 'Session'";
 
     private static object?[] Row((string Scheme, LockKey Key) item)
     {

@@ -37,8 +37,11 @@ internal static class KeyOption
         return option.AcceptOnlyFromAmong(Names);
     }
 
+    /// <summary>Returns the key that a text is.</summary>
+    /// <exception cref="UsageException">It is none.</exception>
     public static LockKey Parse(string text, string scheme)
     {
+        Check(text);
         switch (scheme)
         {
             case Number:
@@ -55,5 +58,15 @@ internal static class KeyOption
             default:
                 return LockKey.From(text, Schemes.Single(known => known.Name == scheme).Scheme);
         }
+    }
+
+    /// <summary>Refuses a text that is no name of a key.</summary>
+    /// <exception cref="UsageException">It is empty, or not UTF-8.</exception>
+    public static void Check(string text)
+    {
+        UsageException.ThrowIf(
+            text.Length == 0,
+            "the KEY is empty, as from a variable that is not set: name a key (in a shell, \"${JOB:?}\" refuses an empty JOB)");
+        UsageException.ThrowIf(!Given.IsUtf8(text), "the KEY must be UTF-8: what is not would be another name");
     }
 }

@@ -53,7 +53,7 @@ internal static class SavedOptions
                 $"--filter {name}: there is no {FileName} in this folder or above it, nor in the configuration folder; $DBLOCK_CONFIG "
                 + "names another");
             var asWritten = new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true };
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path), asWritten);
+            using var json = JsonDocument.Parse(File.ReadAllText(path), asWritten);
             if (!json.RootElement.TryGetProperty("filters", out var filters) || !filters.TryGetProperty(name, out var saved))
             {
                 throw new UsageException($"--filter {name}: {path} has no such filter under \"filters\"");

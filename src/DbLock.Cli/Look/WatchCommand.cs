@@ -74,8 +74,9 @@ internal static class WatchCommand
 
                 return ExitCode.Ok;
             }
-            catch (IOException) when (!Output.IsTerminal)
+            catch (IOException e) when (e.HResult == Unix.BrokenPipe)
             {
+                // Whoever read it has seen enough.
                 return ExitCode.Ok;
             }
             catch (OperationCanceledException) when (signals.First.IsCancellationRequested)

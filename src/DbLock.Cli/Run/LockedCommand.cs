@@ -129,11 +129,20 @@ internal sealed class LockedCommand(RunJob job, IRunHold hold, Action<string> sa
     private async Task TellLeftoversAsync(Child child, Task<int> end)
     {
         await child.ExitAsync().ConfigureAwait(false);
-        if (!job.Quiet && !end.IsCompleted && await Task.WhenAny(end, Task.Delay(LeftoversTold)).ConfigureAwait(false) != end)
+        IReadOnlyList<int> pids = [];
+
+        // Who has just ended is not seen any more, and the end is seen a moment later. Who is hidden is not seen the next time, either.
+        for (var look = 0; look < 2 && pids.Count == 0; look++)
         {
-            var left = Names([.. child.Tree().Where(process => !process.IsDaemon).Select(process => process.Pid)]);
-            say($"the command has ended, and lock '{job.Name}' is held until what it has left running ends: {left} (see --close)");
+            if (job.Quiet || end.IsCompleted || await Task.WhenAny(end, Task.Delay(LeftoversTold)).ConfigureAwait(false) == end)
+            {
+                return;
+            }
+
+            pids = [.. child.Tree().Where(process => !process.IsDaemon).Select(process => process.Pid)];
         }
+
+        say($"the command has ended, and lock '{job.Name}' is held until what it has left running ends: {Names(pids)} (see --close)");
     }
 
     private static string Names(IReadOnlyCollection<int> pids) => pids.Count == 0

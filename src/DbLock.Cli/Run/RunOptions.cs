@@ -121,10 +121,7 @@ internal sealed class RunOptions
             parsed.GetValue(_quiet) && parsed.GetValue(_verbose),
             "--quiet and --verbose exclude each other: give one of them");
         var name = parsed.GetValue(_key)!;
-        UsageException.ThrowIf(
-            name.Length == 0,
-            "the KEY is empty, as from a variable that is not set: name a key (in a shell, \"${JOB:?}\" refuses an empty JOB)");
-        UsageException.ThrowIf(!Given.IsUtf8(name), "the KEY must be UTF-8: what is not would be another name");
+        var key = KeyOption.Parse(name, parsed.GetValue(_scheme)!);
         UsageException.ThrowIf(
             parsed.GetValue(_lease) is null && parsed.GetValue(_atLeast) is not null, "--at-least is for leases: give --lease, too");
         UsageException.ThrowIf(
@@ -137,7 +134,6 @@ internal sealed class RunOptions
             parsed.GetValue(_slots) is not null && parsed.GetValue(_shared), "a slot is exclusive: give --slots or --shared, not both");
         UsageException.ThrowIf(parsed.GetValue(_atLeast) > LeaseTimes.LongestLeast, "--at-least takes no more than 365d");
         UsageException.ThrowIf(parsed.GetValue(_grace) > TimeSpan.FromDays(1), "--grace takes no more than 1d");
-        var key = KeyOption.Parse(name, parsed.GetValue(_scheme)!);
         var timeout = parsed.GetValue(_nonblock) ? TimeSpan.Zero : parsed.GetValue(_timeout) ?? Timeout.InfiniteTimeSpan;
         var longest = LockDialect.PostgreSql.MaxTimeout;
         UsageException.ThrowIf(
@@ -150,7 +146,7 @@ internal sealed class RunOptions
         var words = parsed.GetValue(_words)! is ["--", .. { Length: > 0 } command] ? command : parsed.GetValue(_words)!;
         var job = new RunJob
         {
-            Database = ConnectionOption.Database(parsed.GetValue(_connection)),
+            Database = ConnectionOption.Database(parsed.GetValue(_connection)).ThatMayBeMade(),
             Name = name,
             Key = parsed.GetValue(_slots) is { } slots ? LockKey.Slots(key, slots) : key,
             Options = new LockOptions

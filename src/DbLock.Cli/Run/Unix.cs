@@ -12,6 +12,9 @@ internal static unsafe partial class Unix
     public const int NoAccess = 13;
     public const int NoFolder = 20;
 
+    /// <summary>EPIPE, the same on both, which .NET gives an exception as its HResult.</summary>
+    public const int BrokenPipe = 32;
+
     public const int Sighup = 1;
     public const int Sigint = 2;
     public const int Sigquit = 3;

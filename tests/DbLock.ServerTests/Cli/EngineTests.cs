@@ -88,11 +88,12 @@ public sealed class EngineTests : IDisposable
     public async Task The_name_of_each_engine_is_the_one_that_its_server_locks()
     {
         await using var connection = await CliServer.MariaDb.OpenAsync();
-        foreach (var name in new[] { Key, Key + "'é`\\" })
+        foreach (var name in new[] { Key, Key + "'é`\\", Key + "\n\t" })
         {
             using var json = JsonDocument.Parse((await DblockProcess.RunAsync([], "key", name, "-o", "json")).Output);
             var rows = json.RootElement.EnumerateArray().ToDictionary(row => row.GetProperty("scheme").GetString()!);
             Assert.Equal(name, rows["sqlserver"].GetProperty("key").GetString());
+            Assert.All(rows.Values, row => Assert.DoesNotContain('\n', row.GetProperty("sql").GetString()!));
             await using var command = connection.CreateCommand();
             command.CommandText = rows["mariadb"].GetProperty("sql").GetString();
             await command.ExecuteNonQueryAsync();
@@ -147,6 +148,15 @@ public sealed class EngineTests : IDisposable
         Assert.Single(error.TrimEnd('\n').Split('\n'));
     }
 
+    [Theory]
+    [InlineData("list"), InlineData("doctor"), InlineData("lease-table --clear")]
+    public async Task A_look_at_a_file_that_does_not_exist_does_not_make_it(string line)
+    {
+        var (code, output, error) = await DblockProcess.RunAsync([], [.. line.Split(' '), "-c", $"sqlite:{Folder}/wrong.db"]);
+        Assert.Equal((69, "", $"dblock: no connection to the file {Folder}/wrong.db: there is no such file, or it cannot be reached (dblock run --lease makes it, and dblock lease-table)\n"), (code, output, error));
+        Assert.Empty(Directory.GetFiles(Folder));
+    }
+
     [Fact]
     public async Task Leases_of_a_file_are_listed()
     {
@@ -171,5 +181,7 @@ public sealed class EngineTests : IDisposable
         address = address.Replace("FOLDER", Folder, StringComparison.Ordinal);
         Assert.Equal((0, $"{Key}\n", ""), await DblockProcess.RunAsync([], "run", "-c", address, "--lease", "5s", Key, "--", "sh", "-c", "echo $DBLOCK_KEY"));
         Assert.True(File.Exists($"{Folder}/locks.db"));
+        File.Move($"{Folder}/locks.db", $"{Folder}/of=mine.db");
+        Assert.Equal(0, (await DblockProcess.RunAsync([], "list", "-c", $"sqlite:{Folder}/of=mine.db")).ExitCode);
     }
 }

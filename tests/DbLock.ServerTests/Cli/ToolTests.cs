@@ -184,6 +184,20 @@ public sealed class ToolTests : IDisposable
         Assert.EndsWith("\n0\n", output, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("watch --count 1"), InlineData("list"), InlineData("list -o json"), InlineData("key x")]
+    public async Task An_output_for_which_there_is_no_room_is_told(string line)
+    {
+        using var shell = Process.Start(new ProcessStartInfo("bash", ["-c", $"'{DblockProcess.Program}' {line} 2>&1 >/dev/full; echo $?"])
+        {
+            RedirectStandardOutput = true,
+            Environment = { ["DBLOCK_CONNECTION"] = (await PostgreSqlTestServer.ServerAsync).ConnectionString },
+        })!;
+        var output = await shell.StandardOutput.ReadToEndAsync();
+        await shell.WaitForExitAsync();
+        Assert.Matches("^dblock: the output cannot be written: .*\n70\n$", output);
+    }
+
     [Fact]
     public async Task Keys_are_those_that_the_server_locks()
     {
@@ -245,7 +259,7 @@ public sealed class ToolTests : IDisposable
                 "mine": { "application": ["{{App}}", "other"], "granted": true, "type": "advisory", "min-state-age": 0, "blocking": false },
                 "wrong": { "nonsense": 1 }, "acts": { "yes": true }, "elsewhere": { "connection": "Host=nowhere" }, "odd": { "pid": null }, "users": { "user": "{{App}}" }
             } }
-            """);
+            """, System.Text.Encoding.UTF8);
         (string, string?)[] environment = [.. await DblockProcess.EnvironmentAsync(), ("DBLOCK_CONFIG", file)];
         Assert.Contains($"\n{holder.ProcessID} ", (await DblockProcess.RunAsync(environment, "list", "--filter", "mine")).Output, StringComparison.Ordinal);
 

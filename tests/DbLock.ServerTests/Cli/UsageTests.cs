@@ -40,6 +40,10 @@ public sealed class UsageTests : IDisposable
     [InlineData("cancel --max many 1", "--max takes a whole number, and 'many' is none")]
     [InlineData("terminate --blockin", "there is no option --blockin (did you mean --blocking?)")]
     [InlineData("key", "NAME is missing: write dblock key NAME")]
+    [InlineData("key ", "the KEY is empty")]
+    [InlineData("run  -- true", "the KEY is empty")]
+    [InlineData("list --key ", "the KEY is empty")]
+    [InlineData("list -c sqlite:x.db --key ", "the KEY is empty")]
     [InlineData("key --ouput json", "there is no option --ouput (did you mean --output?)")]
     [InlineData("completion bsh", "SHELL cannot be 'bsh' (did you mean bash?): write bash, fish or zsh")]
     public async Task A_wrong_line_is_told_with_its_argument_the_choices_and_what_was_probably_meant(string line, string text)
@@ -137,6 +141,7 @@ public sealed class UsageTests : IDisposable
             ([.. all, ("PGHOST", $"{right.Host},{right.Host}"), ("PGPORT", $"1,{port}")], []),
             ([.. all, ("PGHOST", $"::1,{right.Host}"), ("PGPORT", port)], []),
             ([.. all, ("PGHOST", right.Host), ("PGPORT", port), ("PGCLIENTENCODING", "LATIN1"), ("PGCONNECT_TIMEOUT", "-1"), ("PGTARGETSESSIONATTRS", "read-write")], []),
+            ([], ["-c", $"PostgreSQL://{url}{right.Host}:{port}/{right.Database}"]),
             ([], ["-c", $"postgres://{url}{right.Host}:1,{right.Host}:{port}/{right.Database}?target_session_attrs=any&load_balance_hosts=disable"]),
             ([], ["-c", $"postgres://{url}{right.Host},{right.Host}/{right.Database}?port={port}"]),
             ([], ["-c", $"postgres://{url}/{right.Database}?host={right.Host}&port={port}"]),

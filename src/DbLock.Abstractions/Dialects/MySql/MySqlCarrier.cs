@@ -7,12 +7,12 @@ namespace DbLock;
 /// <summary>A session of MySQL or MariaDB that carries the locks of a pool: several GET_LOCK without a wait in one statement.</summary>
 /// <param name="engine">The engine's name.</param>
 /// <param name="nameOf">The name that the server knows a key by.</param>
-/// <param name="token">SQL of a fencing token; null where there is none.</param>
+/// <param name="isMariaDb">Whether it is MariaDB, which has a sequence for fencing tokens.</param>
 /// <remarks>
 /// The session of a pool loses its locks with its end and in no other way, so that they are not counted. The engine has no bell, and sets
 /// no limit on how many locks there are.
 /// </remarks>
-internal sealed class MySqlCarrier(string engine, Func<LockKey, string> nameOf, string? token) : LockCarrier
+internal sealed class MySqlCarrier(string engine, Func<LockKey, string> nameOf, bool isMariaDb) : LockCarrier
 {
     private static readonly LockSql Nothing = new("select '||||'");
     private static readonly LockSql LookSql = new("select 1");
@@ -55,7 +55,7 @@ internal sealed class MySqlCarrier(string engine, Func<LockKey, string> nameOf, 
         var isHex = !Array.TrueForAll(released, static name => MySqlTexts.IsPlain(name))
             || !Array.TrueForAll(acquired, static name => MySqlTexts.IsPlain(name));
         var inGroups = acquires.DistinctBy(static one => one.Group).Count() < acquires.Count;
-        var sql = Texts.For((isHex, released.Length, inGroups, fencing ? token : null), acquired.Length);
+        var sql = Texts.For((isHex, released.Length, inGroups, fencing && isMariaDb ? MySqlTexts.Token : null), acquired.Length);
         List<LockParameter> parameters =
         [
             .. released.Concat(acquired).Select(name => MySqlTexts.Parameter(name, isHex)),
@@ -77,7 +77,7 @@ internal sealed class MySqlCarrier(string engine, Func<LockKey, string> nameOf, 
             Questions.For(isHex, names.Length), Array.ConvertAll(names, name => MySqlTexts.Parameter(name, isHex))));
     }
 
-    public override LockStatement Holders(IReadOnlyCollection<LockKey> keys) => MySqlHolders.Question([.. keys.Select(nameOf)]);
+    public override LockStatement Holders(IReadOnlyCollection<LockKey> keys) => MySqlHolders.Question([.. keys.Select(nameOf)], isMariaDb);
 
     public override IReadOnlyDictionary<LockKey, LockHolders> ReadHolders(IReadOnlyCollection<LockKey> keys, object? answer) =>
         keys.Zip(MySqlHolders.Read([.. keys], answer)).ToDictionary(static one => one.First, static one => one.Second);

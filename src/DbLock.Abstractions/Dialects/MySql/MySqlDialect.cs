@@ -46,7 +46,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
             + "insert into it for whoever locks."
         : null;
 
-    public override LockCarrier Carrier => field ??= new MySqlCarrier(Name, ServerName, isMariaDb ? MySqlTexts.Token : null);
+    public override LockCarrier Carrier => field ??= new MySqlCarrier(Name, ServerName, isMariaDb);
 
     public override bool Speaks(string product) => isMariaDb
         ? product.Contains("MariaDB", StringComparison.OrdinalIgnoreCase)
@@ -93,7 +93,7 @@ internal sealed class MySqlDialect(bool isMariaDb) : LockDialect
 
     public override LockStatement Release(in LockRequest request) => new(Command(texts => texts.Release, request));
 
-    public override LockStatement Holders(in LockRequest request) => MySqlHolders.Question(ServerNames(request.Key));
+    public override LockStatement Holders(in LockRequest request) => MySqlHolders.Question(ServerNames(request.Key), isMariaDb);
 
     // Of several keys, the first that is held.
     public override LockHolders ReadHolders(LockKey key, object? answer)

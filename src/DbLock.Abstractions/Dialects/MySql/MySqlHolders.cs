@@ -10,14 +10,15 @@ namespace DbLock;
 /// </remarks>
 internal static class MySqlHolders
 {
-    private static readonly TextsByCount<bool, LockSql> Questions = new(static (isHex, count) => Make(isHex, count));
+    private static readonly TextsByCount<(bool IsMariaDb, bool IsHex), LockSql> Questions = new(
+        static (kind, count) => Make(kind.IsMariaDb, kind.IsHex, count));
 
     /// <summary>Returns the question for names. Its answer is one text of JSON, so that any driver can ask it.</summary>
-    public static LockStatement Question(string[] names)
+    public static LockStatement Question(string[] names, bool isMariaDb)
     {
         var isHex = !Array.TrueForAll(names, static name => MySqlTexts.IsPlain(name));
         return new(new LockCommand(
-            Questions.For(isHex, names.Length), Array.ConvertAll(names, name => MySqlTexts.Parameter(name, isHex))));
+            Questions.For((isMariaDb, isHex), names.Length), Array.ConvertAll(names, name => MySqlTexts.Parameter(name, isHex))));
     }
 
     /// <summary>Reads who holds which of the keys of the question, in their order.</summary>
@@ -71,11 +72,12 @@ internal static class MySqlHolders
         string? Text(string name) => json.GetProperty(name).GetString() is { Length: > 0 } text ? text : null;
     }
 
-    private static LockSql Make(bool isHex, int count)
+    private static LockSql Make(bool isMariaDb, bool isHex, int count)
     {
+        var whole = isMariaDb ? MySqlTexts.Whole : "";
         var ids = string.Join(", ", Enumerable.Range(0, count).Select(n => $"is_used_lock({MySqlTexts.Name(n, isHex)})"));
         return new LockSql(string.Create(CultureInfo.InvariantCulture, $"""
-            select json_object('ids', u.ids, 'own', connection_id(),
+            {whole}select json_object('ids', u.ids, 'own', connection_id(),
               'sessions', (
                 select json_arrayagg(json_object('id', p.id, 'user', p.user, 'client', p.host, 'database', p.db, 'command', p.command,
                   'state', p.state, 'age', p.time, 'query', left(p.info, 1024)))

@@ -25,8 +25,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
         var isCommitted = isMariaDb ? "@@autocommit = 1 and @@in_transaction = 0" : "@@autocommit = 1";
         var slots = $"`key` = {Asked("k", "char(512)")} collate {collation} and slot between 1 and {Asked("s", "signed")}";
 
-        // MariaDB cuts what json_arrayagg() makes at this length.
-        var whole = Set("group_concat_max_len=4294967295");
+        var whole = isMariaDb ? MySqlTexts.Whole : "";
         var answer = $"{whole}select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), "
             + "coalesce(json_arrayagg(concat(l.owner, ' ', l.slot, ' ', l.token)), '')) "
             + $"from {rows} straight_join {name} as l on {own} and l.expires > {Now}";

@@ -67,6 +67,12 @@ internal sealed class MySqlTexts
             string.Join(between, Enumerable.Range(0, count).Select(n => text(Name(n, isHex))));
     }
 
+    /// <summary>
+    /// What stands before a statement of MariaDB's that uses json_arrayagg(), whose answer it cuts at the session's limit:
+    /// https://mariadb.com/kb/en/json_arrayagg/
+    /// </summary>
+    public const string Whole = "set statement group_concat_max_len=4294967295 for ";
+
     public LockSql Acquire { get; }
 
     /// <summary>
