@@ -39,8 +39,8 @@ internal static class LeaseRefusals
 
     public static LockException NoWrites(LockKey key, Exception error) => new(
         $"Lease '{key}' is not acquired, because this server takes no writes from this connection: it is a standby or a node of a cluster "
-            + "without its fellows, or the user, the database or the file is read-only. Connect to the primary, as one who may write, or try "
-            + "again when it takes writes.",
+            + "without its fellows, or the user, the database or the file is read-only. Connect to the primary, as one who may write, "
+            + "or try again when it takes writes.",
         error);
 
     public static LockException Refused(LockKey key, Exception error) => new(
@@ -70,7 +70,8 @@ internal static class LeaseRefusals
 
     public static LockLostException Lost(LockKey key, Exception? error) => new(
         $"Lease '{key}' was lost: it was not renewed in time, because the server could not be reached, its clock went forward, or this "
-            + "process stood still; or its row was changed by somebody else. The work under it may not have been alone: check it.",
+            + "process stood still or disposed of its pool; or its row was changed by somebody else. The work under it may not have been "
+            + "alone: check it.",
         error);
 
     public static LockLostException NotRenewed(LockKey key, TimeSpan trusted) => new(

@@ -68,7 +68,7 @@ internal sealed class PoolHold(LockKey key, bool shared, long token)
     }
 
     public LockLostException Loss() => Lease is not null ? LeaseRefusals.Lost(Key, null) : new(
-        $"Lock '{Key}' was lost: the server no longer held it for the pool's connection, whose session ended or fell silent. "
-        + "The work under the lock may not have been alone: check it.",
+        $"Lock '{Key}' was lost: the server no longer held it for the pool's connection, whose session ended or fell silent, or "
+        + "the pool was disposed under it. The work under the lock may not have been alone: check it.",
         null);
 }
