@@ -197,34 +197,64 @@ internal sealed class LeaseRenewer(LeaseServer server)
 
     private async ValueTask Renew(LeaseHold[] holds)
     {
-        var (answer, error) = (default(LeaseAnswer), default(Exception));
-        var shortest = holds.Min(hold => hold.Options.Lease);
+        var limit = Limit.Of(holds.Min(hold => hold.Options.Lease) / 6, CancellationToken.None);
+        var parts = new Queue<LeaseHold[]>([holds]);
+        while (parts.TryDequeue(out var part))
+        {
+            var answer = await AskToRenew(part, limit).ConfigureAwait(false);
+            if (!answer.IsNotNow || part.Length == 1)
+            {
+                Judge(part, answer);
+            }
+            else if (limit.LeftToWait > TimeSpan.Zero)
+            {
+                // Another's transaction has one of the rows, and no other lease is lost for it. The halves wait for their turn, so that all
+                // that can be renewed is renewed before the one is found.
+                var half = part.Length / 2;
+                parts.Enqueue(part[..half]);
+                parts.Enqueue(part[half..]);
+            }
+            else
+            {
+                NotRenewed([part, .. parts], answer.Error!);
+                return;
+            }
+        }
+    }
+
+    private async ValueTask<LeaseAnswer> AskToRenew(LeaseHold[] holds, Limit limit)
+    {
         try
         {
-            answer = await server.Ask(
+            return await server.Ask(
                 (leases, table) => leases.Renew(
                     table, [.. holds.SelectMany(hold => hold.Rows).OrderBy(row => row.Name, StringComparer.Ordinal)]),
-                holds[0].Key,
-                holds[0].Options,
-                Limit.Of(shortest / 6, CancellationToken.None),
-                async: true).ConfigureAwait(false);
-            error = answer.Error;
+                holds[0].Key, holds[0].Options, limit, async: true, attempts: 1).ConfigureAwait(false);
         }
         catch (Exception e)
         {
-            error = e;
+            return new(null, Stopwatch.GetTimestamp(), e);
         }
+    }
 
+    private static void NotRenewed(IEnumerable<LeaseHold[]> parts, Exception error)
+    {
         var now = Stopwatch.GetTimestamp();
-        if (error is not null || answer.Reply is not { } reply)
+        LeaseHold[] holds = [.. parts.SelectMany(static part => part)];
+        Log.NotRenewed(QuietLogger.Of(holds[0].Options.Logger), holds.Length, holds[0].Key, error);
+        foreach (var hold in holds)
         {
-            Log.NotRenewed(QuietLogger.Of(holds[0].Options.Logger), holds.Length, holds[0].Key, error!);
-            foreach (var hold in holds)
-            {
-                var retry = hold.Options.Lease / 12;
-                hold.RenewAt = now + LeaseHold.Ticks(retry < LongestRetry ? retry : LongestRetry);
-            }
+            var retry = hold.Options.Lease / 12;
+            hold.RenewAt = now + LeaseHold.Ticks(retry < LongestRetry ? retry : LongestRetry);
+        }
+    }
 
+    private static void Judge(LeaseHold[] holds, LeaseAnswer answer)
+    {
+        var now = Stopwatch.GetTimestamp();
+        if (answer.Reply is not { } reply)
+        {
+            NotRenewed([holds], answer.Error!);
             return;
         }
 

@@ -31,10 +31,12 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
     /// <param name="options">How it is held.</param>
     /// <param name="limit">When the call must end.</param>
     /// <param name="async">Whether it may go on asynchronously.</param>
+    /// <param name="attempts">How often it is sent while other transactions are in its way.</param>
     /// <exception cref="OperationCanceledException">It was cancelled before it was sent.</exception>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<LeaseAnswer> Ask(
-        Func<LeaseDialect, LeaseTable, LockStatement> say, LockKey key, LockOptions options, Limit limit, bool async)
+        Func<LeaseDialect, LeaseTable, LockStatement> say, LockKey key, LockOptions options, Limit limit, bool async,
+        int attempts = Attempts)
     {
         DbConnection connection;
         try
@@ -58,7 +60,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
             };
             _dialect = conversation.Dialect;
             Database = connection.Database;
-            return await Ask(conversation, Leasing.Of(conversation.Dialect), table, say, _clock, async).ConfigureAwait(false);
+            return await Ask(conversation, Leasing.Of(conversation.Dialect), table, say, _clock, async, attempts).ConfigureAwait(false);
         }
         finally
         {
@@ -74,7 +76,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public static async ValueTask<LeaseAnswer> Ask(
         Conversation conversation, LeaseDialect leases, LeaseTable table, Func<LeaseDialect, LeaseTable, LockStatement> say,
-        LeaseClock clock, bool async)
+        LeaseClock clock, bool async, int attempts = Attempts)
     {
         if (async && leases.IsBlocking)
         {
@@ -106,7 +108,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
             }
 
             var trouble = answer.Outcome == LockOutcome.ConnectionLost ? LeaseTrouble.Unknown : leases.Read(answer.Codes);
-            if (trouble != LeaseTrouble.Again || attempt == Attempts || conversation.Limit.Token.IsCancellationRequested
+            if (trouble != LeaseTrouble.Again || attempt == attempts || conversation.Limit.Token.IsCancellationRequested
                 || conversation.Limit is { Timeout.Ticks: > 0, LeftToWait.Ticks: 0 }
                 || Stopwatch.GetElapsedTime(start) >= TrustWindow.Length)
             {

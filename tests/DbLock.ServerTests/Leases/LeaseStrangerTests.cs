@@ -112,6 +112,31 @@ public sealed class LeaseStrangerTests
         await Task.WhenAll(held.Select(async one => Assert.True(await one.ReleaseAsync())));
     }
 
+    /// <summary>As by somebody who corrects a row by hand, and forgets the commit.</summary>
+    [Theory]
+    [InlineData("Npgsql", false, 12), InlineData("Npgsql", true, 12), InlineData("MySqlConnector", false, 24)]
+    public async Task A_row_that_another_keeps_locked_costs_the_other_leases_nothing(string way, bool ofPool, int seconds)
+    {
+        var options = Options with { Lease = TimeSpan.FromSeconds(seconds) };
+        await LeaseServers.SourceAsync(way);
+        await using var source = await LeaseServers.NewSourceAsync(way);
+        await using var pool = new LockPool(source, options: new LockPoolOptions { Scope = LockScope.Lease, Lease = options.Lease });
+        var held = await Task.WhenAll(Enumerable.Range(0, 12).Select(async n =>
+            ofPool ? (IHeldLock)await pool.AcquireLockAsync($"{Key}:{n}", Long) : await source.AcquireLockAsync($"{Key}:{n}", Long, options: options)));
+        var others = held.Where((_, n) => n != 7).ToList();
+        await using (var keeping = await source.OpenConnectionAsync())
+        {
+            await AskAsync(keeping, "begin");
+            await AskAsync(keeping, $"update dblock_leases set note = 'mine' where {(way == "Npgsql" ? "key" : "`key`")} = '{held[7].Key}'");
+            await TestServer.UntilAsync(() => Task.FromResult(held[7].Lost.IsCancellationRequested), "the lease that cannot be renewed is lost");
+            Assert.All(others, one => Assert.True(one.IsHeld));
+            await AskAsync(keeping, "rollback");
+        }
+
+        await Task.WhenAll(others.Select(async one => Assert.True(await one.ReleaseAsync())));
+        await Assert.ThrowsAsync<LockLostException>(() => held[7].ReleaseAsync().AsTask());
+    }
+
     [Theory, InlineData(false), InlineData(true)]
     public async Task A_limit_is_a_limit_though_another_writes_to_the_file(bool async)
     {

@@ -46,7 +46,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             new(answer),
         ];
 
-        var update = Set("innodb_lock_wait_timeout=2, wsrep_retry_autocommit=0, wsrep_sync_wait=3")
+        string Update(string seconds) => Set($"innodb_lock_wait_timeout={seconds}, wsrep_retry_autocommit=0, wsrep_sync_wait=3")
             + $"update {rows} straight_join {name} as l on {own} set ";
         return new()
         {
@@ -62,7 +62,8 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             AcquireAll = Acquire("slot + 9223372036854775807 + 1"),
             Renew =
             [
-                new($"{update}l.expires = greatest({Now} + interval q.d microsecond, l.taken + interval q.a microsecond) "
+                // Another's transaction may have one of the rows, for which the others are not kept waiting for long.
+                new($"{Update("1")}l.expires = greatest({Now} + interval q.d microsecond, l.taken + interval q.a microsecond) "
                     + $"where l.expires > {Now}"),
                 new(answer),
             ],
@@ -70,7 +71,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             [
                 // Another may have the row before a question comes. Every row that is found is changed, so that their number tells. Where
                 // some were not, those are told that nobody has taken since.
-                new($"{update}l.owner = concat('-', l.owner), l.expires = greatest({Now}, l.taken + interval q.a microsecond)"),
+                new($"{Update("2")}l.owner = concat('-', l.owner), l.expires = greatest({Now}, l.taken + interval q.a microsecond)"),
                 new($"{whole}select concat({Clock}, coalesce(json_arrayagg(concat(q.o, ' ', q.s, ' 0')), '')) "
                     + $"from {rows} left join {name} as l on l.`key` = q.k collate {collation} and l.slot = q.s "
                     + $"and l.owner = concat('-', q.o) collate {collation} "

@@ -41,10 +41,13 @@ internal sealed class PostgreSqlLeases : LeaseDialect
             returning l.slot, l.owner, l.token
             """;
         var free = $"not exists (select from {name} as b where b.key = q.k and b.slot = q.s and b.expires > {Now} and b.owner <> q.o)";
-        string Mine(string until) => $"""
+
+        // Another's transaction may have one of the rows, for which the others are not kept waiting.
+        var patience = "patience as materialized (select pg_catalog.set_config('lock_timeout', '100ms', true))";
+        string Mine(string until, string more = "") => $"""
             mine as materialized (
               select l.key, l.slot, l.owner, q.d, q.a from {name} as l join asked as q on l.key = q.k and l.slot = q.s and l.owner = q.o
-              cross join durable where {until} order by l.key, l.slot for update of l)
+              cross join durable{more} where {until} order by l.key, l.slot for update of l)
             """;
         return new()
         {
@@ -97,7 +100,7 @@ internal sealed class PostgreSqlLeases : LeaseDialect
             Renew =
             [
                 new($"""
-                    with {Asked}, {Mine($"l.expires > {Now}")}, granted as (
+                    with {Asked}, {patience}, {Mine($"l.expires > {Now}", " cross join patience")}, granted as (
                       update {name} as l set expires = greatest({Now} + m.d, l.taken + m.a) from mine as m
                       where l.key = m.key and l.slot = m.slot and l.owner = m.owner returning l.slot, l.owner, l.token)
                     {Granted}
