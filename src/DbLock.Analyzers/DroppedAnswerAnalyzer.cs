@@ -23,7 +23,8 @@ public sealed class DroppedAnswerAnalyzer : DiagnosticAnalyzer
     private static void Look(OperationAnalysisContext context)
     {
         var statement = (IExpressionStatementOperation)context.Operation;
-        if (Locks.Unwrap(statement.Operation) is IInvocationOperation call && Locks.IsAcquire(call) && Locks.CanAnswerNo(call))
+        if (Locks.Unwrap(statement.Operation) is IInvocationOperation call && Locks.IsAcquire(call) && Locks.CanAnswerNo(call)
+            && !Locks.MustThrow(call))
         {
             context.ReportDiagnostic(Diagnostic.Create(Rules.DroppedAnswer, statement.Syntax.GetLocation(), call.TargetMethod.Name));
         }

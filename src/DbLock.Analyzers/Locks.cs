@@ -45,6 +45,26 @@ internal static class Locks
         _ => null,
     };
 
+    /// <summary>Says whether a type is a task, or another awaitable of one.</summary>
+    public static bool IsTask(ITypeSymbol type) => type.ContainingNamespace?.ToDisplayString() is
+        "System.Threading.Tasks" or "System.Runtime.CompilerServices";
+
+    /// <summary>Says whether an operation is in a body of which a test expects that it throws: Assert.ThrowsAsync, Should.Throw.</summary>
+    public static bool MustThrow(IOperation operation)
+    {
+        for (var outer = operation; outer is not null; outer = outer.Parent)
+        {
+            if (outer is IAnonymousFunctionOperation
+                && outer.Parent is IDelegateCreationOperation { Parent: IArgumentOperation { Parent: IInvocationOperation call } }
+                && call.TargetMethod.Name.Contains("Throw"))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>Returns what is awaited, converted or configured.</summary>
     public static IOperation? Unwrap(IOperation? operation)
     {

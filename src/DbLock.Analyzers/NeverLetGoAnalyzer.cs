@@ -24,7 +24,7 @@ public sealed class NeverLetGoAnalyzer : DiagnosticAnalyzer
 
     private static void LookAtStatement(OperationAnalysisContext context)
     {
-        if (Locks.HeldLock(((IExpressionStatementOperation)context.Operation).Operation) is { } call)
+        if (Locks.HeldLock(((IExpressionStatementOperation)context.Operation).Operation) is { } call && !Locks.MustThrow(call))
         {
             Report(context, call);
         }
@@ -68,8 +68,11 @@ public sealed class NeverLetGoAnalyzer : DiagnosticAnalyzer
 
     private static void LookAtLocal(OperationAnalysisContext context, ILocalSymbol local, IInvocationOperation call)
     {
+        // A task that will have the lock is awaited or given on by members of its own.
         var members = Locks.References(context.Operation, local).Select(Locks.MemberOf);
-        if (members.All(member => member is not (null or "Dispose" or "DisposeAsync" or "Release" or "ReleaseAsync")))
+        if (Locks.IsTask(local.Type)
+            ? !members.Any()
+            : members.All(member => member is not (null or "Dispose" or "DisposeAsync" or "Release" or "ReleaseAsync")))
         {
             Report(context, call);
         }

@@ -79,7 +79,7 @@ internal sealed class ApplicationLocks : ILockSource
         Task<ILockSource> choosing;
         lock (_gate)
         {
-            choosing = _choosing is null or { IsFaulted: true } ? _choosing = Ask(key) : _choosing;
+            choosing = _choosing is null or { IsCompleted: true, IsCompletedSuccessfully: false } ? _choosing = Ask(key) : _choosing;
         }
 
         try
@@ -91,7 +91,12 @@ internal sealed class ApplicationLocks : ILockSource
         {
             throw Refusals.NoConnection(key, timeout, e);
         }
-        catch (OperationCanceledException e)
+        catch (OperationCanceledException e) when (!cancellationToken.IsCancellationRequested)
+        {
+            // The opening was cancelled by itself, as by what fetches a password.
+            throw LeaseRefusals.NotConnected(key, e);
+        }
+        catch (OperationCanceledException e) when (cancellationToken.IsCancellationRequested)
         {
             throw Refusals.Cancelled(key, e, cancellationToken);
         }

@@ -141,6 +141,9 @@ internal sealed class NpgsqlDriver : IListeningDriver, IEnlistingDriver
         }
     }
 
+    public bool LeavesSession(DbConnection connection) =>
+        (((NpgsqlConnection)connection).FullState & ConnectionState.Broken) == 0;
+
     public bool CanAbort(DbConnection connection) => true;
 
     // Closing a connection that waits for an answer would wait with it. Breaking it ends its wait.

@@ -27,6 +27,28 @@ public sealed class DiscardTests
         return Task.CompletedTask;
     });
 
+    /// <summary>As where a scope of the program ends, with its connection, while a lock is waited for in it.</summary>
+    [Theory]
+    [InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true), InlineData("MySqlConnector", true)]
+    public async Task A_connection_that_is_closed_under_a_wait_leaves_no_lock(string provider, bool async)
+    {
+        await using var source = await SourceAsync(provider);
+        await using var holding = await source.OpenConnectionAsync();
+        var holder = new Lock(holding, Key, Interface(provider));
+        var connection = await source.OpenConnectionAsync();
+        var session = await Server(provider).SessionIdAsync(connection);
+        Assert.True(await holder.AcquireAsync());
+        var waiting = new Lock(connection, Key, Interface(provider)).Start(async, TimeSpan.FromSeconds(30));
+        await Server(provider).UntilWaitingAsync(session);
+        var closing = Task.Factory.StartNew(connection.Close, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        await Task.WhenAny(closing, Task.Delay(100));
+        Assert.True(await holder.ReleaseAsync());
+        Assert.NotNull(await Record.ExceptionAsync(() => waiting));
+        await Server(provider).UntilFreeAsync(Key);
+        await Record.ExceptionAsync(() => closing.WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.True(closing.IsCompleted);
+    }
+
     private static TestServer Server(string provider) =>
         provider.StartsWith('M') ? MariaDbTestServer.Instance : PostgreSqlTestServer.Instance;
 

@@ -129,4 +129,39 @@ public sealed class TransactionScopeTests
             await Server.UntilFreeAsync(Key.Name + ":nested");
         }
     }
+
+    [Theory, InlineData("Npgsql", false), InlineData("Npgsql", true), InlineData("AdoNet", false), InlineData("AdoNet", true)]
+    public async Task A_connection_that_is_closed_in_its_scope_leaves_the_lock_to_the_scope(string driver, bool isEnded)
+    {
+        await using var source = NpgsqlDataSource.Create($"{(await PostgreSqlTestServer.ServerAsync).ConnectionString};Enlist=true;Application Name={Guid.NewGuid()}");
+        CancellationToken lost;
+        using (var scope = new TransactionScope(TransactionScopeAsyncFlowOption.Enabled))
+        {
+            await using var connection = await source.OpenConnectionAsync();
+            var session = connection.ProcessID;
+            var @lock = new Lock(connection, Key, Drivers.Interface(driver), Scoped);
+            Assert.True(await @lock.AcquireAsync());
+            lost = @lock.Lost;
+            if (isEnded)
+            {
+                await Server.KillAsync(session);
+                await Assert.ThrowsAnyAsync<DbException>(() => connection.ExecuteAsync("select 1"));
+                Assert.True(lost.IsCancellationRequested);
+                Assert.Throws<LockLostException>(@lock.ThrowIfLost);
+                return;
+            }
+
+            await connection.CloseAsync();
+            Assert.True(@lock.IsHeld);
+            @lock.ThrowIfLost();
+            Assert.True(await Server.IsHeldAsync(Key));
+            await connection.OpenAsync();
+            Assert.Equal(session, connection.ProcessID);
+            await connection.CloseAsync();
+            scope.Complete();
+        }
+
+        await Server.UntilFreeAsync(Key);
+        Assert.False(lost.IsCancellationRequested);
+    }
 }

@@ -34,6 +34,17 @@ public sealed class HostingTests
     }
 
     [Fact]
+    public async Task An_opening_that_was_cancelled_by_itself_is_made_anew_for_the_next_lock()
+    {
+        await using var services = new ServiceCollection()
+            .AddSingleton<DbDataSource>(new CancelledOnce(_server.CreateDataSource())).AddDbLock().BuildServiceProvider();
+        var source = services.GetRequiredService<ILockSource>();
+        Assert.IsType<TaskCanceledException>((await Assert.ThrowsAsync<LockException>(async () => await source.AcquireLockAsync("k"))).InnerException);
+        await using var held = await source.AcquireLockAsync("k");
+        Assert.True(_server.IsHeld("k"));
+    }
+
+    [Fact]
     public async Task Several_databases_have_names()
     {
         var other = new InMemoryLockServer();
@@ -208,5 +219,18 @@ public sealed class HostingTests
         public void Dispose()
         {
         }
+    }
+
+    /// <summary>As where what fetches a password has a time of its own.</summary>
+    private sealed class CancelledOnce(DbDataSource inner) : DbDataSource
+    {
+        private bool _wasAsked;
+
+        public override string ConnectionString => inner.ConnectionString;
+
+        protected override DbConnection CreateDbConnection() => inner.CreateConnection();
+
+        protected override ValueTask<DbConnection> OpenDbConnectionAsync(CancellationToken cancellationToken = default) =>
+            Interlocked.Exchange(ref _wasAsked, true) ? inner.OpenConnectionAsync(cancellationToken) : throw new TaskCanceledException();
     }
 }

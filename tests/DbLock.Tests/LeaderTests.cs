@@ -48,6 +48,29 @@ public sealed class LeaderTests
         await EndAsync([.. instances]);
     }
 
+    [Theory, InlineData("scope"), InlineData("term")]
+    public async Task A_failure_at_the_end_of_a_term_ends_that_term_alone(string what)
+    {
+        _world.ScopeFails = () => what == "scope" && _world.Count == 1;
+        _world.Behaviour = async (worker, token) =>
+        {
+            if (_world.Count == 1)
+            {
+                _ = what == "term" ? worker.Leader.Term.Register(() => throw new IOException("What hangs at the term has failed.")) : default;
+                throw new InvalidOperationException("The work has failed.");
+            }
+
+            await Task.Delay(Timeout.InfiniteTimeSpan, token);
+        };
+        using var instance = await StartAsync();
+        await _world.NextAsync();
+        var (_, leader) = await _world.NextAsync();
+        Assert.True(leader.IsLeader);
+        await EndAsync(instance);
+        Assert.False(leader.IsLeader);
+        Assert.False(_server.IsHeld("election"));
+    }
+
     [Fact]
     public async Task The_token_fires_when_the_lock_is_lost_and_the_next_term_begins_when_the_service_has_stopped()
     {
@@ -259,6 +282,8 @@ public sealed class LeaderTests
 
         public Func<Worker, CancellationToken, Task> Behaviour { get; set; } = static (_, token) => Task.Delay(Timeout.InfiniteTimeSpan, token);
 
+        public Func<bool> ScopeFails { get; set; } = static () => false;
+
         public Func<bool> FailsAtStart { get; set; } = static () => false;
 
         public int MostAtOnce { get; private set; }
@@ -288,11 +313,18 @@ public sealed class LeaderTests
 
     }
 
-    private sealed class Scoped : IDisposable
+    private sealed class Scoped(World world) : IDisposable
     {
         public bool IsDisposed { get; private set; }
 
-        public void Dispose() => IsDisposed = true;
+        public void Dispose()
+        {
+            IsDisposed = true;
+            if (world.ScopeFails())
+            {
+                throw new IOException("The scope cannot be disposed.");
+            }
+        }
     }
 
     private sealed class Worker(World world, ILeader leader, Scoped scoped) : BackgroundService
@@ -302,6 +334,8 @@ public sealed class LeaderTests
         public bool IsDisposed { get; private set; }
 
         public Scoped Scoped => scoped;
+
+        public ILeader Leader => leader;
 
         /// <summary>Gets what is done when it runs: the host gives it a thread of its own, later than its start.</summary>
         public TaskCompletionSource Begun { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);

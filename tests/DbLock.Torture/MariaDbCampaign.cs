@@ -7,7 +7,7 @@ using MySqlConnector;
 namespace DbLock.Torture;
 
 /// <summary>The campaign on MariaDB over MySqlConnector: plain locks of sessions, which have no tokens that outlive a crash; or leases, which have.</summary>
-internal sealed class MariaDbCampaign(TimeSpan length, int seed, string sabotage, Rules rules) : Campaign(length, seed, sabotage, rules.IsLease ? "n" : "m", rules)
+internal sealed class MariaDbCampaign(TimeSpan length, int seed, (string Name, string Until) sabotage, Rules rules) : Campaign(length, seed, sabotage, rules.IsLease ? "n" : "m", rules)
 {
     private readonly string _password = Guid.NewGuid().ToString("N");
     private MariaDbServer? _server;

@@ -8,7 +8,7 @@ using Npgsql;
 namespace DbLock.Torture;
 
 /// <summary>The campaign on PostgreSQL, with poolers, and with what only its server can suffer.</summary>
-internal sealed class PostgreSqlCampaign(TimeSpan length, int seed, string sabotage, Rules rules) : Campaign(length, seed, sabotage, rules.IsLease ? "l" : "w", rules)
+internal sealed class PostgreSqlCampaign(TimeSpan length, int seed, (string Name, string Until) sabotage, Rules rules) : Campaign(length, seed, sabotage, rules.IsLease ? "l" : "w", rules)
 {
     private readonly SemaphoreSlim _poolerTurn = new(1);
     private PostgreSqlServer? _server;

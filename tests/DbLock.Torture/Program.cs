@@ -7,7 +7,7 @@ if (args is ["worker", .. var words])
     return await Worker.RunAsync(words);
 }
 
-var (minutes, seed, sabotage, server, locks) = (2.0, Random.Shared.Next(1_000_000), "", "", "");
+var (minutes, seed, sabotage, until, server, locks) = (2.0, Random.Shared.Next(1_000_000), "", "", "", "");
 for (var i = 0; i < args.Length; i++)
 {
     var value = i + 1 < args.Length ? args[i + 1] : "";
@@ -25,6 +25,9 @@ for (var i = 0; i < args.Length; i++)
         case "--sabotage" when value is "unlocked" or "deaf" or "leak":
             sabotage = value;
             break;
+        case "--until":
+            until = value;
+            break;
         default:
             Console.Error.WriteLine(
                 $"""
@@ -34,6 +37,7 @@ for (var i = 0; i < args.Length; i++)
                 --server S     postgresql or mariadb; both when left out
                 --locks L      sessions or leases; both when left out
                 --sabotage K   does what a faulty library would, and must be found out: unlocked, deaf or leak
+                --until R      ends a sabotage with a violation that the regular expression matches; with the first when left out
                 """);
             return 2;
     }
@@ -46,12 +50,12 @@ foreach (var rules in new[] { Rules.OfSessions, Rules.OfLeases }.Where(rules => 
 {
     if (server != "mariadb")
     {
-        campaigns.Add(new PostgreSqlCampaign(TimeSpan.FromMinutes(minutes), seed, sabotage, rules));
+        campaigns.Add(new PostgreSqlCampaign(TimeSpan.FromMinutes(minutes), seed, (sabotage, until), rules));
     }
 
     if (server != "postgresql")
     {
-        campaigns.Add(new MariaDbCampaign(TimeSpan.FromMinutes(minutes), seed, sabotage, rules));
+        campaigns.Add(new MariaDbCampaign(TimeSpan.FromMinutes(minutes), seed, (sabotage, until), rules));
     }
 }
 

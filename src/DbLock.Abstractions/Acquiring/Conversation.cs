@@ -113,12 +113,9 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         try
         {
             // If the provider's blocking call cannot be ended from another thread, its command timeout is the limit.
-            if (Limit.IsSet && (async || Driver.CanAbort(Connection)))
-            {
-                return new Answer(await ExecuteWithinLimit(statement, async, cancellationToken).ConfigureAwait(false));
-            }
-
-            return new Answer(await Driver.Execute(Connection, Transaction, statement, async, cancellationToken).ConfigureAwait(false));
+            return new Answer(Limit.IsSet && (async || Driver.CanAbort(Connection))
+                ? await ExecuteWithinLimit(statement, async, cancellationToken).ConfigureAwait(false)
+                : await Driver.Execute(Connection, Transaction, statement, async, cancellationToken).ConfigureAwait(false));
         }
         catch (Exception e)
         {
@@ -229,8 +226,12 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         Session.End();
         if (IsOpen && Dialect.EndSession is { } statement)
         {
-            // The session ends before it can answer. If it does not, the closing of the connection ends it.
-            await Ask(statement, async).ConfigureAwait(false);
+            // The session ends before it can answer; if it does not, the closing of the connection ends it. Where the program is closing it
+            // at this moment, nothing can be sent, and its close would wait for ever for an answer that nobody reads.
+            if ((await Ask(statement, async).ConfigureAwait(false)).IsNotSent && IsOpen)
+            {
+                Driver.Abort(Connection);
+            }
         }
 
         Discard();
@@ -302,9 +303,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         }
 
         patience.Begin(Limit);
-        return async
-            ? Await(patience, statement, cancellationToken)
-            : ExecuteBlocking(patience, statement);
+        return async ? Await(patience, statement, cancellationToken) : ExecuteBlocking(patience, statement);
     }
 
     // A caller who cancels must not wait for the provider's own way to cancel, which may connect to a server that is silent. So the

@@ -32,8 +32,10 @@ internal static class Refusals
     public static ArgumentOutOfRangeException WrongTimeout(TimeSpan timeout, LockKey key, TimeSpan longest, LockDialect? dialect) => new(
         nameof(timeout),
         timeout,
-        $"A timeout for lock '{key}' must lie between zero and {longest}"
-        + $"{(dialect is null ? "" : $", the longest that {dialect.Name} can count")}, or be Timeout.InfiniteTimeSpan.");
+        longest == TimeSpan.MaxValue
+            ? $"A timeout for lock '{key}' must not be negative, unless it is Timeout.InfiniteTimeSpan."
+            : $"A timeout for lock '{key}' must lie between zero and {longest}"
+                + $"{(dialect is null ? "" : $", the longest that {dialect.Name} can count")}, or be Timeout.InfiniteTimeSpan.");
 
     public static ArgumentException FencedTransactionScope(string parameter) => new(
         "A lock of transaction scope has no fencing token, because its transaction may be older than the grant: leave "

@@ -14,4 +14,11 @@ public interface IEnlistingDriver : ILockDriver
     /// <param name="transaction">The transaction; null when the connection is in none.</param>
     /// <returns>False when the provider does not tell.</returns>
     bool TryFindEnlistment(DbConnection connection, out Transaction? transaction);
+
+    /// <summary>
+    /// Says whether a connection that was closed while its transaction of System.Transactions is open has left its session to that
+    /// transaction, which ends it or gives it back; false (default) where the session is gone, or where that is not known.
+    /// </summary>
+    /// <param name="connection">A connection that was closed just now.</param>
+    bool LeavesSession(DbConnection connection) => false;
 }

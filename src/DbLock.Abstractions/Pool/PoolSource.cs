@@ -17,7 +17,7 @@ internal sealed class PoolSource(DbDataSource dataSource, LockInterface? lockInt
     /// comes.
     /// </summary>
     /// <returns>The carrier, and how many locks the server has room for.</returns>
-    /// <exception cref="TimeoutException">There was none within the time for which an answer of a server is trusted.</exception>
+    /// <exception cref="LockException">There was none within the time for which an answer of a server is trusted.</exception>
     public async Task<(Carrier Carrier, long Room)> Open()
     {
         using var limit = new TimedCancel(TrustWindow.Length);
@@ -29,7 +29,7 @@ internal sealed class PoolSource(DbDataSource dataSource, LockInterface? lockInt
         catch (OperationCanceledException e) when (limit.Token.IsCancellationRequested)
         {
             _ = EndLate(opening);
-            throw new TimeoutException(
+            throw new LockException(
                 "There was no connection for a LockPool within 15 s: the data source has none left to give, or the server does not answer. "
                 + "Look at its size and at the network.",
                 e);

@@ -29,6 +29,9 @@ internal sealed class Hold(
     /// <summary>Gets the fencing token; 0 when the lock was not asked for with one.</summary>
     public long FencingToken => Options.Scope == LockScope.Session ? _number : 0;
 
+    /// <summary>Gets whether it ends with a transaction of System.Transactions.</summary>
+    public bool IsEnlisted => enlisted is not null;
+
     /// <summary>Gets whether the grant may have come after a wait (<see cref="LockReply.HasWaited"/>).</summary>
     public bool AfterWait { get; init; }
 

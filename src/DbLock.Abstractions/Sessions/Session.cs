@@ -196,6 +196,17 @@ internal sealed class Session
         }
     }
 
+    // A connection that is closed inside of a TransactionScope leaves its session, with the locks of the transaction, to the scope.
+    private bool IsLeftToTransaction(DbConnection connection)
+    {
+        lock (_holds)
+        {
+            Hold[] standing = [.. _holds.Values.Where(static hold => hold.Stands)];
+            return standing.Length > 0 && Array.TrueForAll(
+                standing, hold => hold.IsEnlisted && hold.Driver is IEnlistingDriver driver && driver.LeavesSession(connection));
+        }
+    }
+
     private void OnStateChange(object sender, StateChangeEventArgs change)
     {
         if (change.CurrentState is not (ConnectionState.Closed or ConnectionState.Broken) || sender is not DbConnection connection)
@@ -204,6 +215,10 @@ internal sealed class Session
         }
 
         _current = null;
+        if (IsLeftToTransaction(connection))
+        {
+            return;
+        }
 
         // A pooled connection keeps its locks on the server until it is next used (Npgsql, SqlClient), so it may not go back.
         var ended = End();

@@ -1,3 +1,4 @@
+using System.Data;
 using System.Data.Common;
 using System.Net.Sockets;
 using System.Reflection;
@@ -90,6 +91,11 @@ internal sealed class AdoNetDriver : IEnlistingDriver
 
     public bool TryFindEnlistment(DbConnection connection, out Transaction? transaction) =>
         Enlistment.TryFind(connection, out transaction);
+
+    // Npgsql does; of the others it is not known. It tells a session that broke from one that was closed in a member of its own.
+    public bool LeavesSession(DbConnection connection) =>
+        connection.GetType().Namespace == "Npgsql"
+        && PrivateMembers.Follow(connection, "FullState") is ConnectionState state && (state & ConnectionState.Broken) == 0;
 
     public bool CanAbort(DbConnection connection) =>
         Wrapper.Innermost(connection) is var inner && (inner.GetType().Namespace == "Npgsql" || SocketOf(inner) is not null);

@@ -8,6 +8,9 @@ namespace DbLock.Cli;
 /// <remarks>https://www.postgresql.org/docs/current/libpq-pgpass.html</remarks>
 internal static class PassFile
 {
+    private const UnixFileMode Others = UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.GroupExecute
+        | UnixFileMode.OtherRead | UnixFileMode.OtherWrite | UnixFileMode.OtherExecute;
+
     /// <summary>Returns the password of the first line that matches; null when there is none.</summary>
     public static string? Find(string? path, string host, string port, string? database, string? user, Func<string, string?> variable)
     {
@@ -18,7 +21,18 @@ internal static class PassFile
         string[] wanted = [host is "/var/run/postgresql" or "/run/postgresql" or "/tmp" ? "localhost" : host, port, database ?? user, user];
         try
         {
-            return !File.Exists(path) ? null : File.ReadLines(path)
+            if (!File.Exists(path))
+            {
+                return null;
+            }
+
+            if ((File.GetUnixFileMode(path) & Others) != 0)
+            {
+                Dblock.Say($"the file of passwords {path} is passed over, because others may read or write it: chmod 600 {path}");
+                return null;
+            }
+
+            return File.ReadLines(path)
                 .Where(line => line.Length > 0 && line[0] != '#')
                 .Select(Split)
                 .Where(fields => fields.Count >= 5)

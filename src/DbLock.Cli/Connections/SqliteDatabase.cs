@@ -56,9 +56,12 @@ internal sealed class SqliteDatabase : Database
     public override Task<bool> PrepareAsync(DbConnection connection, LockOptions options, CancellationToken cancellationToken) =>
         throw new NotSupportedException("SQLite has no sessions.");
 
-    protected override Task<string> ReasonAsync(Exception failure, CancellationToken cancellationToken) => File.Exists(_address.DataSource)
-        ? base.ReasonAsync(failure, cancellationToken)
-        : Task.FromResult("there is no such file, or it cannot be reached (dblock run --lease makes it, and dblock lease-table)");
+    protected override Task<string> ReasonAsync(Exception failure, CancellationToken cancellationToken) =>
+        File.Exists(_address.DataSource) ? base.ReasonAsync(failure, cancellationToken)
+        : !Directory.Exists(Path.GetDirectoryName(Path.GetFullPath(_address.DataSource))) ? Task.FromResult("there is no such folder")
+        : new SqliteConnectionStringBuilder(ConnectionString).Mode == SqliteOpenMode.ReadWriteCreate
+            ? base.ReasonAsync(failure, cancellationToken)
+        : Task.FromResult("there is no such file (dblock run --lease makes it, and dblock lease-table)");
 
     // What the user says of the mode stands.
     private static string Connecting(SqliteConnectionStringBuilder given, SqliteOpenMode mode) => given.ShouldSerialize(nameof(given.Mode))

@@ -75,7 +75,7 @@ internal static class LeaseTableCommand
         }
         catch (ArgumentException)
         {
-            throw new UsageException("--name and --schema take from 1 to 63 characters");
+            throw new UsageException("--name and --schema take from 1 to 63 characters, and no brace");
         }
     }
 }

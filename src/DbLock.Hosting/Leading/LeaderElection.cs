@@ -16,6 +16,7 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
 {
     private static readonly TimeSpan ShortestPause = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan LongestDecision = TimeSpan.FromSeconds(1);
 
     // Fires when the host waits for the end no more.
     private readonly CancellationTokenSource _limit = new();
@@ -26,6 +27,10 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
     {
         await base.StopAsync(cancellationToken).ConfigureAwait(false);
         await _limit.CancelAsync().ConfigureAwait(false);
+
+        // What becomes of the lock is decided at once then, and the host disposes of what carries it.
+        await (ExecuteTask ?? Task.CompletedTask).WaitAsync(LongestDecision, CancellationToken.None)
+            .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
     public override void Dispose()
@@ -119,13 +124,13 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
     /// <returns>Why it failed, null where it did not; and whether it has stopped.</returns>
     private async Task<(Exception? Failure, bool HasStopped)> Run(CancellationTokenSource term)
     {
-        var failure = default(Exception);
+        var (failure, service, starting) = (default(Exception), default(T), Task.CompletedTask);
         var scope = provider.CreateAsyncScope();
-        var service = default(T);
         try
         {
             service = ActivatorUtilities.CreateInstance<T>(scope.ServiceProvider);
-            await service.StartAsync(term.Token).ConfigureAwait(false);
+            starting = service.StartAsync(term.Token);
+            await starting.WaitAsync(_limit.Token).ConfigureAwait(false);
             await UntilOver(service as BackgroundService, term.Token).ConfigureAwait(false);
         }
         catch (Exception e) when (!term.IsCancellationRequested)
@@ -137,12 +142,14 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
             // The term has ended while the service was being started.
         }
 
-        await term.CancelAsync().ConfigureAwait(false);
-        var hasStopped = service is null || await Stop(service).ConfigureAwait(false);
+        // What the service hangs at the end of its term, or makes in its scope, is its own, and may fail.
+        await Tell(term.CancelAsync()).ConfigureAwait(false);
+        var hasStopped = starting.IsCompleted && (service is null || await Stop(service).ConfigureAwait(false));
         if (hasStopped)
         {
             // A service that still runs keeps what it works with.
-            await scope.DisposeAsync().ConfigureAwait(false);
+            await Tell(Disposed(service)).ConfigureAwait(false);
+            await Tell(scope.DisposeAsync().AsTask()).ConfigureAwait(false);
         }
 
         return (failure, hasStopped);
@@ -165,39 +172,45 @@ internal sealed class LeaderElection<[DynamicallyAccessedMembers(DynamicallyAcce
     }
 
     /// <summary>Stops the service and waits for that, however long it takes, until the host waits no more.</summary>
+    /// <returns>Whether it has stopped. Where nothing shows that it runs, it has stopped when its StopAsync has ended in time.</returns>
     private async Task<bool> Stop(T service)
+    {
+        var stopping = Stopped(service);
+        await stopping.WaitAsync(_limit.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        var isInTime = stopping.IsCompleted && !_limit.IsCancellationRequested;
+        if (stopping.IsCompleted && !(stopping.IsCanceled && _limit.IsCancellationRequested))
+        {
+            await Tell(stopping).ConfigureAwait(false);
+        }
+
+        return service is BackgroundService { ExecuteTask: { } running } ? stopping.IsCompleted && running.IsCompleted : isInTime;
+    }
+
+    // An async method, so that what is thrown at once is the task's.
+    private async Task Stopped(T service) => await service.StopAsync(_limit.Token).ConfigureAwait(false);
+
+    private static async Task Disposed(T? service)
+    {
+        if (service is IAsyncDisposable disposable)
+        {
+            await disposable.DisposeAsync().ConfigureAwait(false);
+        }
+        else
+        {
+            (service as IDisposable)?.Dispose();
+        }
+    }
+
+    private async Task Tell(Task ending)
     {
         try
         {
-            await service.StopAsync(_limit.Token).ConfigureAwait(false);
+            await ending.ConfigureAwait(false);
         }
         catch (Exception e)
         {
             LeaderLog.StopFailed(logger, leader.Key, Service, e);
         }
-
-        if (service is BackgroundService { ExecuteTask.IsCompleted: false })
-        {
-            return false;
-        }
-
-        try
-        {
-            if (service is IAsyncDisposable disposable)
-            {
-                await disposable.DisposeAsync().ConfigureAwait(false);
-            }
-            else
-            {
-                (service as IDisposable)?.Dispose();
-            }
-        }
-        catch (Exception e)
-        {
-            LeaderLog.StopFailed(logger, leader.Key, Service, e);
-        }
-
-        return true;
     }
 
     private static async Task<LeaderChange> LetGo(IHeldLock held, LeaderChange change)

@@ -124,6 +124,12 @@ public sealed class UsageTests : IDisposable
         var passwords = Path.Combine(Folder, "pgpass");
         await File.WriteAllTextAsync(passwords, $"elsewhere:*:*:*:wrong\nnamed.invalid:{port}:*:{right.Username}:{right.Password!.Replace("\\", "\\\\", StringComparison.Ordinal).Replace(":", "\\:", StringComparison.Ordinal)}\n");
         File.SetUnixFileMode(passwords, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        var open = Path.Combine(Folder, "pgpass-open");
+        File.Copy(passwords, open);
+        File.SetUnixFileMode(open, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
+        var refused = await DblockProcess.RunAsync([("PGPASSFILE", open), ("PGUSER", right.Username), ("PGDATABASE", right.Database), ("PGHOST", "named.invalid"), ("PGHOSTADDR", right.Host), ("PGPORT", port)], "list");
+        Assert.Equal(69, refused.ExitCode);
+        Assert.Contains($"chmod 600 {open}", refused.Error, StringComparison.Ordinal);
         (string, string?)[] user = [("PGUSER", right.Username), ("PGDATABASE", right.Database)];
         (string, string?)[] all = [.. user, ("PGPASSWORD", right.Password)];
         var url = $"{right.Username}:{Uri.EscapeDataString(right.Password)}@";

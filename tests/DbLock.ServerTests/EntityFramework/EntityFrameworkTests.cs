@@ -67,6 +67,19 @@ public sealed class EntityFrameworkTests : IAsyncLifetime
         Assert.Equal((null, ConnectionState.Closed), (await HolderAsync(), connection.State));
     }
 
+    [Fact]
+    public async Task A_lease_stays_in_the_database_where_it_was_taken_wherever_its_context_is_led()
+    {
+        await using var shop = await Shop.CreateAsync(_database);
+        await LeaseTable.Default.CreateAsync(_observer);
+        var held = await shop.Database.AcquireLockAsync(Key, options: new() { Scope = LockScope.Lease, Lease = TimeSpan.FromSeconds(6) });
+        var until = Assert.Single(await LeaseTable.Default.GetLeasesAsync(_observer, [Key])).Until;
+        shop.Database.SetConnectionString((await PostgreSqlTestServer.ServerAsync).ConnectionString);
+        await TestServer.UntilAsync(async () => (await LeaseTable.Default.GetLeasesAsync(_observer, [Key])) is [var lease] && lease.Until > until, "it is renewed");
+        Assert.True(await held.ReleaseAsync());
+        Assert.Empty(await LeaseTable.Default.GetLeasesAsync(_observer, [Key]));
+    }
+
     [Theory, InlineData(false), InlineData(true)]
     public async Task A_lease_of_a_context_is_renewed_and_let_go_over_its_connection(bool async)
     {

@@ -87,6 +87,27 @@ public sealed class LeaderTests
         work.Over.SetResult();
     }
 
+    [Theory, InlineData("waits for its token"), InlineData("returns at its token"), InlineData("never stops"), InlineData("never starts")]
+    public async Task A_service_of_which_nothing_shows_whether_it_runs_keeps_the_lock_when_its_stop_does_not_end_in_time(string how)
+    {
+        var work = new PlainWork(how);
+        var server = await PostgreSqlTestServer.ServerAsync;
+        var builder = Host.CreateEmptyApplicationBuilder(null);
+        builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromMilliseconds(200))
+            .AddSingleton<System.Data.Common.DbDataSource>(_ => Npgsql.NpgsqlDataSource.Create(server.ConnectionString))
+            .AddSingleton(work).AddDbLock().AddLeader<Plain>(Key);
+        var host = builder.Build();
+        await host.StartAsync();
+        await work.Started.Task.WaitAsync(TimeSpan.FromSeconds(60));
+        await host.StopAsync();
+        await ((IAsyncDisposable)host).DisposeAsync();
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        await using var other = Npgsql.NpgsqlDataSource.Create(server.ConnectionString);
+        Assert.Null(await other.TryAcquireLockAsync(Key, TimeSpan.FromMilliseconds(500)));
+        work.Over.SetResult();
+    }
+
     private async Task<IHost> StartAsync(string way, LockScope scope)
     {
         var source = await LeaseServers.NewSourceAsync(way);
@@ -107,6 +128,31 @@ public sealed class LeaderTests
     private sealed class Quiet : BackgroundService
     {
         protected override Task ExecuteAsync(CancellationToken stoppingToken) => Task.Delay(Timeout.InfiniteTimeSpan, stoppingToken);
+    }
+
+    private sealed class PlainWork(string how)
+    {
+        public string How => how;
+
+        public TaskCompletionSource Started { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public TaskCompletionSource Over { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+
+    private sealed class Plain(PlainWork work) : IHostedService
+    {
+        public Task StartAsync(CancellationToken cancellationToken)
+        {
+            work.Started.SetResult();
+            return work.How == "never starts" ? work.Over.Task : Task.CompletedTask;
+        }
+
+        public Task StopAsync(CancellationToken cancellationToken) => work.How switch
+        {
+            "waits for its token" => work.Over.Task.WaitAsync(cancellationToken),
+            "returns at its token" => Task.WhenAny(work.Over.Task, Task.Delay(Timeout.InfiniteTimeSpan, cancellationToken)),
+            _ => work.Over.Task,
+        };
     }
 
     private sealed class StubbornWork

@@ -9,7 +9,7 @@ namespace DbLock.ServerTests;
 public sealed class LeaseLockTests
 {
     private static readonly LockOptions Options = new() { Scope = LockScope.Lease, Lease = TimeSpan.FromSeconds(20) };
-    private static readonly LockOptions Short = Options with { Lease = LeaseLengths.Shortest };
+    private static readonly LockOptions Short = Options with { Lease = TimeSpan.FromSeconds(6) };
 
     private LockKey Key { get; } = "lease lock:" + Guid.NewGuid();
 
@@ -150,7 +150,7 @@ public sealed class LeaseLockTests
         await using var others = other.CreateLock(Key, null, Short);
         Assert.True(await mine.AcquireAsync());
         var first = Assert.Single(await others.GetHoldersAsync()).Lease!.Until;
-        while (Assert.Single(await others.GetHoldersAsync()).Lease!.Until <= first + LeaseLengths.Shortest)
+        while (Assert.Single(await others.GetHoldersAsync()).Lease!.Until <= first + Short.Lease)
         {
             Assert.True(await mine.RenewAsync());
             Assert.False(await others.AcquireAsync(block: false));

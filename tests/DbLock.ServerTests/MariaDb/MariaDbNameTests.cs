@@ -71,4 +71,16 @@ public sealed class MariaDbNameTests
         command.CommandText = sql;
         await command.ExecuteNonQueryAsync();
     }
+
+    [Fact]
+    public async Task A_name_of_spaces_is_a_name_for_a_pool_as_for_a_lock()
+    {
+        await using var source = await MariaDbDrivers.CreateSourceAsync("MySqlConnector");
+        await using var pool = new LockPool(source);
+        foreach (var key in new LockKey[] { " ", "  ", LockKey.All(Guid.NewGuid().ToString(), "   ") })
+        {
+            await using var held = await pool.AcquireLockAsync(key);
+            Assert.True(held.IsHeld);
+        }
+    }
 }

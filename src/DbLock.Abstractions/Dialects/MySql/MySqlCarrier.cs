@@ -136,12 +136,12 @@ internal sealed class MySqlCarrier(string engine, Func<LockKey, string> nameOf, 
 
         string Name(int n) => MySqlTexts.Name(n, isHex);
 
-        string If(int n, string digit) => $"case when {Number(n)} = '' then '' else {digit} end";
+        string If(int n, string digit) => $"case when length({Number(n)}) = 0 then '' else {digit} end";
 
         string OfGroup(int n)
         {
             var (mine, first) = (Number(releases + n), releases + acquires + 2 + (2 * n));
-            return $"case when {mine} = '' then '' "
+            return $"case when length({mine}) = 0 then '' "
                 + $"when locate('0', d.done, {countReleased} + {Number(first)}) between 1 "
                 + $"and {countReleased} + {Number(first)} + {Number(first + 1)} - 1 "
                 + $"then case substr(d.done, {countReleased} + {(n + 1).ToString(CultureInfo.InvariantCulture)}, 1) when '0' then '0' "

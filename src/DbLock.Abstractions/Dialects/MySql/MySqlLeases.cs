@@ -46,7 +46,8 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
             new(answer),
         ];
 
-        string Update(string seconds) => Set($"innodb_lock_wait_timeout={seconds}, wsrep_retry_autocommit=0, wsrep_sync_wait=3")
+        string Update(string seconds) => Set(
+                $"innodb_lock_wait_timeout={seconds}, sql_safe_updates=0, wsrep_retry_autocommit=0, wsrep_sync_wait=3")
             + $"update {rows} straight_join {name} as l on {own} set ";
         return new()
         {
@@ -129,7 +130,7 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
     {
         1690 => LeaseTrouble.NotNow, // ER_DATA_OUT_OF_RANGE
         1205 or 1213 or 1020 => LeaseTrouble.Again, // ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_CHECKREAD
-        1146 or 1054 or 1049 => LeaseTrouble.NoTable, // ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR, ER_BAD_DB_ERROR
+        1146 or 1054 or 1049 or 1046 => LeaseTrouble.NoTable, // there is no such table, column, database; no database is chosen
         1142 or 1143 or 1044 => LeaseTrouble.NoRight, // the access to a table, a column, a database is denied
         1047 or 1180 or 1290 or 1836 => LeaseTrouble.NoWrites, // no primary component (twice), read-only (twice)
         1317 or 1969 or 3024 => LeaseTrouble.Unknown, // it was cancelled

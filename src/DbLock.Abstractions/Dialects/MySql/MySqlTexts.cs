@@ -69,9 +69,9 @@ internal sealed class MySqlTexts
 
     /// <summary>
     /// What stands before a statement of MariaDB's that uses json_arrayagg(), whose answer it cuts at the session's limit:
-    /// https://mariadb.com/kb/en/json_arrayagg/
+    /// https://mariadb.com/kb/en/json_arrayagg/. A number above the largest (1,073,741,824 in 10.11) is an error in a strict mode.
     /// </summary>
-    public const string Whole = "set statement group_concat_max_len=4294967295 for ";
+    public const string Whole = "set statement group_concat_max_len=1073741824 for ";
 
     public LockSql Acquire { get; }
 
