@@ -71,6 +71,13 @@ public static class DbLockServiceCollectionExtensions
     // The binder leaves these out without a word, and the locks would be others than were meant.
     private static void Check(IConfiguration configuration)
     {
+        if (configuration is IConfigurationSection { Value: { Length: > 0 } whole } options)
+        {
+            throw new InvalidOperationException(
+                $"'{options.Path}' is '{whole}', where options have names: write "
+                + $"'{options.Path}:{nameof(DbLockOptions.Scope)}' and the like.");
+        }
+
         foreach (var name in new[] { nameof(DbLockOptions.Interface), nameof(DbLockOptions.Dialect) })
         {
             if (configuration.GetSection(name) is var section && section.Exists())

@@ -118,6 +118,9 @@ public sealed class HostingTests
         Assert.Contains("Scope", (await Assert.ThrowsAsync<LockException>(() => lease.StartAsync())).Message, StringComparison.Ordinal);
         using var noLeases = Host(services => services.AddSingleton(_server.CreateDataSource()).AddDbLock(options => options.Scope = LockScope.Lease));
         Assert.IsType<NotSupportedException>((await Assert.ThrowsAsync<LockException>(() => noLeases.StartAsync())).InnerException);
+        using var valueAlone = Host(services => services.AddSingleton(_server.CreateDataSource())
+            .AddDbLock(new ConfigurationBuilder().AddInMemoryCollection([new("DbLock", "Lease")]).Build().GetSection("DbLock")));
+        Assert.Contains("'DbLock:Scope'", (await Assert.ThrowsAsync<InvalidOperationException>(() => valueAlone.StartAsync())).Message, StringComparison.Ordinal);
         foreach (var (setting, value, told) in new[]
         {
             ("TrustPoler", "true", "TrustPoler"), ("LeaseTable", "mine", "'LeaseTable:Name'"), ("Interface", "Npgsql", "in code"), ("Dialect:Name", "MySql", "in code"), ("Scope", "7", "Session or Lease"),
