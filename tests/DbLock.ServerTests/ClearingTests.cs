@@ -135,12 +135,12 @@ public sealed class ClearingTests
         const int Rounds = 300;
         await using var sessions = await StartAsync();
         var observer = await sessions.OpenAsync();
-        var (holder, ended, gone) = (await HoldAsync(sessions), 0, 0);
+        var (holder, ended, gone, brink) = (await HoldAsync(sessions), 0, 0, new Brink());
         for (var round = 0; round < Rounds; round++)
         {
             var looked = await observer.GetLocksAsync(Holders);
             var clearing = observer.ClearLocksAsync(looked, PgSignal.Terminate);
-            Thread.SpinWait(200 * (round % 50));
+            brink.Wait();
             var unlock = await Record.ExceptionAsync(() => holder.ExecuteAsync($"select pg_advisory_unlock({Number})"));
             var cleared = (await clearing).Single();
             var alive = unlock is null && await Record.ExceptionAsync(() => holder.ExecuteAsync("select 1")) is null;
@@ -148,6 +148,7 @@ public sealed class ClearingTests
                 alive ? cleared is { Outcome: PgClearOutcome.AlreadyGone, Signal: null } : cleared is { Outcome: PgClearOutcome.Ended, Signal: PgSignal.Terminate },
                 $"Round {round}: alive = {alive}, but it was told: {cleared}");
             (ended, gone) = alive ? (ended, gone + 1) : (ended + 1, gone);
+            brink.Tell(otherCameFirst: alive);
             if (alive)
             {
                 await holder.ExecuteAsync($"select pg_advisory_lock({Number})");

@@ -380,16 +380,13 @@ public sealed class PriorityTests
         const int Rounds = 200;
         await using var sessions = await StartAsync();
         var (body, holder) = (await sessions.OpenAsync(), await sessions.OpenAsync(AsApp));
-        var (survived, ended) = (0, 0);
+        var (survived, ended, brink) = (0, 0, new Brink());
         for (var round = 0; round < Rounds; round++)
         {
             await holder.ExecuteAsync($"select pg_advisory_lock({Number})");
             await using var priority = await body.PrioritizeAsync(Fast with { Interval = TimeSpan.FromMilliseconds(10) });
             var waiting = body.ExecuteAsync($"select pg_advisory_lock({Number})");
-            for (var clock = Stopwatch.StartNew(); clock.Elapsed < TimeSpan.FromMicroseconds(300 * (round % 100));)
-            {
-                Thread.SpinWait(50);
-            }
+            brink.Wait();
 
             await Record.ExceptionAsync(() => holder.ExecuteAsync($"select pg_advisory_unlock({Number})"));
             await waiting;
@@ -398,6 +395,7 @@ public sealed class PriorityTests
             var alive = await Record.ExceptionAsync(() => holder.ExecuteAsync("select 1")) is null;
             Assert.True(alive ? told?.Signal is null : told is { Signal: PgSignal.Terminate, Outcome: PgClearOutcome.Ended }, $"Round {round}: alive = {alive}, told: {told}");
             (survived, ended) = alive ? (survived + 1, ended) : (survived, ended + 1);
+            brink.Tell(otherCameFirst: alive);
             holder = alive ? holder : await sessions.OpenAsync(AsApp);
         }
 

@@ -2,6 +2,7 @@ using System.Data.Common;
 using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Transactions;
 
 namespace DbLock.Specification;
 
@@ -91,7 +92,13 @@ public abstract class TestServer
         await _turn.WaitAsync();
         try
         {
-            _observer ??= await OpenObserverAsync();
+            if (_observer is null)
+            {
+                // Asked first within a test's transaction, it would else be part of it, and be rolled back while another test asks.
+                using var suppress = new TransactionScope(TransactionScopeOption.Suppress, TransactionScopeAsyncFlowOption.Enabled);
+                _observer = await OpenObserverAsync();
+            }
+
             await using var command = _observer.CreateCommand();
             command.CommandText = sql;
             for (var i = 0; i < parameters.Length; i++)

@@ -201,9 +201,21 @@ internal sealed class Session
     {
         lock (_holds)
         {
-            Hold[] standing = [.. _holds.Values.Where(static hold => hold.Stands)];
-            return standing.Length > 0 && Array.TrueForAll(
-                standing, hold => hold.IsEnlisted && hold.Driver is IEnlistingDriver driver && driver.LeavesSession(connection));
+            // Each connection of a lock's own is closed after its release, and nothing stands then.
+            var isLeft = false;
+            foreach (var hold in _holds.Values)
+            {
+                if (hold.Stands)
+                {
+                    isLeft = hold.IsEnlisted && hold.Driver is IEnlistingDriver driver && driver.LeavesSession(connection);
+                    if (!isLeft)
+                    {
+                        return false;
+                    }
+                }
+            }
+
+            return isLeft;
         }
     }
 

@@ -174,13 +174,7 @@ public sealed class ToolTests : IDisposable
     [Fact]
     public async Task Watching_ends_when_nobody_reads()
     {
-        using var shell = Process.Start(new ProcessStartInfo("bash", ["-c", $"'{DblockProcess.Program}' watch --interval 100ms | head -1; echo ${LeftBrace}PIPESTATUS[0]{RightBrace}"])
-        {
-            RedirectStandardOutput = true,
-            Environment = { ["DBLOCK_CONNECTION"] = (await PostgreSqlTestServer.ServerAsync).ConnectionString },
-        })!;
-        var output = await shell.StandardOutput.ReadToEndAsync();
-        await shell.WaitForExitAsync();
+        var output = await ShellAsync($"watch --interval 100ms | head -1; echo ${LeftBrace}PIPESTATUS[0]{RightBrace}");
         Assert.EndsWith("\n0\n", output, StringComparison.Ordinal);
     }
 
@@ -188,13 +182,7 @@ public sealed class ToolTests : IDisposable
     [InlineData("watch --count 1"), InlineData("list"), InlineData("list -o json"), InlineData("key x")]
     public async Task An_output_for_which_there_is_no_room_is_told(string line)
     {
-        using var shell = Process.Start(new ProcessStartInfo("bash", ["-c", $"'{DblockProcess.Program}' {line} 2>&1 >/dev/full; echo $?"])
-        {
-            RedirectStandardOutput = true,
-            Environment = { ["DBLOCK_CONNECTION"] = (await PostgreSqlTestServer.ServerAsync).ConnectionString },
-        })!;
-        var output = await shell.StandardOutput.ReadToEndAsync();
-        await shell.WaitForExitAsync();
+        var output = await ShellAsync($"{line} 2>&1 >/dev/full; echo $?");
         Assert.Matches("^dblock: the output cannot be written: .*\n70\n$", output);
     }
 
@@ -327,6 +315,18 @@ public sealed class ToolTests : IDisposable
     {
         var (code, output, error) = await DblockProcess.RunAsync(arguments);
         Assert.Equal((0, ""), (code, error));
+        return output;
+    }
+
+    private static async Task<string> ShellAsync(string afterProgram)
+    {
+        using var shell = Process.Start(new ProcessStartInfo("bash", ["-c", $"'{DblockProcess.Program}' {afterProgram}"])
+        {
+            RedirectStandardOutput = true,
+            Environment = { ["DBLOCK_CONNECTION"] = (await PostgreSqlTestServer.ServerAsync).ConnectionString },
+        })!;
+        var output = await shell.StandardOutput.ReadToEndAsync();
+        await shell.WaitForExitAsync();
         return output;
     }
 

@@ -24,7 +24,6 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
         var own = $"l.`key` = q.k collate {collation} and l.slot = q.s and l.owner = q.o collate {collation}";
         var isCommitted = isMariaDb ? "@@autocommit = 1 and @@in_transaction = 0" : "@@autocommit = 1";
         var slots = $"`key` = {Asked("k", "char(512)")} collate {collation} and slot between 1 and {Asked("s", "signed")}";
-
         var whole = isMariaDb ? MySqlTexts.Whole : "";
         var answer = $"{whole}select concat(if({isCommitted}, {Clock}, '{LeaseReply.Uncommitted}'), "
             + "coalesce(json_arrayagg(concat(l.owner, ' ', l.slot, ' ', l.token)), '')) "
