@@ -58,11 +58,14 @@ internal sealed class Crowd(string connectionString, string mariaDb, TimeSpan sp
         await using var source = NpgsqlDataSource.Create(connectionString);
         await using var pool = new LockPool(source);
         var (among, span) = (int.Parse(keys, CultureInfo.InvariantCulture), TimeSpan.FromMilliseconds(int.Parse(milliseconds, CultureInfo.InvariantCulture)));
-        await CountAsync(pool, 100, _ => "crowd: warm", span / 4);
+        LockKey Key(int task) => among == 1 ? OneKey : $"crowd: {Random.Shared.Next(among)}";
+
+        // Until what is hot is compiled again.
+        await CountAsync(pool, 100, Key, TimeSpan.FromSeconds(2));
         Console.WriteLine("ready");
         await Console.In.ReadLineAsync();
         var before = Environment.CpuUsage.TotalTime;
-        var count = await CountAsync(pool, 100, _ => among == 1 ? OneKey : $"crowd: {Random.Shared.Next(among)}", span);
+        var count = await CountAsync(pool, 100, Key, span);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{count} {(Environment.CpuUsage.TotalTime - before).TotalMicroseconds}"));
         return 0;
     }

@@ -29,7 +29,7 @@ internal static class Handoff
         await using var waits = new NpgsqlCommand($"select count(*) from pg_locks where locktype = 'advisory' and objid = {Key} and not granted", observer);
         var times = Ways.ToDictionary(way => way.Way, _ => new List<double>());
         await using var side = await Side.OpenAsync(connectionString, odbcConnectionString);
-        for (var round = -5; round < rounds; round++)
+        for (var round = -50; round < rounds; round++)
         {
             foreach (var (way, _) in Ways)
             {

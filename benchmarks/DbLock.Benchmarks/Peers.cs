@@ -122,7 +122,7 @@ internal sealed class Peers(string connectionString, int rounds) : IAsyncDisposa
     private async Task CompareAsync(string what, string remark, int times, Func<Task> own, Func<Task> peer)
     {
         var measured = new List<(double DbLock, double Peer)>();
-        for (var round = -5; round < rounds; round++)
+        for (var round = -50; round < rounds; round++)
         {
             var pair = (await TimeAsync(own, times), await TimeAsync(peer, times));
             if (round >= 0)

@@ -25,7 +25,7 @@ if (args is [Crowd.Contender, var contended, var milliseconds, var keys])
 var isShort = args.Contains("--short");
 var folder = args.FirstOrDefault(arg => !arg.StartsWith('-')) ?? "docs";
 var only = args.FirstOrDefault(arg => arg.StartsWith("--only=", StringComparison.Ordinal))?[7..] ?? "";
-var (laps, iterations, handoffs) = isShort ? (3, 20, 100) : (12, 40, 400);
+var (warmups, laps, iterations, handoffs) = isShort ? (1, 3, 20, 100) : (2, 12, 40, 400);
 
 await using var server = await PostgreSqlServer.StartAsync();
 await using var mariaDb = await MariaDbServer.StartAsync();
@@ -55,9 +55,17 @@ var job = Job.Default.WithToolchain(InProcessNoEmitToolchain.Instance).WithStrat
 var config = ManualConfig.CreateEmpty().AddJob(job).AddLogger(NullLogger.Instance).AddColumnProvider(DefaultColumnProviders.Instance)
     .WithArtifactsPath(Path.Combine(Path.GetTempPath(), "dblock-bench")).WithOptions(ConfigOptions.DisableOptimizationsValidator | ConfigOptions.KeepBenchmarkFiles);
 var results = new Results();
-for (var lap = 0; lap < laps; lap++)
+for (var lap = -warmups; lap < laps; lap++)
 {
-    Console.Error.WriteLine($"lap {lap + 1} of {laps}");
+    // What is run often is compiled again by what it does, as in any program. The first laps are for that, and count for nothing.
+    if (lap == 0)
+    {
+        Benchmarks.Pairs.Clear();
+        Benchmarks.Bytes.Clear();
+        results = new();
+    }
+
+    Console.Error.WriteLine(lap < 0 ? "warming up" : $"lap {lap + 1} of {laps}");
     var summary = BenchmarkRunner.Run<Benchmarks>(config);
     foreach (var report in summary.Reports)
     {

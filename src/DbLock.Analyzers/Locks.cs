@@ -31,11 +31,17 @@ internal static class Locks
         _ => false,
     });
 
-    /// <summary>Returns the call that returns a lock which is held; null where an operation is none.</summary>
-    public static IInvocationOperation? HeldLock(IOperation? operation) =>
-        Unwrap(operation) is IInvocationOperation call && IsOurs(call.TargetMethod)
-            && call.TargetMethod.Name is "AcquireLock" or "AcquireLockAsync" or "TryAcquireLock" or "TryAcquireLockAsync"
-            ? call : null;
+    /// <summary>Returns the call that returns a held lock, also on a side of a ?? or a ?:; null where none does.</summary>
+    public static IInvocationOperation? HeldLock(IOperation? operation) => Unwrap(operation) switch
+    {
+        IInvocationOperation
+        {
+            TargetMethod: { Name: "AcquireLock" or "AcquireLockAsync" or "TryAcquireLock" or "TryAcquireLockAsync" } method,
+        } call when IsOurs(method) => call,
+        ICoalesceOperation either => HeldLock(either.Value) ?? HeldLock(either.WhenNull),
+        IConditionalOperation either => HeldLock(either.WhenTrue) ?? HeldLock(either.WhenFalse),
+        _ => null,
+    };
 
     /// <summary>Returns how a lock is made that is not acquired yet; null where an operation makes none.</summary>
     public static string? NewLock(IOperation? operation) => Unwrap(operation) switch
@@ -65,7 +71,7 @@ internal static class Locks
         return false;
     }
 
-    /// <summary>Returns what is awaited, converted or configured.</summary>
+    /// <summary>Returns what is awaited, waited for, converted or configured.</summary>
     public static IOperation? Unwrap(IOperation? operation)
     {
         while (true)
@@ -75,8 +81,13 @@ internal static class Locks
                 IAwaitOperation awaited => awaited.Operation,
                 IConversionOperation conversion => conversion.Operand,
                 IParenthesizedOperation parentheses => parentheses.Operand,
-                IInvocationOperation { TargetMethod.Name: "ConfigureAwait" or "AsTask" } call =>
-                    call.Instance ?? call.Arguments.FirstOrDefault()?.Value,
+                IInvocationOperation
+                {
+                    TargetMethod.Name: "ConfigureAwait" or "AsTask" or "WaitAsync" or "GetAwaiter" or "GetResult",
+                } call => call.Instance ?? call.Arguments.FirstOrDefault()?.Value,
+                IInvocationOperation { TargetMethod: { Name: "Wait", ContainingType: var type } } wait when IsTask(type) => wait.Instance,
+                IPropertyReferenceOperation { Property: { Name: "Result", ContainingType: var type } } result when IsTask(type) =>
+                    result.Instance,
                 _ => null,
             };
             if (inner is null)
@@ -88,8 +99,8 @@ internal static class Locks
         }
     }
 
-    /// <summary>Returns every reference to a local in the member that declares it.</summary>
-    public static IEnumerable<IOperation> References(IOperation within, ILocalSymbol local)
+    /// <summary>Returns every use of a local in the member that declares it: each reference but those that give it a value.</summary>
+    public static IEnumerable<IOperation> Uses(IOperation within, ILocalSymbol local)
     {
         var root = within;
         while (root.Parent is not null)
@@ -98,7 +109,8 @@ internal static class Locks
         }
 
         return root.Descendants().OfType<ILocalReferenceOperation>()
-            .Where(reference => !reference.IsDeclaration && SymbolEqualityComparer.Default.Equals(reference.Local, local));
+            .Where(reference => !reference.IsDeclaration && SymbolEqualityComparer.Default.Equals(reference.Local, local)
+                && (reference.Parent as ISimpleAssignmentOperation)?.Target != reference);
     }
 
     /// <summary>
@@ -118,7 +130,10 @@ internal static class Locks
             IPropertyReferenceOperation property when property.Instance == child => property.Property.Name,
             IConditionalAccessOperation access when access.Operation == child =>
                 access.WhenNotNull.DescendantsAndSelf().OfType<IConditionalAccessInstanceOperation>().Select(MemberOf).FirstOrDefault(),
-            IIsPatternOperation { Pattern: IConstantPatternOperation or INegatedPatternOperation } => "is",
+            IIsPatternOperation
+            {
+                Pattern: IConstantPatternOperation or INegatedPatternOperation { Pattern: IConstantPatternOperation },
+            } => "is",
             IBinaryOperation { OperatorKind: BinaryOperatorKind.Equals or BinaryOperatorKind.NotEquals } => "==",
             _ => null,
         };

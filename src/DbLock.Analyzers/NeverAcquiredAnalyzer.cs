@@ -38,7 +38,7 @@ public sealed class NeverAcquiredAnalyzer : DiagnosticAnalyzer
 
         foreach (var variable in group.Declarations.SelectMany(declaration => declaration.Declarators))
         {
-            LookAt(context, variable.GetVariableInitializer()?.Value, Locks.References(context.Operation, variable.Symbol));
+            LookAt(context, variable.GetVariableInitializer()?.Value, Locks.Uses(context.Operation, variable.Symbol));
         }
     }
 

@@ -19,6 +19,7 @@ public sealed class NeverLetGoAnalyzer : DiagnosticAnalyzer
         context.ConfigureGeneratedCodeAnalysis(GeneratedCodeAnalysisFlags.None);
         context.RegisterOperationAction(LookAtStatement, OperationKind.ExpressionStatement);
         context.RegisterOperationAction(LookAtVariable, OperationKind.VariableDeclarator);
+        context.RegisterOperationAction(LookAtAssignment, OperationKind.SimpleAssignment);
         context.RegisterOperationAction(LookAtPattern, OperationKind.IsPattern);
     }
 
@@ -37,6 +38,16 @@ public sealed class NeverLetGoAnalyzer : DiagnosticAnalyzer
         if (!isUsed && Locks.HeldLock(variable.GetVariableInitializer()?.Value) is { } call)
         {
             LookAtLocal(context, variable.Symbol, call);
+        }
+    }
+
+    private static void LookAtAssignment(OperationAnalysisContext context)
+    {
+        var assignment = (ISimpleAssignmentOperation)context.Operation;
+        if (assignment is { Target: ILocalReferenceOperation { Local: { IsRef: false } local }, Parent: IExpressionStatementOperation }
+            && Locks.HeldLock(assignment.Value) is { } call)
+        {
+            LookAtLocal(context, local, call);
         }
     }
 
@@ -69,10 +80,11 @@ public sealed class NeverLetGoAnalyzer : DiagnosticAnalyzer
     private static void LookAtLocal(OperationAnalysisContext context, ILocalSymbol local, IInvocationOperation call)
     {
         // A task that will have the lock is awaited or given on by members of its own.
-        var members = Locks.References(context.Operation, local).Select(Locks.MemberOf);
+        var members = Locks.Uses(context.Operation, local).Select(Locks.MemberOf);
         if (Locks.IsTask(local.Type)
             ? !members.Any()
-            : members.All(member => member is not (null or "Dispose" or "DisposeAsync" or "Release" or "ReleaseAsync")))
+            : members.All(member => member is not (null or "Dispose" or "DisposeAsync" or "Release" or "ReleaseAsync"))
+                && !Locks.MustThrow(call))
         {
             Report(context, call);
         }

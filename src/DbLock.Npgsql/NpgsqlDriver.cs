@@ -76,7 +76,7 @@ internal sealed class NpgsqlDriver : IListeningDriver, IEnlistingDriver
     {
         try
         {
-            return Connector((NpgsqlConnection)connection);
+            return connection is NpgsqlConnection npgsql ? Connector(npgsql) : null;
         }
         catch (MissingMethodException)
         {

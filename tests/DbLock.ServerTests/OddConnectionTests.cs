@@ -68,6 +68,31 @@ public sealed class OddConnectionTests
         }
     }
 
+    [Theory, InlineData(false), InlineData(true)]
+    public async Task A_connection_that_is_opened_on_another_engine_speaks_what_that_one_speaks(bool async)
+    {
+        var (postgreSql, mariaDb) = (await PostgreSqlTestServer.ServerAsync, await MariaDbTestServer.ServerAsync);
+        await using var connection = new OdbcConnection();
+        foreach (var (connectionString, server) in new (string, TestServer)[]
+        {
+            (postgreSql.OdbcConnectionString, PostgreSqlTestServer.Instance), (mariaDb.OdbcConnectionString, MariaDbTestServer.Instance),
+            (postgreSql.OdbcConnectionString, PostgreSqlTestServer.Instance),
+        })
+        {
+            connection.ConnectionString = connectionString;
+            await connection.OpenAsync();
+            await using (var @lock = new Lock(connection, Key))
+            {
+                Assert.True(await @lock.Try(async));
+                Assert.True(await server.IsHeldAsync(Key));
+                Assert.True(await @lock.Release(async));
+                Assert.False(await server.IsHeldAsync(Key));
+            }
+
+            await connection.CloseAsync();
+        }
+    }
+
     [Theory, MemberData(nameof(Drivers.All), MemberType = typeof(Drivers))]
     public async Task A_role_that_may_not_read_pg_locks_keeps_its_connection_whatever_a_wait_comes_to(string driver, bool async)
     {

@@ -169,10 +169,11 @@ internal static class Worker
     private static LockScope? Scope(Sight sight) =>
         sight.IsLease ? LockScope.Lease : sight.Via == "transaction" ? LockScope.Transaction : sight.IsMariaDb ? LockScope.Session : null;
 
-    // Who waits for milliseconds, on a machine that does much else, may hear that the server has not answered by then. Who waits for seconds may not.
+    // Who waits for milliseconds, on a machine that does much else, may hear that there was no answer, or no connection, by then. Who waits for seconds may not.
     private static bool IsLate(Attempt attempt, Exception error) =>
         (attempt.CancelAfter is not null || attempt.Timeout < TimeSpan.FromSeconds(1))
-        && error is LockException && error.Message.Contains("could not be asked for in time", StringComparison.Ordinal);
+        && error is LockException
+        && (error.Message.Contains("in time", StringComparison.Ordinal) || error.Message.StartsWith("No connection", StringComparison.Ordinal));
 
     private static bool IsGivenUp(Exception error) =>
         error.Message.Contains("session was ended", StringComparison.Ordinal) || error.Message.Contains("has not answered", StringComparison.Ordinal);

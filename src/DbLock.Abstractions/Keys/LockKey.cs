@@ -25,10 +25,12 @@ public sealed class LockKey : IEquatable<LockKey>
     private readonly long _number;
     private readonly bool _isPair;
 
+    // Of a single key it is made when somebody asks for it.
+    private IReadOnlyList<LockKey>? _keys;
+
     private LockKey(string name, long number, bool isPair, KeyScheme? textScheme = null)
     {
         Name = name;
-        Keys = [this];
         _number = number;
         _isPair = isPair;
         _textScheme = textScheme;
@@ -39,14 +41,15 @@ public sealed class LockKey : IEquatable<LockKey>
         const int Named = 3;
         Name = string.Join(", ", keys.Take(Named).Select(key => key.Name))
             + (keys.Length > Named ? string.Create(CultureInfo.InvariantCulture, $" and {keys.Length - Named} more") : "");
-        Keys = keys;
+        _keys = keys;
+        IsSeveral = true;
         _number = keys[0]._number;
     }
 
     private LockKey(LockKey key, int count)
     {
         (Name, _number, _isPair, _textScheme) = (key.Name, key._number, key._isPair, key._textScheme);
-        (Keys, SlotCount) = ([this], count);
+        SlotCount = count;
     }
 
     /// <summary>
@@ -58,10 +61,10 @@ public sealed class LockKey : IEquatable<LockKey>
     /// <summary>
     /// Gets the keys of which this consists, in the order in which they are locked: one, itself, unless it comes from <see cref="All"/>.
     /// </summary>
-    public IReadOnlyList<LockKey> Keys { get; }
+    public IReadOnlyList<LockKey> Keys => _keys ??= [this];
 
     /// <summary>Gets whether this is several keys.</summary>
-    public bool IsSeveral => Keys.Count > 1;
+    public bool IsSeveral { get; }
 
     /// <summary>Gets how many slots it has, any one of which is acquired (<see cref="Slots"/>); 0 for a key without slots.</summary>
     public int SlotCount { get; }
@@ -109,19 +112,21 @@ public sealed class LockKey : IEquatable<LockKey>
             throw new ArgumentNullException(nameof(text), "A lock needs a key: null would lock nothing.");
         }
 
-        var utf8 = Utf8(text);
+        // The bytes of most texts, and their hash, need no memory of their own.
+        Span<byte> room = stackalloc byte[256];
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        var utf8 = Utf8(text, room);
         return scheme switch
         {
-            KeyScheme.PostgresqlLock => Single(BinaryPrimitives.ReadInt64BigEndian(Sha1(utf8))),
-            KeyScheme.DjangoPglock => Single(BinaryPrimitives.ReadInt64LittleEndian(SHA256.HashData(utf8))),
+            KeyScheme.PostgresqlLock => Single(BinaryPrimitives.ReadInt64BigEndian(Sha1(utf8, hash))),
+            KeyScheme.DjangoPglock => Single(BinaryPrimitives.ReadInt64LittleEndian(Sha256(utf8, hash))),
             KeyScheme.DjangoPglocks1 => Single((int)Crc32(utf8)),
-            KeyScheme.DjangoPglocks2 => Single(BinaryPrimitives.ReadInt64BigEndian(SHA256.HashData(utf8))),
-            KeyScheme.DistributedLock => FromDistributedLock(text, utf8),
+            KeyScheme.DjangoPglocks2 => Single(BinaryPrimitives.ReadInt64BigEndian(Sha256(utf8, hash))),
+            KeyScheme.DistributedLock => FromDistributedLock(text, utf8, hash),
             KeyScheme.WithAdvisoryLock => new LockKey(text, Join((int)(Crc32(utf8) & int.MaxValue), 0), isPair: true, scheme),
-            KeyScheme.Sqlx => Single(BinaryPrimitives.ReadInt64LittleEndian(
-                HKDF.DeriveKey(HashAlgorithmName.SHA256, utf8, 8, info: "SQLx (Rust) Postgres advisory lock"u8.ToArray()))),
-            KeyScheme.GoodJob => Single(BinaryPrimitives.ReadInt64BigEndian(Md5(utf8))),
-            KeyScheme.Pals => Single(BinaryPrimitives.ReadInt64LittleEndian(Sha1(utf8))),
+            KeyScheme.Sqlx => Single(BinaryPrimitives.ReadInt64LittleEndian(Hkdf(utf8, hash[..sizeof(long)]))),
+            KeyScheme.GoodJob => Single(BinaryPrimitives.ReadInt64BigEndian(Md5(utf8, hash))),
+            KeyScheme.Pals => Single(BinaryPrimitives.ReadInt64LittleEndian(Sha1(utf8, hash))),
             _ => throw new ArgumentOutOfRangeException(nameof(scheme), scheme, "There is no such key scheme."),
         };
 
@@ -271,14 +276,14 @@ public sealed class LockKey : IEquatable<LockKey>
             && _number == other._number
             && _isPair == other._isPair
             && Name == other.Name
-            && (SlotCount, Keys.Count) == (other.SlotCount, other.Keys.Count)
+            && (SlotCount, IsSeveral) == (other.SlotCount, other.IsSeveral)
             && (!IsSeveral || Keys.SequenceEqual(other.Keys)));
 
     /// <inheritdoc />
     public override bool Equals(object? obj) => Equals(obj as LockKey);
 
     /// <inheritdoc />
-    public override int GetHashCode() => HashCode.Combine(_number, _isPair, Keys.Count, SlotCount);
+    public override int GetHashCode() => HashCode.Combine(_number, _isPair, IsSeveral ? Keys.Count : 1, SlotCount);
 
     /// <summary>
     /// Returns the name as messages show it. Of a name that is longer than 200 characters it has the beginning and the length; a key with
@@ -292,11 +297,11 @@ public sealed class LockKey : IEquatable<LockKey>
     private InvalidOperationException Several() => new(
         $"'{this}' stands for several keys, and each has a number of its own: take them from LockKey.{(IsSeveral ? "Keys" : "Slot")}.");
 
-    internal static byte[] Utf8(string text)
+    private static ReadOnlySpan<byte> Utf8(string text, Span<byte> room)
     {
         try
         {
-            return StrictUtf8.GetBytes(text);
+            return StrictUtf8.TryGetBytes(text, room, out var length) ? room[..length] : StrictUtf8.GetBytes(text);
         }
         catch (EncoderFallbackException e)
         {
@@ -321,7 +326,7 @@ public sealed class LockKey : IEquatable<LockKey>
 
     private static long Join(int first, int second) => ((long)first << 32) | (uint)second;
 
-    private static LockKey FromDistributedLock(string text, byte[] utf8)
+    private static LockKey FromDistributedLock(string text, ReadOnlySpan<byte> utf8, Span<byte> hash)
     {
         const KeyScheme Scheme = KeyScheme.DistributedLock;
         if (text.Length <= 9 && Ascii.IsValid(text))
@@ -352,20 +357,29 @@ public sealed class LockKey : IEquatable<LockKey>
             return new LockKey(text, (long)((first << 32) | second), isPair: true, Scheme);
         }
 
-        return new LockKey(text, BinaryPrimitives.ReadInt64LittleEndian(Sha1(utf8)), isPair: false, Scheme);
+        return new LockKey(text, BinaryPrimitives.ReadInt64LittleEndian(Sha1(utf8, hash)), isPair: false, Scheme);
 
         static bool Hex(ReadOnlySpan<char> digits, out ulong value) =>
             ulong.TryParse(digits, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out value);
     }
 
+    // Each returns the hash, which stands at the beginning of the memory that it was given.
     [SuppressMessage("Security", "CA5350", Justification = "Not for security: the number must be the one that other libraries compute.")]
-    private static byte[] Sha1(byte[] utf8) => SHA1.HashData(utf8);
+    private static ReadOnlySpan<byte> Sha1(ReadOnlySpan<byte> utf8, Span<byte> hash) => hash[..SHA1.HashData(utf8, hash)];
 
     [SuppressMessage("Security", "CA5351", Justification = "Not for security: the number must be the one that other libraries compute.")]
-    private static byte[] Md5(byte[] utf8) => MD5.HashData(utf8);
+    private static ReadOnlySpan<byte> Md5(ReadOnlySpan<byte> utf8, Span<byte> hash) => hash[..MD5.HashData(utf8, hash)];
+
+    private static ReadOnlySpan<byte> Sha256(ReadOnlySpan<byte> utf8, Span<byte> hash) => hash[..SHA256.HashData(utf8, hash)];
+
+    private static ReadOnlySpan<byte> Hkdf(ReadOnlySpan<byte> utf8, Span<byte> hash)
+    {
+        HKDF.DeriveKey(HashAlgorithmName.SHA256, utf8, hash, salt: default, info: "SQLx (Rust) Postgres advisory lock"u8);
+        return hash;
+    }
 
     // CRC-32/ISO-HDLC. It is written here because the package System.IO.Hashing would be a dependency for ten lines.
-    private static uint Crc32(byte[] bytes)
+    private static uint Crc32(ReadOnlySpan<byte> bytes)
     {
         var crc = uint.MaxValue;
         foreach (var b in bytes)

@@ -206,7 +206,12 @@ internal sealed class Carrier
 
         try
         {
-            statement = statement with { MayPrepare = _isDirect && Says.MayPrepare, Limit = TrustWindow.Length };
+            var mayPrepare = _isDirect && Says.MayPrepare;
+            if ((statement.MayPrepare, statement.Limit) != (mayPrepare, TrustWindow.Length))
+            {
+                statement = statement with { MayPrepare = mayPrepare, Limit = TrustWindow.Length };
+            }
+
             var execution = Driver.Execute(Connection, null, statement, async: true, CancellationToken.None);
             IsAsynchronous |= !execution.IsCompleted;
             var answer = await execution.ConfigureAwait(false);

@@ -3,6 +3,8 @@ namespace DbLock;
 /// <summary>What a pool knows of one key: its state on the server, and how many tasks hold it.</summary>
 internal abstract class PoolEntry(LockKey key)
 {
+    private PoolTurn _turn = new();
+
     public (long Number, bool IsPair) Identity => (key.Number, key.IsPair);
 
     /// <summary>Gets the name of the key for which it was made.</summary>
@@ -32,7 +34,7 @@ internal abstract class PoolEntry(LockKey key)
     /// <summary>Gets or sets the hold whose release the server is being told of.</summary>
     public PoolHold? ReleasedBy { get; set; }
 
-    public PoolTurn Turn { get; } = new();
+    public ref PoolTurn Turn => ref _turn;
 
     /// <summary>
     /// Gets or sets how many of the waiting requests are to be answered as soon as it is known that they cannot have the key.

@@ -79,8 +79,7 @@ internal sealed class PoolLines(PoolOutbox outbox, IPoolOwner owner)
     /// <summary>Puts a request into the line of each of its keys.</summary>
     public void Enter(PoolRequest request)
     {
-        var keys = request.Key.Keys;
-        request.Places = keys.Count == 1 ? [new PoolRequest.Place(request, Line(keys[0]))] : PlacesOfSet(request);
+        request.Places = request.Key.IsSeveral ? PlacesOfSet(request) : [new PoolRequest.Place(request, Line(request.Key))];
         foreach (var place in request.Places)
         {
             var line = PoolLine.Of(place.Entry);

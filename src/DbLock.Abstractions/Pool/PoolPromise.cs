@@ -21,8 +21,8 @@ internal class PoolPromise<T> : PoolPromise, IValueTaskSource<T>
 {
     private ManualResetValueTaskSourceCore<T> _core = new() { RunContinuationsAsynchronously = true };
 
-    // A result or an exception.
-    private object? _kept;
+    private T? _kept;
+    private Exception? _keptError;
     private bool _hasKept;
 
     /// <summary>Gets the task of the caller.</summary>
@@ -41,7 +41,7 @@ internal class PoolPromise<T> : PoolPromise, IValueTaskSource<T>
         {
             _hasKept = false;
             _core.RunContinuationsAsynchronously = false;
-            Set(_kept is Exception ? default! : (T)_kept!, _kept as Exception);
+            Set(_kept!, _keptError);
         }
     }
 
@@ -62,7 +62,7 @@ internal class PoolPromise<T> : PoolPromise, IValueTaskSource<T>
         IsEnded = true;
         if (IsHeldBack)
         {
-            (_kept, _hasKept) = (error ?? (object?)result, true);
+            (_kept, _keptError, _hasKept) = (result, error, true);
         }
         else
         {

@@ -14,7 +14,7 @@ namespace DbLock;
 /// told of a release is refused while there is a claim above the first level and above its own.
 /// </para>
 /// </remarks>
-internal sealed class PoolTurn
+internal struct PoolTurn()
 {
     /// <summary>How many grants a turn has at most. A fencing token has room for 1,023 grants in memory.</summary>
     public const int MostHandOvers = 1000;

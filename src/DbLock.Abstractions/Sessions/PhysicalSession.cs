@@ -38,6 +38,9 @@ internal sealed class PhysicalSession
         set;
     }
 
+    /// <summary>Gets or sets the dialects that were found, each through an interface.</summary>
+    public (LockInterface Interface, LockDialect Dialect)[] Dialects { get; set; } = [];
+
     /// <summary>Returns the session's number as the client knows it (<see cref="ILockDriver.SessionId"/>).</summary>
     public int? Id(DbConnection connection, ILockDriver driver)
     {

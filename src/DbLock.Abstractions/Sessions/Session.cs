@@ -14,10 +14,10 @@ internal sealed class Session
     private static readonly ConditionalWeakTable<DbConnection, Session> Sessions = [];
 
     private readonly Dictionary<LockIdentity.Name, Hold> _holds = [];
-    private readonly Dictionary<LockInterface, LockDialect> _dialects = [];
     private readonly List<Hold> _inTransaction = [];
     private readonly List<LeaseHold> _leases = [];
     private PhysicalSession? _current;
+    private (LockInterface Interface, LockDialect Dialect)[] _lastDialects = [];
     private int _sweepAt = 16;
 
     private Session(DbConnection connection) => connection.StateChange += OnStateChange;
@@ -25,13 +25,25 @@ internal sealed class Session
     /// <summary>Returns what is known of the provider's own connection. All wrappers of one connection share it.</summary>
     public static Session Of(DbConnection connection) => Sessions.GetValue(Wrapper.Innermost(connection), static c => new Session(c));
 
+    /// <summary>Returns what the server speaks; of a closed connection, what the one spoke to which it was connected last.</summary>
     public LockDialect Dialect(DbConnection connection, LockInterface lockInterface, DbTransaction? transaction)
     {
-        lock (_dialects)
+        var session = (connection.State & ConnectionState.Open) == 0 ? null : Current(connection, lockInterface.Driver);
+        foreach (var (asked, known) in session?.Dialects ?? _lastDialects)
         {
-            return _dialects.TryGetValue(lockInterface, out var dialect)
-                ? dialect : _dialects[lockInterface] = Detect(connection, lockInterface, transaction);
+            if (asked == lockInterface)
+            {
+                return known;
+            }
         }
+
+        var dialect = Detect(connection, lockInterface, transaction);
+        if (session is not null)
+        {
+            session.Dialects = [.. session.Dialects, (lockInterface, dialect)];
+        }
+
+        return dialect;
     }
 
     /// <summary>Returns what is known of the server's session behind the connection, which must be open.</summary>
@@ -226,7 +238,7 @@ internal sealed class Session
             return;
         }
 
-        _current = null;
+        (_current, _lastDialects) = (null, _current?.Dialects ?? _lastDialects);
         if (IsLeftToTransaction(connection))
         {
             return;

@@ -57,10 +57,11 @@ internal sealed class MySqlDatabase(string connectionString) : Database(connecti
             connection,
             $"set session wait_timeout = 31536000, session {(isMariaDb ? "max_statement_time" : "max_execution_time")} = 0",
             cancellationToken).ConfigureAwait(false);
-        return isMariaDb && await AskAsync(connection, HasSequence, cancellationToken).ConfigureAwait(false) is not null;
+        return isMariaDb && await HasSequenceAsync(connection, cancellationToken).ConfigureAwait(false);
     }
 
-    // docs/fencing.md says how the sequence is made.
-    private const string HasSequence =
-        "select 1 from information_schema.tables where table_schema = database() and table_name = 'dblock_fencing'";
+    /// <summary>Says whether the user sees the sequence of tokens, of which docs/fencing.md says how it is made.</summary>
+    public static async Task<bool> HasSequenceAsync(DbConnection connection, CancellationToken cancellationToken) => await AskAsync(
+        connection, "select 1 from information_schema.tables where table_schema = database() and table_name = 'dblock_fencing'",
+        cancellationToken).ConfigureAwait(false) is not null;
 }

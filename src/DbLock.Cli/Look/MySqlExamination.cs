@@ -16,18 +16,40 @@ internal static class MySqlExamination
         // MySQL knows neither the sequences nor the views in which MariaDB tells of a cluster.
         var isMariaDb = connection.ServerVersion.Contains("MariaDB", StringComparison.OrdinalIgnoreCase);
         var nodes = "select s.variable_value from information_schema.global_status as s where s.variable_name = 'wsrep_cluster_size'";
-        var sequence = "select count(*) from information_schema.tables where table_schema = database() and table_name = 'dblock_fencing'";
         var questions = $"""
             select version(), connection_id(), current_user(), @@global.read_only, @@session.wait_timeout,
               {(isMariaDb ? "@@session.max_statement_time * 1000" : "@@session.max_execution_time")},
               (select count(*) from information_schema.user_privileges as p
                 where p.privilege_type = 'PROCESS' and p.grantee = concat('\'', replace(current_user(), '@', '\'@\''), '\'')),
-              {(isMariaDb ? $"coalesce(({nodes}), 0)" : "0")}, {(isMariaDb ? $"({sequence})" : "null")},
-              @@global.innodb_flush_log_at_trx_commit
+              {(isMariaDb ? $"coalesce(({nodes}), 0)" : "0")}, @@global.innodb_flush_log_at_trx_commit
             """;
-        return await Examination.AskAsync(
+        var findings = await Examination.AskAsync(
             connection, questions, reader => Read(reader, isMariaDb, ((MySqlConnection)connection).ServerThread), cancellationToken)
             .ConfigureAwait(false);
+        return isMariaDb ? [.. findings, await TakeTokenAsync(connection, cancellationToken).ConfigureAwait(false)] : findings;
+    }
+
+    // A token is taken, because the right to that is another than the right to see the sequence.
+    private static async Task<Finding> TakeTokenAsync(DbConnection connection, CancellationToken cancellationToken)
+    {
+        const string Check = "fencing";
+        if (!await MySqlDatabase.HasSequenceAsync(connection, cancellationToken).ConfigureAwait(false))
+        {
+            return new(Check, Warning, "there are no fencing tokens in this database",
+                "create sequence dblock_fencing, if what is locked looks at tokens");
+        }
+
+        try
+        {
+            await Examination.AskAsync(connection, "select next value for dblock_fencing", static _ => [], cancellationToken)
+                .ConfigureAwait(false);
+            return new(Check, Good, "tokens come from the sequence dblock_fencing", null);
+        }
+        catch (MySqlException e)
+        {
+            return new(Check, Error, $"the sequence dblock_fencing gives no token: {e.Message}",
+                "grant select, insert on dblock_fencing to the user, on a server that takes writes: else dblock run can have no lock here");
+        }
     }
 
     private static IEnumerable<Finding> Read(DbDataReader reader, bool isMariaDb, long session)
@@ -61,17 +83,10 @@ internal static class MySqlExamination
                 ? new("timeouts", Warning, string.Create(CultureInfo.InvariantCulture, $"statements end after {numbers[5]} ms"),
                     "a wait for a lock is cut after that: set it to 0 for the sessions that wait, as dblock run does")
                 : new("timeouts", Good, "no timeout ends a session that idles for an hour, or cuts a wait", null);
-        yield return numbers[9] == 1
+        yield return numbers[8] == 1
             ? new("durability", Good, "what is answered is on disk", null)
             : new("durability", Warning,
-                string.Create(CultureInfo.InvariantCulture, $"innodb_flush_log_at_trx_commit is {numbers[9]}"),
+                string.Create(CultureInfo.InvariantCulture, $"innodb_flush_log_at_trx_commit is {numbers[8]}"),
                 "a crash may forget a lease that was given, and give it to another: set it to 1 where there are leases");
-        if (isMariaDb)
-        {
-            yield return numbers[8] > 0
-                ? new("fencing", Good, "tokens come from the sequence dblock_fencing", null)
-                : new("fencing", Warning, "there are no fencing tokens in this database",
-                    "create sequence dblock_fencing, if what is locked looks at tokens");
-        }
     }
 }

@@ -1,4 +1,5 @@
 using System.Data.Common;
+using Microsoft.Data.Sqlite;
 using static DbLock.Cli.Finding;
 
 namespace DbLock.Cli;
@@ -13,8 +14,56 @@ internal static class SqliteExamination
           (select journal_mode from pragma_journal_mode)
         """;
 
-    public static async Task<IEnumerable<Finding>> RunAsync(DbConnection connection, CancellationToken cancellationToken) =>
-        await Examination.AskAsync(connection, Questions, Read, cancellationToken).ConfigureAwait(false);
+    public static async Task<IEnumerable<Finding>> RunAsync(DbConnection connection, CancellationToken cancellationToken)
+    {
+        // Else each question waits for half a minute for who writes.
+        ((SqliteConnection)connection).DefaultTimeout = 1;
+        var writes = await WriteAsync(connection, cancellationToken).ConfigureAwait(false);
+        try
+        {
+            return [.. await Examination.AskAsync(connection, Questions, Read, cancellationToken).ConfigureAwait(false), writes];
+        }
+        catch (SqliteException) when (writes.Result != Good)
+        {
+            // What keeps it from being written to keeps it from being read.
+            return [writes];
+        }
+    }
+
+    // What is written is what is there, and it is taken back. It needs the journal, so that it also shows whether the folder can be
+    // written to.
+    private static async Task<Finding> WriteAsync(DbConnection connection, CancellationToken cancellationToken)
+    {
+        const string Check = "writes";
+        const int Busy = 5; // SQLITE_BUSY, https://www.sqlite.org/rescode.html
+        try
+        {
+            var version = await ScalarAsync(connection, "pragma user_version", cancellationToken).ConfigureAwait(false);
+            await ScalarAsync(connection, $"begin immediate; pragma user_version = {version}; rollback", cancellationToken)
+                .ConfigureAwait(false);
+            return new(Check, Good, "the file takes writes", null);
+        }
+        catch (SqliteException e) when (e.SqliteErrorCode == Busy)
+        {
+            return new(Check, Warning, "another program writes to the file, and has not ended within a second",
+                "leases wait for it as for one another: let it write in short transactions, or give the leases a file of their own");
+        }
+        catch (SqliteException e)
+        {
+            return new(Check, Error, $"the file takes no writes: {e.Message}",
+                "let this user write to the file and to its folder, where SQLite keeps its journal; leave Mode=ReadOnly out");
+        }
+    }
+
+    private static async Task<object?> ScalarAsync(DbConnection connection, string sql, CancellationToken cancellationToken)
+    {
+        var command = connection.CreateCommand();
+        await using (command.ConfigureAwait(false))
+        {
+            command.CommandText = sql;
+            return await command.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
 
     private static IEnumerable<Finding> Read(DbDataReader reader)
     {

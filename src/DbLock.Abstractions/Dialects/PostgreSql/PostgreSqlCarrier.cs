@@ -109,11 +109,14 @@ internal sealed class PostgreSqlCarrier : LockCarrier
             switch (releases, acquires)
             {
                 case ([], [{ Heeds: 0 } one]):
-                    return new(new LockCommand(TakeOne[Kind(one)], new LockParameter(DbType.Int64, one.Number)));
+                    return Plain(new(TakeOne[Kind(one)], new LockParameter(DbType.Int64, one.Number)));
                 case ([var one], []):
-                    return new(new LockCommand(LetGoOfOne[Kind(one)], new(DbType.Int64, one.Number), new(DbType.String, bell)));
+                    return Plain(new(LetGoOfOne[Kind(one)], new(DbType.Int64, one.Number), new(DbType.String, bell)));
             }
         }
+
+        // As the carrier sends it on most connections, which spares the copy.
+        static LockStatement Plain(LockCommand command) => new(command) { MayPrepare = true, Limit = TrustWindow.Length };
 
         LockParameter[] parameters =
         [
