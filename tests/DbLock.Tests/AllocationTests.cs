@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Runtime.CompilerServices;
 using System.Threading.Tasks.Sources;
 
 namespace DbLock.Tests;
@@ -60,6 +61,26 @@ public sealed class AllocationTests
             Assert.False(call.IsCompleted);
             driver.Grant();
             return call.IsCompleted && call.Result;
+        }
+    }
+
+    /// <summary>A finalizer, such as a Timer has, would keep all that a lock knows over a collection, also where nobody disposes of it.</summary>
+    [Fact]
+    public void What_a_lock_knows_is_collected_as_soon_as_nobody_has_it()
+    {
+        using var connection = new UnknownConnection();
+        var known = AcquireAndRelease(connection);
+        GC.Collect();
+        Assert.False(known.IsAlive);
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static WeakReference AcquireAndRelease(DbConnection connection)
+        {
+            var options = new LockOptions { Dialect = LockDialect.PostgreSql };
+            var @lock = new Lock(connection, "key", new LockInterface("Granting", new GrantingDriver(), LockDialect.PostgreSql), options);
+            Assert.True(@lock.AcquireAsync(TimeSpan.FromSeconds(10)).AsTask() is { IsCompletedSuccessfully: true, Result: true });
+            Assert.True(@lock.ReleaseAsync().AsTask() is { IsCompletedSuccessfully: true, Result: true });
+            return new WeakReference(@lock.Holding.Conversation, trackResurrection: true);
         }
     }
 

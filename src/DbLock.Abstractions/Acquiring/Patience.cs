@@ -10,7 +10,7 @@ namespace DbLock;
 /// Whoever comes first, the answer or the end of the patience, decides. After the end it is of no more use: the answer may still come, and
 /// is not read. It allocates nothing for each answer.
 /// </remarks>
-[SuppressMessage("Reliability", "CA1001", Justification = "A timer that is not set holds nothing.")]
+[SuppressMessage("Reliability", "CA1001", Justification = "A clock that is not set holds nothing.")]
 internal sealed class Patience : IValueTaskSource<object?>
 {
     private const int Waiting = 1;
@@ -22,9 +22,13 @@ internal sealed class Patience : IValueTaskSource<object?>
     private readonly Action _onAnswered;
     private readonly Func<Task> _onEnd;
     private readonly Action _onLate;
-    private readonly Timer _timer;
+    private readonly System.Threading.Lock _gate = new();
     private ManualResetValueTaskSourceCore<object?> _first;
     private ConfiguredValueTaskAwaitable<object?>.ConfiguredValueTaskAwaiter _pending;
+
+    // A Timer has a finalizer, and nobody disposes of what a lock needs that is only released: each would outlive a collection, with all
+    // that it knows.
+    private CancellationTokenSource? _clock;
     private int _state;
     private long _end;
     private int _looks;
@@ -32,14 +36,7 @@ internal sealed class Patience : IValueTaskSource<object?>
     /// <summary>Initializes a new instance.</summary>
     /// <param name="onEnd">Is called when the patience has ended; who waits is told when it has ended, too, or some time later.</param>
     /// <param name="onLate">Is called when the answer, or an error, has come after that.</param>
-    public Patience(Func<Task> onEnd, Action onLate)
-    {
-        (_onEnd, _onLate, _onAnswered) = (onEnd, onLate, OnAnswered);
-        using (ExecutionContext.SuppressFlow())
-        {
-            _timer = new Timer(static patience => ((Patience)patience!).OnTime(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-        }
-    }
+    public Patience(Func<Task> onEnd, Action onLate) => (_onEnd, _onLate, _onAnswered) = (onEnd, onLate, OnAnswered);
 
     /// <summary>Gets whether it has ended: an answer is still owed.</summary>
     public bool HasEnded => Volatile.Read(ref _state) == Over;
@@ -47,7 +44,7 @@ internal sealed class Patience : IValueTaskSource<object?>
     /// <summary>Begins; a call that blocks is then made, and ended from beside by what happens at the end.</summary>
     public void Begin(Limit limit)
     {
-        lock (_timer)
+        lock (_gate)
         {
             _first.Reset();
             (_state, _looks) = (Waiting, 0);
@@ -62,12 +59,12 @@ internal sealed class Patience : IValueTaskSource<object?>
     /// <returns>False when the patience had ended before.</returns>
     public bool TryFinish()
     {
-        lock (_timer)
+        lock (_gate)
         {
             if (_state == Waiting)
             {
                 _state = 0;
-                StopTimer();
+                StopClock();
                 return true;
             }
         }
@@ -79,7 +76,7 @@ internal sealed class Patience : IValueTaskSource<object?>
     /// <summary>Shortens the patience to what is left after a cancel.</summary>
     public void Cancel()
     {
-        lock (_timer)
+        lock (_gate)
         {
             if (_state == Waiting)
             {
@@ -91,7 +88,7 @@ internal sealed class Patience : IValueTaskSource<object?>
     /// <summary>Ends it now.</summary>
     public void GiveUp()
     {
-        lock (_timer)
+        lock (_gate)
         {
             if (_state != Waiting)
             {
@@ -99,7 +96,7 @@ internal sealed class Patience : IValueTaskSource<object?>
             }
 
             _state = Over;
-            StopTimer();
+            StopClock();
         }
 
         _ = TellAfter(_onEnd());
@@ -153,26 +150,32 @@ internal sealed class Patience : IValueTaskSource<object?>
     private void EndAfter(TimeSpan left)
     {
         _end = Stopwatch.GetTimestamp() + (long)(left.TotalSeconds * Stopwatch.Frequency);
-        _timer.Change(left, Timeout.InfiniteTimeSpan);
+        if (_clock is not { IsCancellationRequested: false })
+        {
+            _clock = new();
+            _clock.Token.UnsafeRegister(static patience => ((Patience)patience!).OnTime(), this);
+        }
+
+        _clock.CancelAfter(left);
     }
 
-    // The runtime keeps a timer that is set until it rings, and with it all that this one knows.
-    private void StopTimer()
+    // The runtime keeps a clock that is set until it rings, and with it all that this one knows.
+    private void StopClock()
     {
         if (_end != 0)
         {
             _end = 0;
-            _timer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            _clock!.CancelAfter(Timeout.InfiniteTimeSpan);
         }
     }
 
     private void OnTime()
     {
-        lock (_timer)
+        lock (_gate)
         {
             if (_state != Waiting || _end == 0)
             {
-                // The answer came while the timer rang.
+                // The answer came while the clock rang.
                 return;
             }
 
@@ -186,14 +189,14 @@ internal sealed class Patience : IValueTaskSource<object?>
             var isLate = left < -Late;
             if (_looks == 0 || (_looks == 1 && isLate))
             {
-                // Where the machine had no time for the timer, it had none for the answer either, which may lie there unread.
+                // Where the machine had no time for the clock, it had none for the answer either, which may lie there unread.
                 _looks++;
                 EndAfter(isLate ? Limit.Way : LastLook);
                 return;
             }
 
             _state = Over;
-            StopTimer();
+            StopClock();
         }
 
         _ = TellAfter(_onEnd());
