@@ -3,6 +3,10 @@ namespace DbLock.Specification;
 /// <summary>Every call of a lock in its two modes, so that one test serves both.</summary>
 public static class LockCalls
 {
+    /// <summary>Says whether there was no connection, or no answer, in time: a machine that does much else.</summary>
+    public static bool IsLate(this LockException error) =>
+        error.InnerException is TimeoutException || error.Message.StartsWith("No connection", StringComparison.Ordinal);
+
     extension(Lock @lock)
     {
         public async Task<bool> Try(bool async) => async ? await @lock.AcquireAsync(block: false) : @lock.Acquire(block: false);

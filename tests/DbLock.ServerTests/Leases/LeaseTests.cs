@@ -405,7 +405,7 @@ public sealed class LeaseIntervalTests
             {
                 return await source.TryAcquireLockAsync(Key, TimeSpan.FromMilliseconds(200), null, options);
             }
-            catch (LockException e) when (e.InnerException is TimeoutException)
+            catch (LockException e) when (e.IsLate())
             {
                 return null;
             }

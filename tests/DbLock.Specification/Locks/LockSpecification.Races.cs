@@ -78,7 +78,7 @@ public abstract partial class LockSpecification
             {
                 acquired = await waiting;
             }
-            catch (LockException e) when (e.InnerException is TimeoutException && inTransaction is null)
+            catch (LockException e) when (e.IsLate() && inTransaction is null)
             {
                 // A machine that does much else has not answered in time, which was said, and the connection was given up.
                 unanswered++;
