@@ -100,7 +100,7 @@ internal abstract class Database(string connectionString)
         Task.FromResult((failure.InnerException is SocketException inner ? inner : failure).Message);
 
     /// <summary>Asks for one value.</summary>
-    protected static async Task<object?> AskAsync(DbConnection connection, string sql, CancellationToken cancellationToken)
+    public static async Task<object?> AskAsync(DbConnection connection, string sql, CancellationToken cancellationToken)
     {
         var command = connection.CreateCommand();
         await using (command.ConfigureAwait(false))

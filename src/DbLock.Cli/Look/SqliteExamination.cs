@@ -38,8 +38,8 @@ internal static class SqliteExamination
         const int Busy = 5; // SQLITE_BUSY, https://www.sqlite.org/rescode.html
         try
         {
-            var version = await ScalarAsync(connection, "pragma user_version", cancellationToken).ConfigureAwait(false);
-            await ScalarAsync(connection, $"begin immediate; pragma user_version = {version}; rollback", cancellationToken)
+            var version = await Database.AskAsync(connection, "pragma user_version", cancellationToken).ConfigureAwait(false);
+            await Database.AskAsync(connection, $"begin immediate; pragma user_version = {version}; rollback", cancellationToken)
                 .ConfigureAwait(false);
             return new(Check, Good, "the file takes writes", null);
         }
@@ -52,16 +52,6 @@ internal static class SqliteExamination
         {
             return new(Check, Error, $"the file takes no writes: {e.Message}",
                 "let this user write to the file and to its folder, where SQLite keeps its journal; leave Mode=ReadOnly out");
-        }
-    }
-
-    private static async Task<object?> ScalarAsync(DbConnection connection, string sql, CancellationToken cancellationToken)
-    {
-        var command = connection.CreateCommand();
-        await using (command.ConfigureAwait(false))
-        {
-            command.CommandText = sql;
-            return await command.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false);
         }
     }
 

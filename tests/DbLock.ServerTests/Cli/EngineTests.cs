@@ -58,23 +58,26 @@ public sealed class EngineTests : IDisposable
         Assert.All(findings, finding => Assert.Equal(finding.Key == "durability" ? "warning" : "ok", finding.Value));
         await using var user = await MariaDbUser.CreateAsync();
         var address = $"mysql://{user.Name}:{user.Name}@127.0.0.1:{await CliServer.MariaDb.PortAsync()}/dblock";
-        var ofUser = Findings((await DblockProcess.RunAsync([], "doctor", "-c", address, "-o", "json")).Output);
+        var ofUser = await DoctorAsync(address);
         Assert.Equal(("warning", "error"), (ofUser["right to see"], ofUser["fencing"]));
         var file = $"sqlite:{Folder}/locks.db";
         Assert.Equal(0, (await DblockProcess.RunAsync([], "lease-table", "-c", file)).ExitCode);
-        var ofFile = Findings((await DblockProcess.RunAsync([], "doctor", "-c", file, "-o", "json")).Output);
+        var ofFile = await DoctorAsync(file);
         Assert.Equal(("ok", "ok"), (ofFile["leases"], ofFile["writes"]));
-        var unwritable = await DblockProcess.RunAsync([], "doctor", "-c", $"Data Source={Folder}/locks.db;Mode=ReadOnly", "-o", "json");
-        Assert.Equal(("ok", "error"), (Findings(unwritable.Output)["leases"], Findings(unwritable.Output)["writes"]));
+        var unwritable = await DoctorAsync($"Data Source={Folder}/locks.db;Mode=ReadOnly");
+        Assert.Equal(("ok", "error"), (unwritable["leases"], unwritable["writes"]));
         await using var writer = new SqliteConnection($"Data Source={Folder}/locks.db;Pooling=false");
         await writer.OpenAsync();
         await using var writing = await writer.BeginTransactionAsync();
-        Assert.Equal("warning", Findings((await DblockProcess.RunAsync([], "doctor", "-c", file, "-o", "json")).Output)["writes"]);
+        Assert.Equal("warning", (await DoctorAsync(file))["writes"]);
         await writing.RollbackAsync();
         await using var exclusive = writer.CreateCommand();
         exclusive.CommandText = "pragma journal_mode = delete; begin exclusive";
         await exclusive.ExecuteNonQueryAsync();
-        Assert.Equal("warning", Findings((await DblockProcess.RunAsync([], "doctor", "-c", file, "-o", "json")).Output)["writes"]);
+        Assert.Equal("warning", (await DoctorAsync(file))["writes"]);
+
+        static async Task<Dictionary<string, string?>> DoctorAsync(string connection) =>
+            Findings((await DblockProcess.RunAsync([], "doctor", "-c", connection, "-o", "json")).Output);
 
         static Dictionary<string, string?> Findings(string text)
         {
