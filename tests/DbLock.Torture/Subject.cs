@@ -82,6 +82,20 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
         _ => NpgsqlDataSource.Create(Sight.Npgsql(App) + ";Maximum Pool Size=2"),
     };
 
+    // A provider that reads an answer which ends in the last words of a server or a pooler may fail with anything: Npgsql with a
+    // FormatException, while it loads the types. There is no session, as after every other failure.
+    protected static async Task OpenAsync(DbConnection connection)
+    {
+        try
+        {
+            await connection.OpenAsync();
+        }
+        catch (Exception e) when (!Worker.IsExpected(e))
+        {
+            throw new IOException($"No session is to be had: {e.Message}", e);
+        }
+    }
+
     protected static async Task<string> AskAsync(DbConnection connection, DbTransaction? transaction, string sql)
     {
         await using var command = connection.CreateCommand();
@@ -146,7 +160,7 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
             _connection = Connect(App);
             try
             {
-                await _connection.OpenAsync();
+                await OpenAsync(_connection);
                 _settings = await SettingsAsync(_connection);
                 return null;
             }
@@ -312,7 +326,8 @@ internal abstract class Subject(Sight sight, int task) : IAsyncDisposable
 
         public override async Task<string?> ReadyAsync(bool looks)
         {
-            await using var connection = await _source.OpenConnectionAsync();
+            await using var connection = _source.CreateConnection();
+            await OpenAsync(connection);
             await AskAsync(connection, null, "select 1");
             if (!looks && _settings is not null)
             {

@@ -3,9 +3,14 @@ using Microsoft.Extensions.Logging;
 namespace DbLock;
 
 /// <summary>
-/// Asks for the leases of many tasks together: what is asked for while as many statements as may be are under way goes into the next one.
+/// Asks for the leases of many tasks together, or lets go of them: what is asked for while as many statements as may be are under way goes
+/// into the next one.
 /// </summary>
-internal sealed class LeaseRounds(LeaseServer server)
+/// <param name="server">The server.</param>
+/// <param name="say">Writes the statement for many rows.</param>
+/// <param name="patience">How long the answer to a statement may take.</param>
+internal sealed class LeaseRounds(
+    LeaseServer server, Func<LeaseDialect, LeaseTable, LeaseRow[], LockStatement> say, TimeSpan patience)
 {
     private const int MostUnderWay = 8;
     private const int MostInOne = 500;
@@ -14,14 +19,15 @@ internal sealed class LeaseRounds(LeaseServer server)
     private readonly Queue<Asking> _asked = [];
     private int _underWay;
 
-    /// <summary>Asks for a lease of one row. The answer has the rows of others in it, too.</summary>
-    public Task<LeaseAnswer> Ask(LockKey key, LockOptions options, string owner)
+    /// <summary>Asks for one row. The answer has the rows of others in it, too.</summary>
+    public Task<LeaseAnswer> Ask(LockKey key, LockOptions options, string owner, int slot = 0)
     {
-        var asking = new Asking(key, options, owner);
+        var asking = new Asking(key, options, owner, slot);
         lock (_gate)
         {
             _asked.Enqueue(asking);
-            if (_underWay == MostUnderWay)
+            // A provider that blocks keeps a thread of everybody's for each, and the one file has one writer at a time.
+            if (_underWay >= (server.Dialect?.Leases is { IsBlocking: true } ? 1 : MostUnderWay))
             {
                 return asking.Answer.Task;
             }
@@ -49,10 +55,10 @@ internal sealed class LeaseRounds(LeaseServer server)
     {
         try
         {
-            var (key, options, _) = round[0];
+            var (key, options, _, _) = round[0];
             var answer = await server.Ask(
-                (leases, table) => leases.Acquire(table, Rows(leases, round), allOrNone: false), key, options,
-                Limit.Of(TrustWindow.Length, CancellationToken.None), async: true).ConfigureAwait(false);
+                (leases, table) => say(leases, table, Rows(leases, round)), key, options,
+                Limit.Of(patience, CancellationToken.None), async: true).ConfigureAwait(false);
             if (answer.Trouble == LeaseTrouble.Refused && round.Count > 1)
             {
                 // One of them may be what the server refuses, and nobody else waits for that.
@@ -71,10 +77,10 @@ internal sealed class LeaseRounds(LeaseServer server)
     }
 
     private static LeaseRow[] Rows(LeaseDialect leases, List<Asking> round) => round is [var one]
-        ? Leasing.Rows(leases, one.Key, one.Options, one.Owner)
+        ? Leasing.Rows(leases, one.Key, one.Options, one.Owner, one.Slot)
         :
         [
-            .. round.SelectMany(asking => Leasing.Rows(leases, asking.Key, asking.Options, asking.Owner))
+            .. round.SelectMany(asking => Leasing.Rows(leases, asking.Key, asking.Options, asking.Owner, asking.Slot))
                 .OrderBy(row => row.Name, StringComparer.Ordinal),
         ];
 
@@ -83,11 +89,11 @@ internal sealed class LeaseRounds(LeaseServer server)
         lock (_gate)
         {
             // One statement takes a row once. Who was cancelled after it asked is still here, beside the next one for the same key.
-            var (round, names) = (new List<Asking>(), new HashSet<string>());
+            var (round, names) = (new List<Asking>(), new HashSet<(string, int)>());
             for (var left = _asked.Count; left > 0 && round.Count < MostInOne; left--)
             {
                 var asking = _asked.Dequeue();
-                if (names.Add(asking.Key.Name))
+                if (names.Add((asking.Key.Name, asking.Slot)))
                 {
                     round.Add(asking);
                 }
@@ -102,7 +108,7 @@ internal sealed class LeaseRounds(LeaseServer server)
         }
     }
 
-    private sealed record Asking(LockKey Key, LockOptions Options, string Owner)
+    private sealed record Asking(LockKey Key, LockOptions Options, string Owner, int Slot)
     {
         public TaskCompletionSource<LeaseAnswer> Answer { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }

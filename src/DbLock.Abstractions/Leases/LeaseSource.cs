@@ -14,11 +14,16 @@ internal sealed class LeaseSource
 
     private readonly LeaseServer _server;
     private readonly LeaseRenewer _renewer;
-    private readonly LeaseRounds _rounds;
+    private readonly LeaseRounds _acquires;
+    private readonly LeaseRounds _releases;
     private readonly LeaseLine _line = new();
 
-    private LeaseSource(LeaseServer server) =>
-        (_server, _renewer, _rounds) = (server, new LeaseRenewer(server), new LeaseRounds(server));
+    private LeaseSource(LeaseServer server)
+    {
+        (_server, _renewer) = (server, new LeaseRenewer(server));
+        _acquires = new(server, static (leases, table, rows) => leases.Acquire(table, rows, allOrNone: false), TrustWindow.Length);
+        _releases = new(server, static (leases, table, rows) => leases.Release(table, rows), Limit.Way);
+    }
 
     /// <summary>Gets the database and the dialect, as far as they are known.</summary>
     public (string? Database, LockDialect? Dialect) Where => (_server.Database, _server.Dialect);
@@ -124,14 +129,16 @@ internal sealed class LeaseSource
         try
         {
             // The lease was trusted until now, so that nobody else had it. If the server cannot be told at once, that is done later.
-            var answer = await _server.Ask(
-                (leases, table) => leases.Release(table, hold.Rows), hold.Key, hold.Options, Limit.Of(Limit.Way, CancellationToken.None),
-                async).ConfigureAwait(false);
+            var answer = async && hold.Rows is [var row]
+                ? await _releases.Ask(hold.Key, hold.Options, row.Owner, row.Slot).ConfigureAwait(false)
+                : await _server.Ask(
+                    (leases, table) => leases.Release(table, hold.Rows), hold.Key, hold.Options,
+                    Limit.Of(Limit.Way, CancellationToken.None), async).ConfigureAwait(false);
             if (answer.Reply is not { } reply)
             {
                 _renewer.LetGo(hold.Key, hold.Options, hold.Owner, hold.Rows[0].Slot, wasHeld: true);
             }
-            else if (reply.Rows.Count != hold.Rows.Length)
+            else if (reply.Rows.Count(row => row.Owner == hold.Owner) != hold.Rows.Length)
             {
                 hold.LoseAtRelease();
                 hold.TakeLoss();
@@ -228,7 +235,7 @@ internal sealed class LeaseSource
                 return await source._server.Ask(say, Key, Options, limit, async).ConfigureAwait(false);
             }
 
-            Round = source._rounds.Ask(Key, Options, Owner);
+            Round = source._acquires.Ask(Key, Options, Owner);
             try
             {
                 return await Round.WaitAsync(limit.LeftToAnswer, limit.Token).ConfigureAwait(false);

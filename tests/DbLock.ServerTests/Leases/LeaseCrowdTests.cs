@@ -1,5 +1,7 @@
 using System.Data.Common;
 using System.Diagnostics;
+using DbLock.LocalServers;
+using Npgsql;
 
 namespace DbLock.ServerTests;
 
@@ -17,14 +19,15 @@ public sealed class LeaseCrowdTests
         await LeaseServers.SourceAsync(way);
         await using var source = await LeaseServers.NewSourceAsync(way);
         await using var other = await LeaseServers.NewSourceAsync(way);
-        var options = new LockOptions { Scope = LockScope.Lease, Lease = TimeSpan.FromSeconds(12) };
+        var log = new RecordingLogger();
+        var options = new LockOptions { Scope = LockScope.Lease, Lease = TimeSpan.FromSeconds(12), Logger = log };
         var clock = Stopwatch.StartNew();
         var all = await Task.WhenAll(Enumerable.Range(0, Many).Select(n => source.AcquireLockAsync($"{Key}:{n}", null, null, options).AsTask()));
         TestContext.Current.TestOutputHelper?.WriteLine($"{Many} were acquired in {clock.Elapsed.TotalSeconds:0.00} s.");
         var ends = DateTimeOffset.MaxValue;
         await TestServer.UntilAsync(async () => (ends = await EndAsync(0) ?? ends) < DateTimeOffset.MaxValue, "the server tells the end");
         await TestServer.UntilAsync(async () => await EndAsync(0) > ends && await EndAsync(Many - 1) > ends, "the leases were renewed");
-        Assert.All(all, held => Assert.True(held.IsHeld));
+        Assert.True(Array.TrueForAll(all, held => held.IsHeld), string.Join(Environment.NewLine, log.Warnings.Take(10)));
         Assert.Null(await other.TryAcquireLockAsync($"{Key}:{Many / 2}", default, null, options));
         clock.Restart();
         await Task.WhenAll(all.Select(held => held.ReleaseAsync().AsTask()));
@@ -36,6 +39,22 @@ public sealed class LeaseCrowdTests
             var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => other.AcquireLockAsync($"{Key}:{number}", TimeSpan.Zero, null, options).AsTask());
             return error.Holders?.Single().Lease!.Until;
         }
+    }
+
+    /// <summary>Who lets go of a lease while others do so does not send a statement of his own, and waits for no connection of his own.</summary>
+    [Fact]
+    public async Task Thousands_are_acquired_and_let_go_of_in_few_statements()
+    {
+        await LeaseServers.SourceAsync("Npgsql");
+        var counter = new RoundTrips();
+        await using var source = new NpgsqlDataSourceBuilder((await PostgreSqlTestServer.ServerAsync).ConnectionString).UseLoggerFactory(counter).Build();
+        var options = new LockOptions { Scope = LockScope.Lease };
+        var all = await Task.WhenAll(Enumerable.Range(0, Many).Select(n => source.AcquireLockAsync($"{Key}:{n}", null, null, options).AsTask()));
+        Assert.InRange(counter.Count, 2, Many / 8);
+        counter.Count = 0;
+        Assert.All(await Task.WhenAll(all.Select(held => held.ReleaseAsync().AsTask())), Assert.True);
+        Assert.InRange(counter.Count, 2, Many / 8);
+        Assert.Equal(0L, await LeaseServers.AskAsync(source, $"select count(*) from dblock_leases where key like '{Key.Name}%' and expires > now()"));
     }
 
     [Theory, MemberData(nameof(LeaseServers.Engines), MemberType = typeof(LeaseServers))]
