@@ -45,9 +45,16 @@ internal sealed class LeaseRounds(
 
     private async Task Send()
     {
-        while (Next() is { Count: > 0 } round)
+        var round = Next();
+        while (round.Count > 0)
         {
             await Send(round).ConfigureAwait(false);
+            round = Next();
+            if (round.Count > 0)
+            {
+                // Over a provider that blocks, this is still the thread of the one who asked first, who does not serve the others.
+                await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+            }
         }
     }
 

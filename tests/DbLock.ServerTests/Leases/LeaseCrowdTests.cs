@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Data.Common;
 using System.Diagnostics;
 using DbLock.LocalServers;
@@ -57,6 +58,37 @@ public sealed class LeaseCrowdTests
         Assert.Equal(0L, await LeaseServers.AskAsync(source, $"select count(*) from dblock_leases where key like '{Key.Name}%' and expires > now()"));
     }
 
+    /// <summary>A provider that blocks its caller blocks him for his own statement, and not for those of others, who asked meanwhile.</summary>
+    [Fact]
+    public async Task Nobody_serves_the_others()
+    {
+        const int UnderWay = 8;
+        using var gate = new SemaphoreSlim(0);
+        var threads = new ConcurrentQueue<int>();
+        await using var odbc = new OdbcDataSource(await LeaseServers.NewSourceAsync("Odbc on PostgreSQL"), () =>
+        {
+            threads.Enqueue(Environment.CurrentManagedThreadId);
+            gate.Wait();
+        });
+        await LeaseServers.SourceAsync("Odbc on PostgreSQL");
+        var options = new LockOptions { Scope = LockScope.Lease };
+        var first = Enumerable.Range(0, UnderWay).Select(n => Task.Factory.StartNew(
+            () => odbc.AcquireLockAsync($"{Key}:{n}", null, null, options).AsTask(), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToArray();
+        await TestServer.UntilAsync(() => Task.FromResult(threads.Count == UnderWay), "all that may be are under way");
+        var last = odbc.AcquireLockAsync($"{Key}:last", null, null, options).AsTask();
+        gate.Release();
+        await TestServer.UntilAsync(() => Task.FromResult(threads.Count == UnderWay + 1), "the last is under way");
+        var all = threads.ToArray();
+        gate.Release(100);
+        Assert.DoesNotContain(all[^1], all[..^1]);
+        foreach (var call in first)
+        {
+            await (await await call).DisposeAsync();
+        }
+
+        await (await last).DisposeAsync();
+    }
+
     [Theory, MemberData(nameof(LeaseServers.Engines), MemberType = typeof(LeaseServers))]
     public async Task A_hundred_tasks_take_turns_at_one(string way)
     {
@@ -105,5 +137,25 @@ public sealed class LeaseCrowdTests
         }));
         await using var last = await source.AcquireLockAsync(Key, TimeSpan.FromMinutes(1), null, options);
         Assert.True(last.IsHeld);
+    }
+
+    /// <summary>A data source that does something on the caller's thread before it opens a connection, as ODBC opens it.</summary>
+    private sealed class OdbcDataSource(DbDataSource source, Action opening) : DbDataSource
+    {
+        public override string ConnectionString => source.ConnectionString;
+
+        protected override DbConnection CreateDbConnection() => source.CreateConnection();
+
+        protected override ValueTask<DbConnection> OpenDbConnectionAsync(CancellationToken cancellationToken = default)
+        {
+            opening();
+            return new(source.OpenConnection());
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+            source.Dispose();
+            base.Dispose(disposing);
+        }
     }
 }

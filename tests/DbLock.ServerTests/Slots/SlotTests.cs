@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Diagnostics;
 using Npgsql;
 
 namespace DbLock.ServerTests;
@@ -107,7 +108,15 @@ public sealed class SlotTests
                             Assert.InRange(Interlocked.Increment(ref inside[0]), 1, Count);
                             InterlockedMax(ref most, inside[0]);
                             Interlocked.Increment(ref grants);
-                            await Task.Yield();
+
+                            // Until two have been inside at once, each waits a moment for another.
+                            var clock = Stopwatch.StartNew();
+                            do
+                            {
+                                await Task.Yield();
+                            }
+                            while (Volatile.Read(ref most) < 2 && clock.ElapsedMilliseconds < 20);
+
                             Assert.True(held.IsHeld);
                             Interlocked.Decrement(ref inside[0]);
                             Interlocked.Decrement(ref inside[slot]);
