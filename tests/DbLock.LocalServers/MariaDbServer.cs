@@ -142,6 +142,8 @@ public sealed class MariaDbServer : IAsyncDisposable
         innodb_log_file_size = 8M
         innodb_flush_log_at_trx_commit = 0
         innodb_use_native_aio = OFF
+        innodb_flush_method = nosync
+        debug-no-sync
 
         """);
 

@@ -22,12 +22,15 @@ public sealed class OtherProcessTests
         nameof(NpgsqlOnPostgreSql), nameof(AdoNetOnPostgreSql), nameof(OdbcOnPostgreSql), nameof(OdbcOnMariaDb), nameof(MySqlConnectorOnMariaDb), nameof(InMemory),
         nameof(LockPoolTests), nameof(LockPoolOverOdbc), nameof(LockPoolInMemory));
 
+    [Fact]
+    public Task What_blocks_all_threads_of_the_pool_loses_no_lease() => PassesAsync([], nameof(StarvedProgram));
+
     /// <summary>Runs the quick part of some classes in a process of their own.</summary>
     private static async Task PassesAsync((string Name, string Value)[] environment, params string[] classes)
     {
         var start = new ProcessStartInfo(
             Path.Combine(AppContext.BaseDirectory, "DbLock.ServerTests"),
-            ["-noColor", "-noLogo", "-trait", "Part=Quick", .. classes.SelectMany(name => new[] { "-class", $"DbLock.ServerTests.{name}" })])
+            ["-noColor", "-noLogo", "-explicit", "on", "-trait", "Part=Quick", .. classes.SelectMany(name => new[] { "-class", $"DbLock.ServerTests.{name}" })])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

@@ -8,6 +8,7 @@ namespace DbLock;
 /// Renews the leases of one source, all that are due in one statement; ends those that could not be renewed in time; and lets go of what
 /// may have been given although nobody waits for it any more.
 /// </summary>
+/// <remarks>It blocks a thread of its own, because a program whose pool of threads is all in use must not lose its leases.</remarks>
 [SuppressMessage("Design", "CA1001", Justification = "It lives as long as its data source, and has nothing open without leases.")]
 internal sealed class LeaseRenewer(LeaseServer server)
 {
@@ -86,7 +87,7 @@ internal sealed class LeaseRenewer(LeaseServer server)
             _isRunning = true;
             using (ExecutionContext.SuppressFlow())
             {
-                _ = Run();
+                OwnThreads.Shared.Run(Run);
             }
         }
         else if (at < _wakeAt)
@@ -140,9 +141,8 @@ internal sealed class LeaseRenewer(LeaseServer server)
         }
     }
 
-    private async Task Run()
+    private void Run()
     {
-        await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         while (true)
         {
             LeaseHold[] due;
@@ -169,19 +169,19 @@ internal sealed class LeaseRenewer(LeaseServer server)
             if (due.Length == 0 && leftovers.Length == 0)
             {
                 // It looks again at least once a minute, because a timer counts at most so many milliseconds.
-                await _changed.WaitAsync(TimeSpan.FromMilliseconds(Math.Clamp(wait.TotalMilliseconds, 1, 60_000))).ConfigureAwait(false);
+                _changed.Wait(TimeSpan.FromMilliseconds(Math.Clamp(wait.TotalMilliseconds, 1, 60_000)));
                 continue;
             }
 
             foreach (var some in due.Chunk(MostInOne))
             {
-                await Renew(some).ConfigureAwait(false);
+                Renew(some);
             }
 
             // What is held comes first: one leftover after another may have to wait for its row.
             foreach (var leftover in leftovers.TakeWhile(_ => !IsAnyDue()))
             {
-                await LetGo(leftover).ConfigureAwait(false);
+                LetGo(leftover);
             }
         }
     }
@@ -195,13 +195,13 @@ internal sealed class LeaseRenewer(LeaseServer server)
         }
     }
 
-    private async ValueTask Renew(LeaseHold[] holds)
+    private void Renew(LeaseHold[] holds)
     {
         var limit = Limit.Of(holds.Min(hold => hold.Options.Lease) / 6, CancellationToken.None);
         var parts = new Queue<LeaseHold[]>([holds]);
         while (parts.TryDequeue(out var part))
         {
-            var answer = await AskToRenew(part, limit).ConfigureAwait(false);
+            var answer = AskToRenew(part, limit);
             if (!answer.IsNotNow || part.Length == 1)
             {
                 Judge(part, answer);
@@ -222,14 +222,18 @@ internal sealed class LeaseRenewer(LeaseServer server)
         }
     }
 
-    private async ValueTask<LeaseAnswer> AskToRenew(LeaseHold[] holds, Limit limit)
+    private LeaseAnswer AskToRenew(LeaseHold[] holds, Limit limit)
     {
         try
         {
-            return await server.Ask(
+            return Synchronously.Completed(server.Ask(
                 (leases, table) => leases.Renew(
-                    table, [.. holds.SelectMany(hold => hold.Rows).OrderBy(row => row.Name, StringComparer.Ordinal)]),
-                holds[0].Key, holds[0].Options, limit, async: true, attempts: 1).ConfigureAwait(false);
+                    table, [.. holds.SelectMany(hold => hold.Rows).OrderBy(row => row.Name, StringComparer.Ordinal)]) with
+                {
+                    // Where all threads of the pool are blocked, nothing but the command's own time ends it.
+                    Limit = LeaseServer.LongestBlock(limit),
+                },
+                holds[0].Key, holds[0].Options, limit, async: false, attempts: 1));
         }
         catch (Exception e)
         {
@@ -277,15 +281,15 @@ internal sealed class LeaseRenewer(LeaseServer server)
         }
     }
 
-    private async ValueTask LetGo(Leftover leftover)
+    private void LetGo(Leftover leftover)
     {
         var (key, options, owner, slot, _) = leftover;
         try
         {
-            var answer = await server.Ask(
+            var answer = Synchronously.Completed(server.Ask(
                 (leases, table) => leases.Release(table, slot == 0
                     ? Leasing.AllRows(leases, key, options, owner) : Leasing.Rows(leases, key, options, owner, slot)),
-                key, options, Limit.Of(Limit.Way, CancellationToken.None), async: true).ConfigureAwait(false);
+                key, options, Limit.Of(Limit.Way, CancellationToken.None), async: false));
             leftover.IsDone = answer.Reply is { Rows.Count: > 0 };
         }
         catch (Exception)

@@ -87,15 +87,16 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
         var statement = say(leases, table);
         statement = statement with
         {
-            Limit = leases.IsBlocking ? LongestBlock(conversation.Limit) : TrustWindow.Length,
+            Limit = leases.IsBlocking ? LongestBlock(conversation.Limit) : statement.Limit ?? TrustWindow.Length,
             MayPrepare = conversation.PhysicalSession.IsOne && IsOfOneRow(statement),
         };
+        var trusted = leases.IsBlocking ? TrustWindow.Length : statement.Limit;
         var start = Stopwatch.GetTimestamp();
         for (var attempt = 1; ; attempt++)
         {
             var asked = Stopwatch.GetTimestamp();
             var answer = await conversation.Ask(statement, async).ConfigureAwait(false);
-            if (answer.Error is null && Stopwatch.GetElapsedTime(asked) >= TrustWindow.Length)
+            if (answer.Error is null && Stopwatch.GetElapsedTime(asked) >= trusted)
             {
                 // The provider may have cancelled the statement meanwhile. A server that waits for its standby then answers with success
                 // what it has not secured.
@@ -120,7 +121,7 @@ internal sealed class LeaseServer(DbDataSource dataSource, LockInterface? lockIn
     }
 
     // Nothing but its own time, in whole seconds, ends the call of a provider that blocks.
-    private static TimeSpan LongestBlock(Limit limit)
+    public static TimeSpan LongestBlock(Limit limit)
     {
         var left = limit.LeftToAnswer;
         return left < TimeSpan.Zero || left > TrustWindow.Length

@@ -60,7 +60,7 @@ internal static class OwnConnection
     {
         var (connection, error, isOver) = (default(DbConnection), default(ExceptionDispatchInfo), 0);
         var opened = new ManualResetEventSlim();
-        OpeningThreads.Shared.Run(() =>
+        OwnThreads.Shared.Run(() =>
         {
             try
             {

@@ -121,7 +121,9 @@ internal sealed class DblockProcess : IAsyncDisposable
         _process.Dispose();
     }
 
-    private bool Says(string text) => Output.Contains(text, StringComparison.Ordinal) || Error.Contains(text, StringComparison.Ordinal);
+    // One character is the end of what the command prints; on a busy machine dblock may say meanwhile that it waits.
+    private bool Says(string text) =>
+        Output.Contains(text, StringComparison.Ordinal) || (text.Length > 1 && Error.Contains(text, StringComparison.Ordinal));
 
     private static ProcessStartInfo Prepare(string program, IEnumerable<(string, string?)> environment, string[] arguments)
     {

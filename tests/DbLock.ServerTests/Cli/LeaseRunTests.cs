@@ -20,7 +20,7 @@ public sealed class LeaseRunTests : IDisposable
         var environment = await EnvironmentAsync(engine);
         Assert.Equal((0, "", ""), await DblockProcess.RunAsync(environment, "lease-table"));
         await using var first = DblockProcess.Start(environment, "run", "--lease", "10s", Key, "--", "sh", "-c", "echo token $DBLOCK_FENCING_TOKEN:$DBLOCK_PID.; read x; exit 3");
-        await first.UntilAsync(".");
+        await first.UntilAsync(":.");
         var token = long.Parse(first.Output.Split(' ', ':')[1], CultureInfo.InvariantCulture);
         Assert.Contains(":.", first.Output, StringComparison.Ordinal);
         var (code, output, error) = await DblockProcess.RunAsync(environment, "run", "--lease", "10s", "--nonblock", Key, "--", "echo", "ran");

@@ -143,6 +143,42 @@ public sealed class LeaseStrangerTests
         await Assert.ThrowsAsync<LockLostException>(() => held[7].ReleaseAsync().AsTask());
     }
 
+    /// <summary>What deletes old rows may have to wait for one of them. On MariaDB and MySQL it kept all rows before it locked meanwhile.</summary>
+    [Fact]
+    public async Task Clearing_that_waits_keeps_nobody_from_his_lease()
+    {
+        var options = Options with { LeaseTable = new LeaseTable("clear_" + Guid.NewGuid().ToString("N")) };
+        await LeaseServers.SourceAsync("MySqlConnector");
+        await using var source = await LeaseServers.NewSourceAsync("MySqlConnector");
+        await options.LeaseTable.CreateAsync(source);
+        foreach (var name in (string[])["old 1", "old 9"])
+        {
+            await (await source.AcquireLockAsync(name, Long, options: options)).DisposeAsync();
+        }
+
+        await LeaseServers.AskAsync(source, $"update {options.LeaseTable} set expires = expires - interval 2 day");
+        await using var held = await source.AcquireLockAsync("old 2", Long, options: options);
+        await using (var keeping = await source.OpenConnectionAsync())
+        {
+            await AskAsync(keeping, "begin");
+            await AskAsync(keeping, $"update {options.LeaseTable} set note = 'mine' where `key` = 'old 9' and slot = 0");
+            var clearing = options.LeaseTable.ClearAsync(source);
+            await TestServer.UntilAsync(
+                async () => Convert.ToInt32(
+                    await LeaseServers.AskAsync(source, $"select count(*) from information_schema.innodb_trx where trx_state = 'LOCK WAIT' and trx_query like '%{options.LeaseTable}%'"),
+                    System.Globalization.CultureInfo.InvariantCulture) == 1,
+                "clearing waits");
+            await using var next = await source.TryAcquireLockAsync("old 5", default, null, options);
+            Assert.NotNull(next);
+            Assert.True(await held.ReleaseAsync());
+            Assert.False(clearing.IsCompleted);
+            await AskAsync(keeping, "rollback");
+            Assert.Equal(2, await clearing);
+        }
+
+        await LeaseServers.AskAsync(source, $"drop table {options.LeaseTable}");
+    }
+
     [Theory, InlineData(false), InlineData(true)]
     public async Task A_limit_is_a_limit_though_another_writes_to_the_file(bool async)
     {

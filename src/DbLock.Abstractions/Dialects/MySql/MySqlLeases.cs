@@ -116,8 +116,13 @@ internal sealed class MySqlLeases(bool isMariaDb) : LeaseDialect
 
             // https://dev.mysql.com/doc/refman/8.4/en/set-transaction.html: it is refused in a transaction. MariaDB's answers tell.
             Committed = isMariaDb ? [] : [new("set transaction read write")],
+
+            // A delete locks every row that it reads, and by default it keeps them and the gaps between until its end: while it waited for
+            // a row that another's transaction has, no lease could be acquired or renewed. At this level it keeps the old rows alone.
+            // https://dev.mysql.com/doc/refman/8.4/en/innodb-transaction-isolation-levels.html
             Clear =
             [
+                new("set transaction isolation level read committed"),
                 new($"delete from {name} where expires < {Now} - interval 1 day and token < {Clock}"),
                 new("select concat(row_count(), '')"),
             ],

@@ -3,7 +3,7 @@ using System.Collections.Concurrent;
 namespace DbLock.Tests.Sessions;
 
 /// <summary>Every job is run once, whatever a thread does at that moment that has waited for long enough.</summary>
-public sealed class OpeningThreadsTests
+public sealed class OwnThreadsTests
 {
     private const int Callers = 8;
     private const int Jobs = 3_000;
@@ -11,7 +11,7 @@ public sealed class OpeningThreadsTests
     [Fact]
     public void A_job_has_what_flows_with_its_caller_and_not_with_the_one_before()
     {
-        var threads = new OpeningThreads(TimeSpan.FromMinutes(1));
+        var threads = new OwnThreads(TimeSpan.FromMinutes(1));
         var flows = new AsyncLocal<string?>();
         Assert.Equal("first", Ask("first"));
         Assert.Null(Ask(null));
@@ -34,7 +34,7 @@ public sealed class OpeningThreadsTests
     [Theory, InlineData(0), InlineData(1), InlineData(10_000)]
     public void Every_job_is_run_once(int lingerMilliseconds)
     {
-        var threads = new OpeningThreads(TimeSpan.FromMilliseconds(lingerMilliseconds));
+        var threads = new OwnThreads(TimeSpan.FromMilliseconds(lingerMilliseconds));
         var ids = new ConcurrentDictionary<int, bool>();
         var runs = new int[Callers * Jobs];
         var callers = Enumerable.Range(0, Callers).Select(caller => new Thread(() =>

@@ -3,19 +3,20 @@ using System.Diagnostics.CodeAnalysis;
 namespace DbLock;
 
 /// <summary>
-/// Threads on which connections are opened for calls that block. One that has nothing to do waits for a while for the next.
+/// Threads for what must go on while all threads of the pool of .NET are blocked: the opening of connections for calls that block, and the
+/// renewing of leases. One that has nothing to do waits for a while for the next job.
 /// </summary>
 /// <remarks>
-/// To start a thread takes longer than to take a connection out of a provider's pool, and the threads of .NET's pool may all be blocked.
+/// To start a thread takes longer than to take a connection out of a provider's pool.
 /// </remarks>
 /// <param name="linger">How long a thread waits for its next job.</param>
-internal sealed class OpeningThreads(TimeSpan linger)
+internal sealed class OwnThreads(TimeSpan linger)
 {
     private readonly TimeSpan _linger = linger;
     private readonly List<Worker> _idle = [];
 
     /// <summary>Gets those of the process.</summary>
-    public static OpeningThreads Shared { get; } = new(TimeSpan.FromSeconds(10));
+    public static OwnThreads Shared { get; } = new(TimeSpan.FromSeconds(10));
 
     /// <summary>Runs a job, which must not throw.</summary>
     public void Run(Action job)
@@ -34,11 +35,11 @@ internal sealed class OpeningThreads(TimeSpan linger)
             }
         }
 
-        new Thread(new Worker(this, run).Work) { IsBackground = true, Name = "DbLock: opening connections" }.UnsafeStart();
+        new Thread(new Worker(this, run).Work) { IsBackground = true, Name = "DbLock" }.UnsafeStart();
     }
 
     [SuppressMessage("Reliability", "CA1001", Justification = "A semaphore whose handle nobody asks for holds nothing.")]
-    private sealed class Worker(OpeningThreads all, Action job)
+    private sealed class Worker(OwnThreads all, Action job)
     {
         private readonly SemaphoreSlim _given = new(0);
         private Action? _job = job;
