@@ -17,24 +17,41 @@ public sealed class LockPoolCrowdTests
         await using var source = await SourceAsync();
         await using var holders = new LockPool(source);
         var held = await Task.WhenAll(Enumerable.Range(0, Count).Select(n => holders.AcquireLockAsync($"{Name}{n}").AsTask()));
-        var watched = new WatchedDriver(LockInterface.Npgsql.Driver);
-        await using var pool = new LockPool(source, watched.Interface);
-        var waits = Enumerable.Range(0, Count)
-            .Select(n => pool.AcquireLockAsync($"{Name}{n}", TimeSpan.FromMilliseconds(500)).AsTask()).ToList();
-        await (await pool.AcquireLockAsync(Name + "beside")).DisposeAsync();
-        var carrier = watched.Statements.Where(one => one.Sql.Contains("pg_try_advisory_lock", StringComparison.Ordinal))
-            .Select(one => one.Connection).Distinct().Single();
-        foreach (var (wait, n) in waits.Select((wait, n) => (wait, n)))
+
+        // Who holds it is told within a second or not at all, and a machine may be too busy for that, but not each time.
+        for (var attempt = 1; ; attempt++)
         {
-            var error = await Assert.ThrowsAsync<LockNotAcquiredException>(() => wait);
-            Assert.Contains($"'{Name}{n}' is held by pid", error.Message, StringComparison.Ordinal);
-            Assert.Single(error.Holders!);
+            var watched = new WatchedDriver(LockInterface.Npgsql.Driver);
+            await using var pool = new LockPool(source, watched.Interface);
+            var waits = Enumerable.Range(0, Count)
+                .Select(n => pool.AcquireLockAsync($"{Name}{n}", TimeSpan.FromMilliseconds(500)).AsTask()).ToList();
+            await (await pool.AcquireLockAsync(Name + "beside")).DisposeAsync();
+            var carrier = watched.Statements.Where(one => one.Sql.Contains("pg_try_advisory_lock", StringComparison.Ordinal))
+                .Select(one => one.Connection).Distinct().Single();
+            List<LockNotAcquiredException> errors = [];
+            foreach (var wait in waits)
+            {
+                errors.Add(await Assert.ThrowsAsync<LockNotAcquiredException>(() => wait));
+            }
+
+            if (attempt < 3 && errors.Exists(error => error.Holders is null))
+            {
+                continue;
+            }
+
+            Assert.All(errors, (error, n) =>
+            {
+                Assert.Contains($"'{Name}{n}' is held by pid", error.Message, StringComparison.Ordinal);
+                Assert.Single(error.Holders!);
+            });
+
+            // They began one after the other, so that their times may be over in several moments.
+            var questions = watched.Statements.Where(one => one.Sql.Contains("pg_stat_activity", StringComparison.Ordinal)).ToList();
+            Assert.InRange(questions.Count, 1, 10);
+            Assert.All(questions, question => Assert.NotSame(carrier, question.Connection));
+            break;
         }
 
-        // They began one after the other, so that their times may be over in several moments.
-        var questions = watched.Statements.Where(one => one.Sql.Contains("pg_stat_activity", StringComparison.Ordinal)).ToList();
-        Assert.InRange(questions.Count, 1, 10);
-        Assert.All(questions, question => Assert.NotSame(carrier, question.Connection));
         await Task.WhenAll(held.Select(one => one.DisposeAsync().AsTask()));
     }
 

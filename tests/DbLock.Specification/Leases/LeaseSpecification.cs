@@ -46,7 +46,7 @@ public abstract class LeaseSpecification(TestServer server, LockInterface? lockI
         var (source, other) = (await SourceAsync(), await SourceAsync());
         for (var use = 0; use < 3; use++)
         {
-            var held = await AcquireAsync(source, Key, null, async);
+            var held = await AcquireAsync(source, Key, null, async, Options with { Lease = TimeSpan.FromMinutes(1) });
             Assert.Equal(Key, held.Key);
             Assert.True(held.IsHeld);
             Assert.True(await server.IsHeldAsync(Key));
@@ -271,8 +271,8 @@ public abstract class LeaseSpecification(TestServer server, LockInterface? lockI
         }
     }
 
-    private async Task<HeldLock> AcquireAsync(DbDataSource source, LockKey key, TimeSpan? timeout, bool async) => async
-        ? await source.AcquireLockAsync(key, timeout, lockInterface, Options) : source.AcquireLock(key, timeout, lockInterface, Options);
+    private async Task<HeldLock> AcquireAsync(DbDataSource source, LockKey key, TimeSpan? timeout, bool async, LockOptions? options = null) => async
+        ? await source.AcquireLockAsync(key, timeout, lockInterface, options ?? Options) : source.AcquireLock(key, timeout, lockInterface, options ?? Options);
 
     private async Task<HeldLock?> TryAsync(DbDataSource source, LockKey key, TimeSpan timeout, bool async) => async
         ? await source.TryAcquireLockAsync(key, timeout, lockInterface, Options) : source.TryAcquireLock(key, timeout, lockInterface, Options);
