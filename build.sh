@@ -274,9 +274,9 @@ torture() {
 run_tests() {
   local project=$1 log=$scratch/$1.log limit=() code=0
   shift
-  # It ends what hangs, long after what is slow has ended.
+  # It ends what hangs, long after what is slow has ended. Five minutes before, it names the tests that have not ended.
   ! command -v timeout >/dev/null || limit=(timeout --foreground --kill-after=10 30m)
-  "${limit[@]}" "artifacts/bin/$project/release/$project" -noColor -noLogo "$@" | tee "$log" | sed -u '/\[SKIP\]$/{N;d;}' || code=$?
+  "${limit[@]}" "artifacts/bin/$project/release/$project" -noColor -noLogo -longRunning 1500 "$@" | tee "$log" | sed -u '/\[SKIP\]$/{N;d;}' || code=$?
   total=0 failed=0 skipped=0
   if [[ $(tail -n 1 "$log") =~ Total:\ ([0-9]+),\ Errors:\ ([0-9]+),\ Failed:\ ([0-9]+),\ Skipped:\ ([0-9]+) ]]; then
     total=${BASH_REMATCH[1]} failed=$((BASH_REMATCH[2] + BASH_REMATCH[3])) skipped=${BASH_REMATCH[4]}

@@ -126,14 +126,22 @@ internal sealed class PrivateServer : IAsyncDisposable
     private async Task<bool> TryStartAsync(Func<Task<bool>> isReady)
     {
         var process = await _watchdog.StartServerAsync();
-        for (var started = Stopwatch.StartNew(); IsRunning(process) && started.Elapsed < Patience;)
+        try
         {
-            if (await isReady())
+            // A server may let a client in and then say nothing.
+            for (var started = Stopwatch.StartNew(); IsRunning(process) && started.Elapsed < Patience;)
             {
-                return true;
-            }
+                if (await isReady().WaitAsync(Patience))
+                {
+                    return true;
+                }
 
-            await Task.Delay(20);
+                await Task.Delay(20);
+            }
+        }
+        catch (TimeoutException)
+        {
+            // It is not ready.
         }
 
         await _watchdog.StopServerAsync("KILL");

@@ -12,7 +12,7 @@ internal static class Programs
         .Select(folder => Path.Combine(folder, name))
         .FirstOrDefault(File.Exists);
 
-    /// <summary>Runs a program to its end and gives its output.</summary>
+    /// <summary>Runs a program to its end, for three minutes at most, and gives its output.</summary>
     /// <exception cref="InvalidOperationException">It failed; the message has what it wrote.</exception>
     public static async Task<string> RunAsync(IReadOnlyList<string> command, string workingDirectory)
     {
@@ -24,12 +24,14 @@ internal static class Programs
             WorkingDirectory = workingDirectory,
         })!;
         process.StandardInput.Close();
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(3));
+        await using var kill = limit.Token.Register(() => process.Kill(entireProcessTree: true));
         var output = process.StandardOutput.ReadToEndAsync();
         var errors = process.StandardError.ReadToEndAsync();
         await process.WaitForExitAsync();
         return process.ExitCode == 0
             ? await output
             : throw new InvalidOperationException(
-                $"{string.Join(' ', command)} failed with exit code {process.ExitCode}:\n{await output}{await errors}");
+                $"{string.Join(' ', command)} failed with exit code {process.ExitCode}{(limit.IsCancellationRequested ? " after three minutes" : "")}:\n{await output}{await errors}");
     }
 }

@@ -135,7 +135,7 @@ internal sealed class Child
     public async Task<IReadOnlyList<int>?> KillAsync()
     {
         var start = Stopwatch.GetTimestamp();
-        while (!_childless.Task.IsCompleted && Tree() is var tree && (tree.Count > 0 || IsAlone))
+        while (!_childless.Task.IsCompleted && QuickTree() is var tree && (tree.Count > 0 || IsAlone))
         {
             if (Stopwatch.GetElapsedTime(start) > KillLimit)
             {
@@ -144,7 +144,7 @@ internal sealed class Child
 
             // All are stopped first, until no new one is found, because a process that is stopped starts no other.
             var stopped = new HashSet<int>();
-            for (var isNew = true; isNew && Stopwatch.GetElapsedTime(start) < KillLimit; tree = Tree())
+            for (var isNew = true; isNew && Stopwatch.GetElapsedTime(start) < KillLimit; tree = QuickTree())
             {
                 isNew = false;
                 foreach (var process in tree)
@@ -165,7 +165,12 @@ internal sealed class Child
     }
 
     /// <summary>Gets the command and all that it has started and that lives, parents first, as far as /proc shows them.</summary>
-    public IReadOnlyList<(int Pid, bool IsDaemon)> Tree()
+    public IReadOnlyList<(int Pid, bool IsDaemon)> Tree() => Tree(Proc.All);
+
+    // Who starts another and ends at once is gone before all processes of the machine have been looked at.
+    private List<(int Pid, bool IsDaemon)> QuickTree() => Tree(static () => Proc.Below(Environment.ProcessId));
+
+    private List<(int Pid, bool IsDaemon)> Tree(Func<Dictionary<int, (int Parent, int Session)>> look)
     {
         if (!Proc.IsOurs)
         {
@@ -173,7 +178,7 @@ internal sealed class Child
         }
 
         // A process whose parent has ended is a child of dblock (Unix.AdoptOrphans), and so is in the tree.
-        var all = Proc.All();
+        var all = look();
         var session = all.TryGetValue(Environment.ProcessId, out var own) ? own.Session : 0;
         var tree = new List<(int Pid, bool IsDaemon)>();
         tree.AddRange(all.Where(process => process.Value.Parent == Environment.ProcessId && !_strangers.Contains(process.Key))

@@ -104,13 +104,13 @@ internal sealed class DblockProcess : IAsyncDisposable
         try
         {
             await _process.WaitForExitAsync(limit.Token);
+            await _reading.WaitAsync(limit.Token);
         }
         catch (OperationCanceledException)
         {
-            Assert.Fail($"It does not end. It said: {Output} {Error}");
+            Assert.Fail($"{(_process.HasExited ? "What it started" : "It")} does not end. It said: {Output} {Error}");
         }
 
-        await _reading;
         return _process.ExitCode;
     }
 

@@ -52,11 +52,11 @@ public sealed class RunTreeTests : IDisposable
         Assert.DoesNotContain("killed", dblock.Error, StringComparison.Ordinal);
     }
 
-    [Theory, InlineData(""), InlineData("setsid")]
-    public async Task On_loss_what_starts_itself_again_and_again_does_not_survive(string how)
+    [Theory, InlineData("", "sleep 0.02"), InlineData("setsid", "sleep 0.02"), InlineData("setsid", "")]
+    public async Task On_loss_what_starts_itself_again_and_again_does_not_survive(string how, string pause)
     {
         var script = Path.Combine(Folder, "again");
-        await File.WriteAllTextAsync(script, $"#!/bin/sh\ntrap '' TERM HUP\necho x >>{Folder}/born\nsleep 0.02\n{how} '{script}' &\n");
+        await File.WriteAllTextAsync(script, $"#!/bin/sh\ntrap '' TERM HUP\necho x >>{Folder}/born\n{pause}\n{how} '{script}' &\n");
         File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserExecute | UnixFileMode.UserWrite);
         await using var dblock = await DblockProcess.StartAsync("run", "--grace", "300ms", Key, "--", "sh", "-c", $"trap '' TERM; '{script}' & '{script}' & while :; do sleep 0.1; done");
         await TestServer.UntilAsync(() => Task.FromResult(File.Exists($"{Folder}/born") && new FileInfo($"{Folder}/born").Length > 20), "it has begun");
