@@ -270,13 +270,22 @@ torture() {
   dotnet run --configuration Release --project tests/DbLock.Torture/DbLock.Torture.csproj -- "$@"
 }
 
+# Ends what hangs, long after what is slow has ended: limited TIME COMMAND...
+limited() {
+  if command -v timeout >/dev/null; then
+    timeout --foreground --kill-after=10 "$@"
+  else
+    shift
+    "$@"
+  fi
+}
+
 # Runs a test project's own program, and sets total, failed and skipped by the summary in which it ends. Each skipped test is two lines of output, told once by test_all.
 run_tests() {
-  local project=$1 log=$scratch/$1.log limit=() code=0
+  local project=$1 log=$scratch/$1.log code=0
   shift
-  # It ends what hangs, long after what is slow has ended. Five minutes before, it names the tests that have not ended.
-  ! command -v timeout >/dev/null || limit=(timeout --foreground --kill-after=10 30m)
-  "${limit[@]}" "artifacts/bin/$project/release/$project" -noColor -noLogo -longRunning 1500 "$@" | tee "$log" | sed -u '/\[SKIP\]$/{N;d;}' || code=$?
+  # Five minutes before its limit, it names the tests that have not ended.
+  limited 30m "artifacts/bin/$project/release/$project" -noColor -noLogo -longRunning 1500 "$@" | tee "$log" | sed -u '/\[SKIP\]$/{N;d;}' || code=$?
   total=0 failed=0 skipped=0
   if [[ $(tail -n 1 "$log") =~ Total:\ ([0-9]+),\ Errors:\ ([0-9]+),\ Failed:\ ([0-9]+),\ Skipped:\ ([0-9]+) ]]; then
     total=${BASH_REMATCH[1]} failed=$((BASH_REMATCH[2] + BASH_REMATCH[3])) skipped=${BASH_REMATCH[4]}
@@ -323,7 +332,7 @@ test_all() {
       # One after the other, so that in fair weather the machine is not what fails.
       for campaign in "1.5 --locks sessions" "0.5 --locks leases"; do
         # shellcheck disable=SC2086 # these are several words
-        if dotnet run --configuration Release --no-build --project tests/DbLock.Torture -- --minutes $campaign; then
+        if limited 10m artifacts/bin/DbLock.Torture/release/DbLock.Torture --minutes $campaign; then
           all_passed=$((all_passed + 1))
         else
           echo "The torture campaign found a violation, or could not run." >&2

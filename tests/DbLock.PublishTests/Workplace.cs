@@ -43,7 +43,7 @@ internal sealed class Workplace : IDisposable
             process.Kill(entireProcessTree: true);
         }
 
-        await reading;
+        await reading.WaitAsync(Limit);
         return process.ExitCode == 0
             ? output.ToString()
             : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}:\n{output}");
