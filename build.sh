@@ -290,6 +290,7 @@ run_tests() {
   if [[ $(tail -n 1 "$log") =~ Total:\ ([0-9]+),\ Errors:\ ([0-9]+),\ Failed:\ ([0-9]+),\ Skipped:\ ([0-9]+) ]]; then
     total=${BASH_REMATCH[1]} failed=$((BASH_REMATCH[2] + BASH_REMATCH[3])) skipped=${BASH_REMATCH[4]}
   fi
+  awk '/^    [^ ].* \[FAIL\]$/ { lines = 12 } !/^     / && !/\[FAIL\]$/ { lines = 0 } lines-- > 0' "$log" >>"$scratch/failures"
   if [ $code -ne 0 ] && [ $failed -eq 0 ]; then
     echo "$project failed as a whole." >&2
     total=$((total + 1)) failed=1
@@ -347,6 +348,11 @@ test_all() {
   if [ $((all_passed + all_failed + all_skipped)) -eq 0 ]; then
     echo "No test was run." >&2
     all_failed=1
+  fi
+  # Once more, where it is seen: what came after may be long.
+  if [ -s "$scratch/failures" ]; then
+    echo "What failed:"
+    cat "$scratch/failures"
   fi
   [ $all_skipped -eq 0 ] || echo "Skipped were SQL Server's tests, which need one: set DBLOCK_TEST_SQLSERVER to a connection string, as SqlClient takes it."
   echo "$all_passed passed, $all_failed failed, $all_skipped skipped"

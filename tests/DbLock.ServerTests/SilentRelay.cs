@@ -10,6 +10,7 @@ internal sealed class SilentRelay : IAsyncDisposable
     private readonly CancellationTokenSource _end = new();
     private readonly (string Host, int Port) _server;
     private volatile TaskCompletionSource _open = new();
+    private int _connections;
 
     public SilentRelay(string host, int port)
     {
@@ -20,6 +21,9 @@ internal sealed class SilentRelay : IAsyncDisposable
     }
 
     public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
+
+    /// <summary>Gets how many connections were made to it.</summary>
+    public int Connections => Volatile.Read(ref _connections);
 
     public void FallSilent() => _open = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -35,7 +39,9 @@ internal sealed class SilentRelay : IAsyncDisposable
     {
         while (true)
         {
-            _ = ServeAsync(await _listener.AcceptTcpClientAsync(_end.Token));
+            var client = await _listener.AcceptTcpClientAsync(_end.Token);
+            Interlocked.Increment(ref _connections);
+            _ = ServeAsync(client);
         }
     }
 

@@ -277,23 +277,23 @@ internal abstract partial class Campaign
             }
         }
 
-        var name = victim.Value.Worker.Name;
+        var (name, gateway, isOver) = (victim.Value.Worker.Name, victim.Value.Worker.Gateway, false);
         var swallowed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        victim.Value.Worker.Gateway.SwallowWhen(async () =>
+        gateway.SwallowWhen(async () =>
         {
             var view = await Observer.LookAsync();
             lock (_gate)
             {
-                var isGranted = !swallowed.Task.IsCompleted && view is not null && view.Locks.Any(one => Ledger.WorkerOf(one.App) == name
+                // While the server was asked, the time may have passed: then the network is whole again, and stays so.
+                var isGranted = !isOver && !swallowed.Task.IsCompleted && view is not null && view.Locks.Any(one => Ledger.WorkerOf(one.App) == name
                     && _ledger.Holds.Any(hold => hold.State == Hold.StateOf.Trying && hold.Has(one))
                     && !_ledger.Holds.Any(hold => hold.State is Hold.StateOf.Entered or Hold.StateOf.Leaving && hold.Has(one)));
                 if (isGranted)
                 {
                     Fault("answer swallowed after the grant", name);
+                    gateway.ToClient.Close();
                     swallowed.SetResult();
                 }
-
-                return isGranted;
             }
         });
         await Task.WhenAny(swallowed.Task, Task.Delay(2000));
@@ -302,7 +302,11 @@ internal abstract partial class Campaign
             await Task.Delay(random.Next(10, 2000));
         }
 
-        Mend(victim.Value, tears: swallowed.Task.IsCompleted);
+        lock (_gate)
+        {
+            isOver = true;
+            Mend(victim.Value, tears: swallowed.Task.IsCompleted);
+        }
     }
 
 }

@@ -14,11 +14,15 @@ internal abstract partial class Campaign(TimeSpan length, int seed, (string Name
 
     private const int Storm = 15_000;
     private const int FairWeather = 3_000;
+    private const int Silent = 20_000;
     private const int Sweep = 250;
 
     // Longer than the longest fault and its aftermath.
     protected const int Stuck = 60_000;
     private const int MostShown = 5;
+
+    // What is told of something that is stuck begins before it was.
+    private const int Kept = Stuck + Storm + 30_000;
 
     private readonly System.Threading.Lock _gate = new();
     private readonly Random _random = new(seed);
@@ -158,6 +162,13 @@ internal abstract partial class Campaign(TimeSpan length, int seed, (string Name
 
         Begin();
         await Task.Delay(FairWeather);
+
+        // A worker that was started anew just now, or has no connection left, needs longer on a machine that is busy.
+        while (_workers.Any(worker => worker.HeardAt < start) && Observer.Now < start + Silent)
+        {
+            await Task.Delay(50);
+        }
+
         lock (_gate)
         {
             _ledger.Calm(null);
@@ -342,7 +353,7 @@ internal abstract partial class Campaign(TimeSpan length, int seed, (string Name
     {
         var now = Observer.Now;
         _history.Enqueue((now, text));
-        while (_history.Peek().At < now - 60_000)
+        while (_history.Peek().At < now - Kept)
         {
             _history.Dequeue();
         }

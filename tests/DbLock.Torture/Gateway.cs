@@ -10,7 +10,7 @@ internal sealed class Gateway : IDisposable
     private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
     private readonly ConcurrentDictionary<Link, bool> _links = new();
     private readonly int _target;
-    private Func<Task<bool>>? _tap;
+    private Func<Task>? _tap;
 
     public Gateway(int target)
     {
@@ -25,8 +25,8 @@ internal sealed class Gateway : IDisposable
 
     public Valve ToClient { get; } = new();
 
-    /// <summary>Asks before each answer of the server's goes on to the client, until it is told that one should not: then nothing more goes there.</summary>
-    public void SwallowWhen(Func<Task<bool>>? isTheOne) => Volatile.Write(ref _tap, isTheOne);
+    /// <summary>Asks before each answer of the server's goes on to the client: it goes no further when the way there was closed meanwhile.</summary>
+    public void SwallowWhen(Func<Task>? tap) => Volatile.Write(ref _tap, tap);
 
     /// <summary>Tears every connection, as a firewall that forgets them: both sides get a reset.</summary>
     public void Reset()
@@ -97,9 +97,9 @@ internal sealed class Gateway : IDisposable
             int read;
             while ((read = await from.ReceiveAsync(buffer)) > 0)
             {
-                if (tapped && Volatile.Read(ref _tap) is { } tap && await tap())
+                if (tapped && Volatile.Read(ref _tap) is { } tap)
                 {
-                    valve.Close();
+                    await tap();
                 }
 
                 await valve.PassAsync();

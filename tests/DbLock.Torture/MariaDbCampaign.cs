@@ -52,7 +52,9 @@ internal sealed class MariaDbCampaign(TimeSpan length, int seed, (string Name, s
             Database = "dblock",
             Password = _password,
             ConnectionTimeout = 3,
-            DefaultCommandTimeout = 10,
+
+            // The provider's timer may end the process (docs/drivers.md): what the worker itself sends would have one, its commits too.
+            DefaultCommandTimeout = 0,
             ConnectionReset = false,
             SslMode = MySqlSslMode.Disabled,
         }.ConnectionString,

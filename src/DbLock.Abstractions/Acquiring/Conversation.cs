@@ -113,8 +113,9 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         try
         {
             // If the provider's blocking call cannot be ended from another thread, its command timeout is the limit.
-            return new Answer(Limit.IsSet && (async || Driver.CanAbort(Connection))
-                ? await ExecuteWithinLimit(statement, async, cancellationToken).ConfigureAwait(false)
+            var limit = Limit.OrOwn(Driver, Connection, ref statement);
+            return new Answer(limit.IsSet && (async || Driver.CanAbort(Connection))
+                ? await ExecuteWithinLimit(limit, statement, async, cancellationToken).ConfigureAwait(false)
                 : await Driver.Execute(Connection, Transaction, statement, async, cancellationToken).ConfigureAwait(false));
         }
         catch (Exception e)
@@ -294,15 +295,15 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         return new Answer(null, error, codes, new(outcome));
     }
 
-    private ValueTask<object?> ExecuteWithinLimit(LockStatement statement, bool async, CancellationToken cancellationToken)
+    private ValueTask<object?> ExecuteWithinLimit(Limit limit, LockStatement statement, bool async, CancellationToken cancellationToken)
     {
         var patience = _patience ??= new Patience(Abandon, CloseAfterAnswer);
-        if (async && Limit.Token.CanBeCanceled)
+        if (async && limit.Token.CanBeCanceled)
         {
             return ExecuteCancellable(patience, statement, cancellationToken.CanBeCanceled);
         }
 
-        patience.Begin(Limit);
+        patience.Begin(limit);
         return async ? Await(patience, statement, cancellationToken) : ExecuteBlocking(patience, statement);
     }
 

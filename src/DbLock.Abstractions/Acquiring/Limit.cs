@@ -1,3 +1,4 @@
+using System.Data.Common;
 using System.Diagnostics;
 
 namespace DbLock;
@@ -42,4 +43,18 @@ internal readonly record struct Limit(TimeSpan Timeout, long Start, Cancellation
         Token.IsCancellationRequested ? Way
         : Timeout > TimeSpan.Zero ? LeftToWait + Way
         : System.Threading.Timeout.InfiniteTimeSpan;
+
+    /// <summary>
+    /// Returns this limit; for a statement that nobody has limited, the driver's own, which the statement is then told of. It may be none.
+    /// </summary>
+    public Limit OrOwn(ILockDriver driver, DbConnection connection, ref LockStatement statement)
+    {
+        if (IsSet || statement.CommandTimeout is not null || driver.OwnLimit(connection) is not { } own)
+        {
+            return this;
+        }
+
+        statement = statement with { Limit = own };
+        return Of(own, CancellationToken.None);
+    }
 }

@@ -75,6 +75,13 @@ public interface ILockDriver
     {
     }
 
+    /// <summary>
+    /// Returns how long DbLock itself waits for the answer to a statement that has no time of its own, over a provider whose own command
+    /// timeout must not run; null (default) leaves that to the provider.
+    /// </summary>
+    /// <param name="connection">An open connection.</param>
+    TimeSpan? OwnLimit(DbConnection connection) => null;
+
     /// <summary>Closes a connection so that its session cannot be taken from a pool again.</summary>
     /// <param name="connection">The connection, perhaps closed already.</param>
     void Discard(DbConnection connection)

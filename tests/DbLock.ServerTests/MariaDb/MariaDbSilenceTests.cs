@@ -53,4 +53,30 @@ public sealed class MariaDbSilenceTests
         Assert.True(await @lock.Acquire(async, TimeSpan.FromMinutes(1)));
         Assert.True(await @lock.Release(async));
     }
+
+    [Theory]
+    [InlineData(false, "trying"), InlineData(false, "releasing"), InlineData(true, "trying"), InlineData(true, "releasing")]
+    public async Task A_call_without_a_limit_has_the_connections_time_and_the_provider_no_timer(bool async, string what)
+    {
+        var server = new MySqlConnectionStringBuilder((await MariaDbTestServer.ServerAsync).ConnectionString) { Pooling = false, DefaultCommandTimeout = 2 };
+        await using var relay = new SilentRelay(server.Server, (int)server.Port);
+        (server.Server, server.Port) = ("127.0.0.1", (uint)relay.Port);
+        await using var connection = new MySqlConnection(server.ConnectionString);
+        await connection.OpenAsync();
+        var @lock = new Lock(connection, "silence:" + Guid.NewGuid(), LockInterface.AdoNet);
+        if (what == "releasing")
+        {
+            Assert.True(await @lock.Try(async));
+        }
+
+        relay.FallSilent();
+        var told = what == "releasing" ? (await Assert.ThrowsAsync<LockLostException>(() => @lock.Release(async))).InnerException!
+            : await Assert.ThrowsAsync<LockException>(() => @lock.Try(async));
+        Assert.Contains("has not answered", told.Message, StringComparison.Ordinal);
+
+        await TestServer.UntilAsync(() => Task.FromResult(connection.State == ConnectionState.Closed), "the connection is closed");
+
+        // The provider's timer would have made a second one, for a KILL QUERY.
+        Assert.Equal(1, relay.Connections);
+    }
 }
