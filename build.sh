@@ -290,9 +290,9 @@ run_tests() {
   if [[ $(tail -n 1 "$log") =~ Total:\ ([0-9]+),\ Errors:\ ([0-9]+),\ Failed:\ ([0-9]+),\ Skipped:\ ([0-9]+) ]]; then
     total=${BASH_REMATCH[1]} failed=$((BASH_REMATCH[2] + BASH_REMATCH[3])) skipped=${BASH_REMATCH[4]}
   fi
-  awk '/^    [^ ].* \[FAIL\]$/ { lines = 12 } !/^     / && !/\[FAIL\]$/ { lines = 0 } lines-- > 0' "$log" >>"$scratch/failures"
+  awk '/^(    )?[^ ]/ { lines = /\[FAIL\]$|Failure|Error/ ? 12 : 0 } lines-- > 0' "$log" >>"$scratch/failures"
   if [ $code -ne 0 ] && [ $failed -eq 0 ]; then
-    echo "$project failed as a whole." >&2
+    echo "$project failed as a whole." | tee -a "$scratch/failures" >&2
     total=$((total + 1)) failed=1
   fi
 }
@@ -336,7 +336,7 @@ test_all() {
         if limited 10m artifacts/bin/DbLock.Torture/release/DbLock.Torture --minutes $campaign; then
           all_passed=$((all_passed + 1))
         else
-          echo "The torture campaign found a violation, or could not run." >&2
+          echo "The torture campaign found a violation, or could not run." | tee -a "$scratch/failures" >&2
           all_failed=$((all_failed + 1))
         fi
       done

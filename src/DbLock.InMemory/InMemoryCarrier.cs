@@ -31,7 +31,7 @@ internal sealed class InMemoryCarrier : LockCarrier
         new(new LockCommand(
             CarrySql,
             Text(releases),
-            new(DbType.String, bell),
+            new(DbType.String, BellText(bell, releases)),
             Text(acquires),
             new(DbType.Int32, fencing ? 1 : 0),
             new(DbType.Int32, counts ? 1 : 0)));

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Data.Common;
 using System.Data.Odbc;
 using System.Diagnostics;
+using DbLock.Drivers;
 using DbLock.LocalServers;
 using Npgsql;
 
@@ -118,6 +119,30 @@ public sealed class LockPoolTests() : PoolTurnSpecification(PostgreSqlTestServer
         await (await pool.AcquireLockAsync(Key)).DisposeAsync();
         await listener.ExecuteAsync("select 1");
         Assert.Equal(1, heard);
+    }
+
+    [Fact]
+    public async Task What_is_told_is_the_same_whether_the_server_writes_it_or_the_client()
+    {
+        await using var database = await PostgreSqlTestServer.CreateDatabaseAsync();
+        var pool = await PoolAsync($"Database={database.Name};Pooling=false");
+        var listener = await OpenAsync($"Database={database.Name};Pooling=false");
+        List<string> heard = [];
+        listener.Notification += (_, notification) => heard.Add(notification.Payload);
+        await listener.ExecuteAsync("listen dblock_pool; select pg_advisory_lock_shared(" + LockKey.From("DbLock.LockPool listens").Number + ")");
+        List<string> expected = [];
+        foreach (var key in new LockKey[] { 7, -7, (7, 1), (-7, -1), long.MinValue, LockKey.All(3, (2, 1)) })
+        {
+            foreach (var shared in new[] { false, true })
+            {
+                await (await pool.AcquireLockAsync(key, shared: shared)).DisposeAsync();
+                await listener.ExecuteAsync("select 1");
+                var released = key.Keys.Select(one => new CarriedLock(one.Number, one.IsPair, shared) { Key = one });
+                expected.Add(LockCarrier.BellText(heard[^1].Split(' ')[0], [.. released]));
+            }
+        }
+
+        Assert.Equal(expected, heard);
     }
 
     [Fact]

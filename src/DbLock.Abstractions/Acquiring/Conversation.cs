@@ -113,7 +113,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         try
         {
             // If the provider's blocking call cannot be ended from another thread, its command timeout is the limit.
-            var limit = Limit.OrOwn(Driver, Connection, ref statement);
+            var limit = Limit.For(ref statement, Driver, Connection);
             return new Answer(limit.IsSet && (async || Driver.CanAbort(Connection))
                 ? await ExecuteWithinLimit(limit, statement, async, cancellationToken).ConfigureAwait(false)
                 : await Driver.Execute(Connection, Transaction, statement, async, cancellationToken).ConfigureAwait(false));
@@ -300,7 +300,7 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
         var patience = _patience ??= new Patience(Abandon, CloseAfterAnswer);
         if (async && limit.Token.CanBeCanceled)
         {
-            return ExecuteCancellable(patience, statement, cancellationToken.CanBeCanceled);
+            return ExecuteCancellable(patience, limit, statement, cancellationToken.CanBeCanceled);
         }
 
         patience.Begin(limit);
@@ -309,11 +309,11 @@ internal sealed class Conversation(DbConnection connection, LockInterface lockIn
 
     // A caller who cancels must not wait for the provider's own way to cancel, which may connect to a server that is silent. So the
     // provider is cancelled on another thread.
-    private async ValueTask<object?> ExecuteCancellable(Patience patience, LockStatement statement, bool isCancelled)
+    private async ValueTask<object?> ExecuteCancellable(Patience patience, Limit limit, LockStatement statement, bool isCancelled)
     {
         using var cancel = new CancellationTokenSource();
-        patience.Begin(Limit);
-        using var registration = Limit.Token.UnsafeRegister(
+        patience.Begin(limit);
+        using var registration = limit.Token.UnsafeRegister(
             _ =>
             {
                 patience.Cancel();

@@ -45,16 +45,19 @@ internal readonly record struct Limit(TimeSpan Timeout, long Start, Cancellation
         : System.Threading.Timeout.InfiniteTimeSpan;
 
     /// <summary>
-    /// Returns this limit; for a statement that nobody has limited, the driver's own, which the statement is then told of. It may be none.
+    /// Returns the limit of one statement. Over a provider whose own command timeout must not run (<see cref="ILockDriver.OwnLimit"/>) that
+    /// is the statement's own, too, and the statement says that it has one.
     /// </summary>
-    public Limit OrOwn(ILockDriver driver, DbConnection connection, ref LockStatement statement)
+    public Limit For(ref LockStatement statement, ILockDriver driver, DbConnection connection)
     {
-        if (IsSet || statement.CommandTimeout is not null || driver.OwnLimit(connection) is not { } own)
+        if (driver.OwnLimit(connection) is not { } own)
         {
             return this;
         }
 
-        statement = statement with { Limit = own };
-        return Of(own, CancellationToken.None);
+        var most = statement.Wait is null ? statement.Limit ?? own : System.Threading.Timeout.InfiniteTimeSpan;
+        statement = statement.CommandTimeout is null ? statement with { Limit = own } : statement;
+        return most <= TimeSpan.Zero || most > Longest || (Timeout > TimeSpan.Zero && LeftToWait < most)
+            ? this : new(most, Stopwatch.GetTimestamp(), Token);
     }
 }

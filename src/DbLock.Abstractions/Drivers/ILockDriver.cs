@@ -77,7 +77,7 @@ public interface ILockDriver
 
     /// <summary>
     /// Returns how long DbLock itself waits for the answer to a statement that has no time of its own, over a provider whose own command
-    /// timeout must not run; null (default) leaves that to the provider.
+    /// timeout must not run: <see cref="Timeout.InfiniteTimeSpan"/> for ever; null (default) leaves that to the provider.
     /// </summary>
     /// <param name="connection">An open connection.</param>
     TimeSpan? OwnLimit(DbConnection connection) => null;

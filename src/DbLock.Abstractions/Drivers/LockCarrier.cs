@@ -1,10 +1,14 @@
 using System.Globalization;
+using System.Text;
 
 namespace DbLock.Drivers;
 
 /// <summary>The statements of a session that carries the locks of a pool. None of them waits in the server.</summary>
 public abstract class LockCarrier
 {
+    // PostgreSQL takes less than 8,000 bytes in a notification: https://www.postgresql.org/docs/current/sql-notify.html
+    private const int MostToTell = 7000;
+
     /// <summary>Stands in an answer in place of whether others listen, when that was not checked.</summary>
     protected const string NotLooked = "-";
 
@@ -44,11 +48,42 @@ public abstract class LockCarrier
     /// <param name="acquires">
     /// The locks to take; those of a group stand one after the other. A lock is not taken while there is a claim of others that it heeds.
     /// </param>
-    /// <param name="bell">The text for those who listen; empty for none.</param>
+    /// <param name="bell">
+    /// The pool's name, with which begins what those who listen are told (<see cref="BellText"/>); empty when they are not told.
+    /// </param>
     /// <param name="fencing">Whether the answer has a fencing token for the locks that are taken.</param>
     /// <param name="counts">Whether the answer tells how many locks the session holds after that.</param>
     public abstract LockStatement Carry(
         IReadOnlyList<CarriedLock> releases, IReadOnlyList<CarriedLock> acquires, string bell, bool fencing, bool counts);
+
+    /// <summary>
+    /// Returns what those who listen are told: the pool's name, and the number of each key that was let go, after a space, with a "p"
+    /// before that of a pair; or "*" in their place, where they are too many for a notification of PostgreSQL's.
+    /// </summary>
+    /// <param name="bell">The pool's name; for an empty one the text is empty.</param>
+    /// <param name="releases">What is let go of. Of what is no key's lock (a claim, <see cref="Listening"/>) nobody is told.</param>
+    public static string BellText(string bell, IReadOnlyList<CarriedLock> releases)
+    {
+        ArgumentNullException.ThrowIfNull(bell);
+        ArgumentNullException.ThrowIfNull(releases);
+        if (bell.Length == 0)
+        {
+            return "";
+        }
+
+        var text = new StringBuilder(bell);
+        foreach (var one in releases.Where(one => one.Key is not null))
+        {
+            if (text.Length > MostToTell)
+            {
+                return $"{bell} *";
+            }
+
+            text.Append(CultureInfo.InvariantCulture, $" {(one.IsPair ? "p" : "")}{one.Number}");
+        }
+
+        return text.ToString();
+    }
 
     /// <summary>
     /// Returns the statement that asks which of some locks this session holds. Its answer is a text with a digit for each, 1 or 0.

@@ -21,18 +21,32 @@ public sealed record LockCommand(LockSql Sql, params LockParameter[] Parameters)
 /// <param name="Commands">The commands. When one fails, those after it do not run.</param>
 public sealed record LockStatement(params LockCommand[] Commands)
 {
+    private const long None = long.MinValue;
+
+    // Each is half as large as a nullable one, and a pool makes two statements for each lock.
+    private readonly long _wait = None;
+    private readonly long _limit = None;
+
     // How much longer than the server's wait the client's command timeout is. DbLock itself gives up after one second, where it can.
     private const int GraceSeconds = 2;
 
     /// <summary>
     /// Gets how long the server may wait before it answers: null when it never waits, <see cref="Timeout.InfiniteTimeSpan"/> for ever.
     /// </summary>
-    public TimeSpan? Wait { get; init; }
+    public TimeSpan? Wait
+    {
+        get => _wait == None ? null : new(_wait);
+        init => _wait = value?.Ticks ?? None;
+    }
 
     /// <summary>
     /// Gets how long the client waits for the answer of a statement that does not wait on the server; null leaves that to the provider.
     /// </summary>
-    public TimeSpan? Limit { get; init; }
+    public TimeSpan? Limit
+    {
+        get => _limit == None ? null : new(_limit);
+        init => _limit = value?.Ticks ?? None;
+    }
 
     /// <summary>
     /// Gets whether a driver may prepare the commands. It may where the client speaks to one server session: a pooler between them would

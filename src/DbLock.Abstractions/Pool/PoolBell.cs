@@ -1,7 +1,6 @@
 using System.Data;
 using System.Data.Common;
 using System.Globalization;
-using System.Text;
 using Microsoft.Extensions.Logging;
 
 namespace DbLock;
@@ -16,10 +15,6 @@ namespace DbLock;
 /// <param name="changed">It is called when listening has begun, and when it has ended.</param>
 internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, PoolQueue queue, Action changed)
 {
-    // PostgreSQL takes less than 8,000 bytes in a notification: https://www.postgresql.org/docs/current/sql-notify.html
-    private const int MostToTell = 7000;
-    private const string Anything = "*";
-
     private static readonly long TryAgain = TimeSpan.FromSeconds(10).Ticks;
 
     private readonly string _name = Guid.NewGuid().ToString("N")[..12];
@@ -38,32 +33,8 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
     /// <summary>Gets the task that ends when the listening connection was given back.</summary>
     public Task Ended { get; private set; } = Task.CompletedTask;
 
-    /// <summary>Returns the text that tells other pools of releases.</summary>
-    public string TextOf(List<CarriedLock> releases)
-    {
-        if (releases.Count == 0 || queue.Now < _muteUntil)
-        {
-            return "";
-        }
-
-        if (releases is [var single])
-        {
-            return string.Create(CultureInfo.InvariantCulture, $"{_name} {(single.IsPair ? "p" : "")}{single.Number}");
-        }
-
-        var text = new StringBuilder(_name);
-        foreach (var one in releases)
-        {
-            if (text.Length > MostToTell)
-            {
-                return $"{_name} {Anything}";
-            }
-
-            text.Append(CultureInfo.InvariantCulture, $" {(one.IsPair ? "p" : "")}{one.Number}");
-        }
-
-        return text.ToString();
-    }
+    /// <summary>Returns the name with which other pools are told of releases; empty when they are not told.</summary>
+    public string NameFor(List<CarriedLock> releases) => releases.Count == 0 || queue.Now < _muteUntil ? "" : _name;
 
     /// <summary>
     /// Sends no notifications for a while. When the server's queue for them is full, it fails the statement that sends one.
@@ -91,6 +62,7 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
         _stop?.Invoke();
     }
 
+    // The message is LockCarrier.BellText.
     private void OnNotification(string message)
     {
         var keys = message.Split(' ');
@@ -99,7 +71,7 @@ internal sealed class PoolBell(DbDataSource dataSource, LockOptions options, Poo
             return;
         }
 
-        queue.Hear(keys is [_, Anything] ? null : [.. keys.Skip(1).Select(Parse).OfType<(long, bool)>()]);
+        queue.Hear(keys is [_, "*"] ? null : [.. keys.Skip(1).Select(Parse).OfType<(long, bool)>()]);
         changed();
 
         static (long, bool)? Parse(string key)

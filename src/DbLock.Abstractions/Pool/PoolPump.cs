@@ -192,7 +192,7 @@ internal sealed class PoolPump(
         if (_carrier is { } carrier)
         {
             var now = queue.Now;
-            round.Bell = bell.TextOf(round.Releases);
+            round.Bell = bell.NameFor(round.Releases);
             round.Marks = bell.IsListening && !_isMarked && now >= _markAfter;
             round.Unmarks = !bell.IsListening && _isMarked;
             round.Beats = queue.Lines.Held.Count > 0 && carrier.SinceCount >= Heartbeat;

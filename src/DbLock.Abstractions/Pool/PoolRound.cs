@@ -20,7 +20,7 @@ internal sealed class PoolRound
     /// <summary>Gets the claims that change: for which key, which level is given up, and which is taken; 0 for none.</summary>
     public List<(PoolEntry Entry, int From, int To)> Claims { get; } = [];
 
-    /// <summary>Gets or sets the text for those who listen; empty for none.</summary>
+    /// <summary>Gets or sets the pool's name for those who listen; empty when they are not told.</summary>
     public string Bell { get; set; } = "";
 
     /// <summary>Gets or sets whether the lock is taken that shows that this pool listens.</summary>

@@ -128,8 +128,8 @@ internal sealed class AdoNetDriver : IEnlistingDriver
     // MySqlConnector's own timer must not run (TimeoutOf). Its time is DefaultCommandTimeout of the connection string, 0 for none.
     public TimeSpan? OwnLimit(DbConnection connection) =>
         Wrapper.Innermost(connection) is var inner && inner.GetType().Namespace == "MySqlConnector"
-        && PrivateMembers.Follow(inner, "DefaultCommandTimeout") is int seconds and > 0
-            ? TimeSpan.FromSeconds(seconds) : null;
+        && PrivateMembers.Follow(inner, "DefaultCommandTimeout") is int seconds
+            ? seconds > 0 ? TimeSpan.FromSeconds(seconds) : Timeout.InfiniteTimeSpan : null;
 
     // When a command's time is over, MySqlConnector cancels it on a timer's thread, where it throws if the connection was torn meanwhile,
     // and that ends the process (measured with 2.6.2). What has a time here is ended by DbLock's own limit, which throws at nobody; a call

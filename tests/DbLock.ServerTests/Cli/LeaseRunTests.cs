@@ -71,8 +71,8 @@ public sealed class LeaseRunTests : IDisposable
         Assert.Equal((0, "", ""), await DblockProcess.RunAsync("lease-table"));
         await using var holder = await DblockProcess.StartAsync("run", "--lease", "10s", Key, "--", "sh", "-c", "echo mine; read x");
         await holder.UntilAsync("mine");
-        await using var waiter = await DblockProcess.StartAsync("run", "--lease", "10s", "--timeout", "5s", Key, "--", "true");
-        await using var quiet = await DblockProcess.StartAsync("run", "--lease", "10s", "--timeout", "5s", "--quiet", Key, "--", "true");
+        await using var waiter = await DblockProcess.StartAsync("run", "--lease", "10s", "--timeout", "10s", Key, "--", "true");
+        await using var quiet = await DblockProcess.StartAsync("run", "--lease", "10s", "--timeout", "10s", "--quiet", Key, "--", "true");
         await waiter.UntilAsync($"dblock: still waiting for '{Key}', held by process ");
         Assert.Equal((75, 75), (await waiter.ExitAsync(), await quiet.ExitAsync()));
         Assert.Contains($"dblock: not acquired: '{Key}' is held by process ", waiter.Error, StringComparison.Ordinal);

@@ -31,10 +31,10 @@ public sealed class RunPoolerTests
     {
         await using var pooler = await StartAsync();
         await using var other = await TakeSessionAsync(pooler);
-        await using var timed = Run(pooler, "--trust-pooler", "--timeout", "3s");
+        await using var timed = Run(pooler, "--trust-pooler", "--timeout", "10s");
         await using var signalled = Run(pooler, "--trust-pooler");
         Assert.Equal((69, ""), (await timed.ExitAsync(), timed.Output));
-        Assert.Contains("given up after 3 s, waiting for a session of the server: the pooler at", timed.Error, StringComparison.Ordinal);
+        Assert.Contains("given up after 10 s, waiting for a session of the server: the pooler at", timed.Error, StringComparison.Ordinal);
         await signalled.UntilAsync(NoSession);
         await signalled.SignalAsync("TERM");
         Assert.Equal((143, ""), (await signalled.ExitAsync(), signalled.Output));

@@ -69,7 +69,7 @@ public abstract class RunSilenceContract(CliServer server)
     [Fact]
     public async Task A_wait_with_a_timeout_ends_with_it_though_the_network_is_silent()
     {
-        await using var wait = await WaitAsync("--timeout", "5s");
+        await using var wait = await WaitAsync("--timeout", "10s");
         wait.Relay.FallSilent();
         Assert.Equal(69, await wait.Dblock.ExitAsync());
         Assert.Contains("has not answered", wait.Dblock.Error, StringComparison.Ordinal);

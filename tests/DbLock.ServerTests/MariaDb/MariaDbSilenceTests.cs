@@ -55,28 +55,73 @@ public sealed class MariaDbSilenceTests
     }
 
     [Theory]
-    [InlineData(false, "trying"), InlineData(false, "releasing"), InlineData(true, "trying"), InlineData(true, "releasing")]
-    public async Task A_call_without_a_limit_has_the_connections_time_and_the_provider_no_timer(bool async, string what)
+    [InlineData(false, "a try"), InlineData(false, "a release"), InlineData(false, "a try inside a wrapper"), InlineData(false, "a try for a lease")]
+    [InlineData(true, "a try"), InlineData(true, "a release"), InlineData(true, "a try inside a wrapper"), InlineData(true, "a try for a lease")]
+    [InlineData(true, "a try with a token")]
+    public async Task What_has_no_time_of_its_own_has_the_connections_and_the_provider_no_timer(bool async, string what)
     {
-        var server = new MySqlConnectionStringBuilder((await MariaDbTestServer.ServerAsync).ConnectionString) { Pooling = false, DefaultCommandTimeout = 2 };
-        await using var relay = new SilentRelay(server.Server, (int)server.Port);
-        (server.Server, server.Port) = ("127.0.0.1", (uint)relay.Port);
-        await using var connection = new MySqlConnection(server.ConnectionString);
+        await using var network = await NetworkAsync(commandTimeout: 2);
+        var inner = new MySqlConnection(network.ConnectionString);
+        await using DbConnection connection = what.Contains("wrapper", StringComparison.Ordinal) ? Decorated.Wrap(inner, "property") : inner;
         await connection.OpenAsync();
-        var @lock = new Lock(connection, "silence:" + Guid.NewGuid(), LockInterface.AdoNet);
-        if (what == "releasing")
+        await LeaseServers.SourceAsync("MySqlConnector");
+        var options = new LockOptions { Scope = what.EndsWith("for a lease", StringComparison.Ordinal) ? LockScope.Lease : LockScope.Session };
+        var @lock = new Lock(connection, "silence:" + Guid.NewGuid(), LockInterface.AdoNet, options);
+        using var token = new CancellationTokenSource();
+
+        // What is known of the connection is asked for once.
+        Assert.True(await @lock.Try(async));
+        if (what != "a release")
         {
-            Assert.True(await @lock.Try(async));
+            Assert.True(await @lock.Release(async));
         }
 
-        relay.FallSilent();
-        var told = what == "releasing" ? (await Assert.ThrowsAsync<LockLostException>(() => @lock.Release(async))).InnerException!
-            : await Assert.ThrowsAsync<LockException>(() => @lock.Try(async));
-        Assert.Contains("has not answered", told.Message, StringComparison.Ordinal);
-
+        network.Relay.FallSilent();
+        Exception told = what switch
+        {
+            "a release" => (await Assert.ThrowsAsync<LockLostException>(() => @lock.Release(async))).InnerException!,
+            "a try with a token" => await Assert.ThrowsAsync<LockException>(() => @lock.AcquireAsync(TimeSpan.Zero, token.Token).AsTask()),
+            _ => await Assert.ThrowsAsync<LockException>(() => @lock.Try(async)),
+        };
+        Assert.Contains("answer", told.Message, StringComparison.Ordinal);
         await TestServer.UntilAsync(() => Task.FromResult(connection.State == ConnectionState.Closed), "the connection is closed");
 
         // The provider's timer would have made a second one, for a KILL QUERY.
-        Assert.Equal(1, relay.Connections);
+        Assert.Equal(1, network.Relay.Connections);
+    }
+
+    [Theory]
+    [InlineData(false), InlineData(true)]
+    public async Task A_release_of_a_data_source_has_the_shorter_of_both_times(bool async)
+    {
+        await using var network = await NetworkAsync(commandTimeout: 2);
+        await using var source = new MySqlDataSource(network.ConnectionString);
+        var held = source.AcquireLock("silence:" + Guid.NewGuid());
+        network.Relay.FallSilent();
+        var start = Stopwatch.GetTimestamp();
+        await Assert.ThrowsAsync<LockLostException>(async () => _ = async ? await held.ReleaseAsync() : held.Release());
+        Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(15));
+        Assert.Equal(1, network.Relay.Connections);
+    }
+
+    [Theory]
+    [InlineData(0), InlineData(7)]
+    public async Task The_time_is_the_one_of_the_connection_string(int seconds)
+    {
+        await using var connection = new MySqlConnection($"Server=127.0.0.1;Default Command Timeout={seconds}");
+        Assert.Equal(seconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(seconds), LockInterface.AdoNet.Driver.OwnLimit(connection));
+    }
+
+    private static async Task<Network> NetworkAsync(int commandTimeout)
+    {
+        var server = new MySqlConnectionStringBuilder((await MariaDbTestServer.ServerAsync).ConnectionString) { Pooling = false, DefaultCommandTimeout = (uint)commandTimeout };
+        var relay = new SilentRelay(server.Server, (int)server.Port);
+        (server.Server, server.Port) = ("127.0.0.1", (uint)relay.Port);
+        return new(relay, server.ConnectionString);
+    }
+
+    private sealed record Network(SilentRelay Relay, string ConnectionString) : IAsyncDisposable
+    {
+        public ValueTask DisposeAsync() => Relay.DisposeAsync();
     }
 }

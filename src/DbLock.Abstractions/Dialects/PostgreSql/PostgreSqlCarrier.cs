@@ -56,7 +56,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         new LockSql($"select case when {One("pg_try_advisory_lock", kind)} then '|{NotLooked}|1||' else '|{NotLooked}|0||' end"))];
 
     private static readonly LockSql[] LetGoOfOne = [.. Enumerable.Range(0, 4).Select(kind =>
-        new LockSql($"select case when {One("pg_advisory_unlock", kind)} then '1|' else '0|' end || ({Ring("{1}")}) || '|||'"))];
+        new LockSql($"select case when {One("pg_advisory_unlock", kind)} then '1|' else '0|' end || ({RingOf(kind)}) || '|||'"))];
 
     private static readonly LockSql CarrySingly = Carrying(Singly, fencing: false);
     private static readonly LockSql CarryInGroups = Carrying(InGroups, fencing: false);
@@ -121,7 +121,7 @@ internal sealed class PostgreSqlCarrier : LockCarrier
         LockParameter[] parameters =
         [
             Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires),
-            new(DbType.String, bell), new(DbType.Int32, counts ? 1 : 0),
+            new(DbType.String, BellText(bell, releases)), new(DbType.Int32, counts ? 1 : 0),
         ];
         var inGroups = false;
         for (var i = 1; i < acquires.Count && !inGroups; i++)
@@ -171,11 +171,14 @@ internal sealed class PostgreSqlCarrier : LockCarrier
           offset 0) as d
         """);
 
+    // The server writes BellText for one key, which spares the client a string for each release.
+    private static string RingOf(int kind) => Ring("{1}", $" || ' {(kind < 2 ? "" : "p")}' || cast({{0}} as bigint)");
+
     // If the lock of the listeners can be had exclusively, no other pool listens, and no notification is sent.
-    private static string Ring(string bell) => $"""
+    private static string Ring(string bell, string keys = "") => $"""
         case when pg_catalog.pg_try_advisory_lock({Marker}) then case when pg_catalog.pg_advisory_unlock({Marker}) then '' end
           when cast({bell} as pg_catalog.text) = '' then '1'
-          when pg_catalog.pg_notify('{Channel}', cast({bell} as pg_catalog.text)) is null then null
+          when pg_catalog.pg_notify('{Channel}', cast({bell} as pg_catalog.text){keys}) is null then null
           else '1' end
         """;
 
