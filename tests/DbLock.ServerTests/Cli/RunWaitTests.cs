@@ -35,7 +35,7 @@ public sealed class RunWaitTests
         await using var held = new Lock(connection, Key);
         Assert.True(await held.AcquireAsync());
         Assert.Equal((75, "", ""), await DblockProcess.RunAsync("run", "--nonblock", "--quiet", Key, "--", "echo", "ran"));
-        Assert.Equal((75, "", ""), await DblockProcess.RunAsync("run", "-q", "--timeout", ".1m", Key, "--", "echo", "ran"));
+        Assert.Equal((75, "", ""), await DblockProcess.RunAsync("run", "-q", "--timeout", ".25m", Key, "--", "echo", "ran"));
         var (code, _, error) = await DblockProcess.RunAsync([], "run", "-q", "-c", "postgres://x@127.0.0.1:1/x", Key, "--", "true");
         Assert.Equal(69, code);
         Assert.Contains("no connection to 127.0.0.1, port 1", error, StringComparison.Ordinal);
