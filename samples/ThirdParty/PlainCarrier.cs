@@ -59,7 +59,7 @@ public sealed class PlainCarrier : LockCarrier
         : new(new LockCommand(
             CarrySql,
             Numbers(releases), Kinds(releases), Numbers(acquires), Kinds(acquires), Array(acquires, one => one.Group),
-            new(DbType.String, bell), new(DbType.Int32, counts ? 1 : 0)));
+            new(DbType.String, BellText(bell, releases)), new(DbType.Int32, counts ? 1 : 0)));
 
     public override LockStatement AreHeld(IReadOnlyList<CarriedLock> locks) => new(new LockCommand(AreHeldSql, Numbers(locks), Kinds(locks)));
 

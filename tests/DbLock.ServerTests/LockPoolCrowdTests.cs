@@ -179,7 +179,7 @@ public sealed class LockPoolCrowdTests
             Statements.Enqueue((command.Sql.Numbered, connection));
             var answer = await _driver.Execute(connection, transaction, statement, async, cancellationToken);
             if (IsFull && command.Sql.Numbered.Contains("pg_notify", StringComparison.Ordinal)
-                && command.Parameters.Any(parameter => parameter.Value is string text && text.Length > 13 && text[12] == ' '))
+                && command.Parameters.Any(parameter => parameter.Value is string { Length: >= 12 } text && text[0] != '{' && (text.Length == 12 || text[12] == ' ')))
             {
                 Refused++;
                 var error = new LockSql("do $$ begin raise 'too many notifications' using errcode = '54000'; end $$");
